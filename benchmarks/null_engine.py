@@ -1,0 +1,157 @@
+"""A fake engine that computes nothing: every completion is the same 128 tokens, answered from memory.
+
+It speaks what vLLM 0.32 speaks on `/v1/completions`, `/v1/models` and `/health`, and does as little as it can per
+request, because it shares its core with the load generator: answers are serialised once, bodies are skipped unread.
+`GET /stats` tells how many completions it served and how many bytes came with them, so that a benchmark can show that
+whole contexts reached the engine.
+
+One thing differs from vLLM: `prompt_token_ids` is null unless `--echo-prompt` is given. The echo makes a response as
+large as its request, for every caller alike.
+"""
+
+import argparse
+import asyncio
+from pathlib import Path
+from typing import cast
+
+import httptools
+import orjson
+import uvloop
+
+from benchmarks.vocabulary import Vocabulary
+
+MODEL = "null"
+MAX_MODEL_LEN = 262_144
+COMPLETION_TOKENS = 128
+ECHO_SLOT = b'"prompt_token_ids":null'
+
+
+def completion(text: str, ids: list[int]) -> bytes:
+    """The body of vLLM's answer to a request with `logprobs: 0`, `return_token_ids`, `return_tokens_as_token_ids`."""
+    logprobs = [-0.0625 - 0.001953125 * i for i in range(len(ids))]
+    names = [f"token_id:{i}" for i in ids]
+    choice = {
+        "index": 0,
+        "text": text,
+        "logprobs": {
+            "text_offset": list(range(len(ids))),
+            "token_logprobs": logprobs,
+            "tokens": names,
+            "top_logprobs": [{name: logprob} for name, logprob in zip(names, logprobs, strict=True)],
+        },
+        "finish_reason": "stop",
+        "stop_reason": None,
+        "token_ids": ids,
+        "prompt_logprobs": None,
+        "prompt_token_ids": None,
+        "routed_experts": None,
+    }
+    return orjson.dumps(
+        {
+            "id": "cmpl-null",
+            "object": "text_completion",
+            "created": 1_700_000_000,
+            "model": MODEL,
+            "choices": [choice],
+            "service_tier": None,
+            "system_fingerprint": "null-engine",
+            "usage": {
+                "prompt_tokens": 0,
+                "total_tokens": len(ids),
+                "completion_tokens": len(ids),
+                "prompt_tokens_details": None,
+                "completion_tokens_details": None,
+            },
+            "kv_transfer_params": None,
+            "ec_transfer_params": None,
+            "metrics": None,
+        }
+    )
+
+
+def models() -> bytes:
+    card = {"id": MODEL, "object": "model", "created": 1_700_000_000, "owned_by": "vllm", "root": MODEL}
+    return orjson.dumps({"object": "list", "data": [card | {"parent": None, "max_model_len": MAX_MODEL_LEN}]})
+
+
+def response(body: bytes, status: str = "200 OK") -> bytes:
+    head = f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+class Answers:
+    """What the engine says, ready to send, and what it has heard so far."""
+
+    def __init__(self, text: str, ids: list[int], *, echo: bool) -> None:
+        body = completion(text, ids)
+        self.echo = echo
+        self.completion = response(body)
+        self._before_echo, self._after_echo = body.split(ECHO_SLOT)
+        self._others = {b"/v1/models": response(models()), b"/health": response(b"")}
+        self.requests = 0
+        self.bytes = 0
+
+    def echoing(self, request: bytes) -> bytes:
+        """The completion with the request's prompt, which is cut out of its JSON and never parsed."""
+        start = request.index(b"[", request.index(b'"prompt"'))
+        ids = request[start : request.index(b"]", start) + 1]
+        return response(b"".join((self._before_echo, b'"prompt_token_ids":', ids, self._after_echo)))
+
+    def other(self, path: bytes) -> bytes:
+        if path == b"/stats":
+            return response(orjson.dumps({"requests": self.requests, "bytes": self.bytes}))
+        return self._others.get(path) or response(b'{"detail":"Not Found"}', "404 Not Found")
+
+
+class Connection(asyncio.Protocol):
+    """One keep-alive connection."""
+
+    def __init__(self, answers: Answers) -> None:
+        self._answers = answers
+        self._chunks: list[bytes] = []
+        self._path = b""
+        self._received = 0
+        if answers.echo:
+            self.on_body = self._chunks.append  # the parser copies bodies out only for who asks
+        self._parser = httptools.HttpRequestParser(self)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._received += len(data)
+        self._parser.feed_data(data)
+
+    def on_url(self, url: bytes) -> None:
+        self._path = url
+
+    def on_message_complete(self) -> None:
+        answers = self._answers
+        if self._path == b"/v1/completions":
+            answers.requests += 1
+            answers.bytes += self._received
+            self._transport.write(answers.echoing(b"".join(self._chunks)) if answers.echo else answers.completion)
+        else:
+            self._transport.write(answers.other(self._path))
+        self._received = 0
+        self._chunks.clear()
+
+
+async def serve(port: int, answers: Answers) -> None:
+    server = await asyncio.get_running_loop().create_server(lambda: Connection(answers), "127.0.0.1", port)
+    await server.serve_forever()
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--port", type=int, required=True)
+    options.add_argument("--tokenizer", type=Path, required=True, help="directory whose vocabulary the answer is from")
+    options.add_argument("--echo-prompt", action="store_true", help="answer with the request's prompt_token_ids")
+    given = options.parse_args()
+    vocabulary = Vocabulary(given.tokenizer)
+    text, ids = vocabulary.text(COMPLETION_TOKENS - 1)
+    uvloop.run(serve(given.port, Answers(text, [*ids, vocabulary.stop_id], echo=given.echo_prompt)))
+
+
+if __name__ == "__main__":
+    main()

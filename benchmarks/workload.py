@@ -1,0 +1,97 @@
+"""What is sent: primed sessions of an agent, their next turns, and the token prompts that an engine gets for them."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from typing import Any
+
+import orjson
+
+from benchmarks.load import Caller, Request, get, post
+from benchmarks.null_engine import COMPLETION_TOKENS, MODEL
+from benchmarks.vocabulary import Vocabulary
+
+Message = dict[str, Any]
+
+QUESTION = "Question %08d: what does this output tell you, and which file will you open next?"
+
+
+class Context:
+    """A conversation of `n_tokens` tokens before the turn that is measured."""
+
+    def __init__(self, vocabulary: Vocabulary, n_tokens: int) -> None:
+        self.n_tokens = n_tokens
+        self._text, ids = vocabulary.text(n_tokens)
+        _, following = vocabulary.text(COMPLETION_TOKENS + len(QUESTION) // 4)
+        self._ids = ids + following
+
+    def opening(self, session: str) -> Message:
+        """The long first message; no two sessions have the same, so that nothing can be shared between them."""
+        return {"role": "user", "content": f"{session}\n{self._text}"}
+
+    def engine_body(self) -> bytes:
+        """What an engine is asked for a bridged turn: the context, the former completion and the question, as ids."""
+        return orjson.dumps(
+            {
+                "model": MODEL,
+                "prompt": self._ids,
+                "max_tokens": COMPLETION_TOKENS,
+                "temperature": 1.0,
+                "top_p": 1.0,
+                "top_k": -1,
+                "skip_special_tokens": False,
+                "spaces_between_special_tokens": False,
+                "logprobs": 0,
+                "return_token_ids": True,
+                "return_tokens_as_token_ids": True,
+            }
+        )
+
+
+class Session:
+    """A primed session. Its next turns are siblings: all continue the first answer, each with a question of its own."""
+
+    def __init__(self, agent: "Agent", context: Context, name: str) -> None:
+        self.name = name
+        self._path = f"/sessions/{name}/v1/chat/completions"
+        opening = context.opening(name)
+        reply = agent.ask(self._path, [opening])
+        ask = {"role": "user", "content": QUESTION}
+        self._before, self._after = agent.body([opening, reply, ask]).split(b"%08d")
+
+    def turn(self, number: int) -> Request:
+        return post(self._path, self._before, b"%08d" % number, self._after)
+
+
+class Agent:
+    """Speaks OpenAI chat to a proxy, one call at a time: what primes sessions, outside of any measurement."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._model: str = self._get("/v1/models")["data"][0]["id"]
+
+    def body(self, messages: Sequence[Message]) -> bytes:
+        return orjson.dumps({"model": self._model, "messages": messages, "max_tokens": COMPLETION_TOKENS})
+
+    def ask(self, path: str, messages: Sequence[Message]) -> Message:
+        """The assistant's message, as an agent repeats it: without the fields that are null."""
+        answer = orjson.loads(self._call(post(path, self.body(messages))))
+        return {key: value for key, value in answer["choices"][0]["message"].items() if value is not None}
+
+    def bridged(self, session: Session) -> bool:
+        """Whether every turn of the session but the first was bridged onto the first, says the proxy's own record."""
+        turns = self._get(f"/sessions/{session.name}/turns")
+        first, *others = turns if isinstance(turns, list) else turns["turns"]
+        return all(turn["parent_id"] == first["id"] and not turn.get("fork_reason") for turn in others)
+
+    def _get(self, path: str) -> Any:
+        return orjson.loads(self._call(get(path)))
+
+    def _call(self, request: Request) -> bytes:
+        with closing(Caller(self._port)) as caller:  # a connection each: between calls, measurements outlast keep-alive
+            return caller.call(request)
+
+
+def turns(sessions: Sequence[Session]) -> Iterator[Request]:
+    """Turns without end, from each session in its order, no two alike."""
+    return (session.turn(number) for number, session in enumerate(itertools.cycle(sessions)))

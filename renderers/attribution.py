@@ -1,0 +1,132 @@
+"""Which words of a rendered template belong to which message.
+
+A template's output is one string. Rendering the same messages once more, each text replaced by a private-use marker,
+shows where the template puts every text; if putting the texts back in place of the markers gives the first rendering,
+the places are proven. Where it does not (a template that rewrites words), nothing is claimed: message -1.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from tickertape.renderers.messages import Message
+from tickertape.renderers.pieces import Kind
+
+_MARKERS_AT = 0xE000  # within a quoting plane, above the control tokens
+_MOST_MARKERS = 0x1F00
+
+
+class Region(NamedTuple):
+    """A stretch of the rendered text with one owner."""
+
+    text: str
+    message: int
+    kind: Kind
+
+
+def attribute(
+    text: str,
+    messages: Sequence[Message],
+    render: Callable[[Sequence[Message]], str],
+    *,
+    plane: int,
+    close_token: str | None,
+    generation_prompt: str,
+) -> list[Region]:
+    """Regions of ``text``, in order and complete.
+
+    Args:
+        text: what the template makes of ``messages``.
+        messages: quoted messages.
+        render: renders messages as ``text`` was rendered.
+        plane: the private-use area in use.
+        close_token: the control token that closes a turn, where there is one.
+        generation_prompt: what the template puts before an assistant's first token.
+    """
+    marked, texts, owners = _mark(messages, plane)
+    if len(texts) > _MOST_MARKERS:
+        return [Region(text, -1, Kind.SCAFFOLD)]
+    skeleton = render(marked)
+    for variant in (texts, [t.strip() for t in texts]):
+        regions = list(_fill(skeleton, variant, owners, plane))
+        if "".join(region.text for region in regions) == text:
+            return _widen(regions, messages, close_token, generation_prompt)
+    return [Region(text, -1, Kind.SCAFFOLD)]
+
+
+def _mark(messages: Sequence[Message], plane: int) -> tuple[list[Message], list[str], list[int]]:
+    texts: list[str] = []
+    owners: list[int] = []
+    marked: list[Message] = []
+
+    def mark(value: str | None, index: int) -> str | None:
+        if not value:
+            return value
+        texts.append(value)
+        owners.append(index)
+        return chr(plane + _MARKERS_AT + min(len(texts) - 1, _MOST_MARKERS))
+
+    for index, message in enumerate(messages):
+        marked.append(
+            replace(
+                message,
+                reasoning=mark(message.reasoning, index),
+                content=mark(message.content, index),
+                tool_calls=tuple(
+                    replace(call, name=mark(call.name, index) or call.name) for call in message.tool_calls
+                ),
+            )
+        )
+    return marked, texts, owners
+
+
+def _fill(skeleton: str, texts: Sequence[str], owners: Sequence[int], plane: int) -> Iterator[Region]:
+    first, last = plane + _MARKERS_AT, plane + _MARKERS_AT + len(texts)
+    start = 0
+    for at, char in enumerate(skeleton):
+        if first <= ord(char) < last:
+            number = ord(char) - first
+            if at > start:
+                yield Region(skeleton[start:at], -1, Kind.SCAFFOLD)
+            yield Region(texts[number], owners[number], Kind.CONTENT)
+            start = at + 1
+    if start < len(skeleton):
+        yield Region(skeleton[start:], -1, Kind.SCAFFOLD)
+
+
+def _widen(
+    regions: list[Region], messages: Sequence[Message], close_token: str | None, generation_prompt: str
+) -> list[Region]:
+    """Gives the scaffold around the words its owners: up to the close it belongs to the message before, then to the
+    message after; an assistant's output reaches from behind its header to its close, tags included."""
+    widened: list[Region] = []
+    owner = -1
+    for k, region in enumerate(regions):
+        if region.kind is Kind.CONTENT:
+            owner = region.message
+            kind = Kind.OUTPUT if messages[owner].role == "assistant" else Kind.CONTENT
+            widened.append(region._replace(kind=kind))
+            continue
+        following = regions[k + 1].message if k + 1 < len(regions) else -1
+        widened += _divide(region.text, owner, following, messages, close_token, generation_prompt)
+    return [region for region in widened if region.text]
+
+
+def _divide(
+    text: str, before: int, after: int, messages: Sequence[Message], close_token: str | None, generation_prompt: str
+) -> Iterator[Region]:
+    if before == after and before >= 0:  # between two texts of one message
+        kind = Kind.OUTPUT if messages[before].role == "assistant" else Kind.SCAFFOLD
+        yield Region(text, before, kind)
+        return
+    if before >= 0:
+        close = text.find(close_token) + len(close_token) if close_token and close_token in text else 0
+        kind = Kind.OUTPUT if messages[before].role == "assistant" else Kind.SCAFFOLD
+        yield Region(text[:close], before, kind)
+        text = text[close:]
+    if after >= 0 and messages[after].role == "assistant" and generation_prompt in text:
+        header = text.rindex(generation_prompt) + len(generation_prompt)
+        yield Region(text[:header], after, Kind.SCAFFOLD)
+        yield Region(text[header:], after, Kind.OUTPUT)
+    else:
+        yield Region(text, after, Kind.SCAFFOLD)

@@ -1,0 +1,186 @@
+"""Which renderer fits a model: chosen by evidence, never by name.
+
+A family is chosen only if it renders a probe set token for token like the model's own chat template; otherwise the
+template itself is driven.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tickertape.renderers.errors import RenderError
+from tickertape.renderers.families import FAMILIES
+from tickertape.renderers.messages import Message, Tool, as_messages
+from tickertape.renderers.renderer import Renderer
+from tickertape.renderers.template import TemplateRenderer
+from tickertape.renderers.tokenizer import Tokenizer, TokenizerLike
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A renderer, and why it is this one."""
+
+    renderer: Renderer
+    reason: str
+    disagreements: tuple[str, ...] = ()
+    """For each family that was ruled out or accepted with a reservation, a line that says what differs."""
+
+
+def get_renderer(name: str, tokenizer: TokenizerLike, **options: Any) -> Renderer:
+    """The renderer of a family by name, or of the model's own template (``"template"``).
+
+    Args:
+        name: a key of :data:`FAMILIES`, or ``"template"``.
+        tokenizer: a hub name, a directory, or a loaded tokenizer.
+        **options: the family's own (``enable_thinking=False`` for Qwen3); the template's variables for ``"template"``.
+
+    Raises:
+        ValueError: no family of that name, or an option that it does not have.
+        RenderError: the vocabulary lacks the family's control tokens, or there is no template.
+    """
+    if name == TemplateRenderer.name:
+        return TemplateRenderer(tokenizer, **options)
+    if name not in FAMILIES:
+        raise ValueError(f"no renderer is called {name!r}; there are: template, {', '.join(FAMILIES)}")
+    try:
+        return FAMILIES[name](tokenizer, **options)
+    except TypeError as error:
+        raise ValueError(f"renderer {name!r}: {error}") from error
+
+
+def renderer_for(tokenizer: TokenizerLike, **options: Any) -> Renderer:
+    """The renderer that fits a model by evidence; :func:`choose_renderer` also says why."""
+    return choose_renderer(tokenizer, **options).renderer
+
+
+def choose_renderer(tokenizer: TokenizerLike, **options: Any) -> Choice:
+    """Tries each family against the model's own template on the probe set.
+
+    Raises:
+        RenderError: the model has no template and is not ChatML either.
+    """
+    known = Tokenizer.load(tokenizer)
+    if known.chat_template is None:
+        return _without_template(known)
+    reference = TemplateRenderer(known, **options)
+    disagreements = []
+    for name in FAMILIES:
+        try:
+            family = get_renderer(name, known, **_options_for(name, reference), **options)
+            differs = _first_difference(family, reference)
+        except ValueError as error:
+            differs = str(error)
+        if differs is None:
+            notes = (
+                ()
+                if _prints_tools(reference)
+                else (f"{name}: the template has no tools; they are written as {name} does",)
+            )
+            return Choice(family, f"{name} renders {len(_PROBES)} probes like the model's own template", notes)
+        disagreements.append(f"{name}: {differs}")
+    return Choice(
+        reference, "no family renders like the model's own template, which is used itself", tuple(disagreements)
+    )
+
+
+def _without_template(tokenizer: Tokenizer) -> Choice:
+    try:
+        renderer = get_renderer("chatml", tokenizer)
+    except RenderError as error:
+        raise RenderError(f"{tokenizer.name} has no chat template and no known format; name a family") from error
+    return Choice(renderer, "the model has no chat template; its vocabulary has ChatML's turn markers")
+
+
+def _options_for(name: str, reference: TemplateRenderer) -> dict[str, Any]:
+    """What plain ChatML cannot know by itself: the system message that this template adds, read off a rendering."""
+    if name != "chatml":
+        return {}
+    rendered = reference.tokenizer.decode(reference.build_generation_prompt([Message("user", "Hello.")]).token_ids)
+    opening, closing = "<|im_start|>system\n", "<|im_end|>\n<|im_start|>user\n"
+    if not rendered.startswith(opening) or closing not in rendered:
+        return {}
+    return {"default_system": rendered[len(opening) :].split(closing)[0]}
+
+
+def _first_difference(family: Renderer, reference: TemplateRenderer) -> str | None:
+    """What the family does differently from the template, or ``None``; probes that the template refuses say nothing,
+    and neither do tools, where the template ignores them."""
+    compared = 0
+    for title, messages, tools in _PROBES:
+        if (tools or title == "tool loop") and not _prints_tools(reference):
+            continue
+        try:
+            expected = reference.build_generation_prompt(messages, tools).token_ids
+        except RenderError:
+            continue
+        compared += 1
+        got = family.build_generation_prompt(messages, tools).token_ids
+        if got != expected:
+            at = next(
+                (k for k, (a, b) in enumerate(zip(got, expected, strict=False)) if a != b), min(len(got), len(expected))
+            )
+            show = reference.tokenizer.decode
+            return f"{title}: {show(got[at : at + 8])!r} where the template has {show(expected[at : at + 8])!r}"
+    return None if compared else "the template renders none of the probes"
+
+
+def _prints_tools(reference: TemplateRenderer) -> bool:
+    """Whether the template shows the model the tools that are offered."""
+    try:
+        ids = reference.build_generation_prompt([Message("user", "Hello.")], [_TOOL]).token_ids
+    except RenderError:
+        return False
+    return "look_up_weather" in reference.tokenizer.decode(ids)
+
+
+_TOOL: Tool = {
+    "type": "function",
+    "function": {
+        "name": "look_up_weather",
+        "description": "The weather in a city: “now” or on a day.",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string"}, "days": {"type": ["integer", "null"], "default": 1}},
+            "required": ["city"],
+        },
+    },
+}
+
+
+def _call(arguments: dict[str, Any], number: int = 0) -> dict[str, Any]:
+    function = {"name": "look_up_weather", "arguments": arguments}
+    return {"id": f"call{number:05}", "type": "function", "function": function}
+
+
+def _probes() -> list[tuple[str, list[Message], Sequence[Tool] | None]]:
+    user = {"role": "user", "content": "How is the weather in Köln?\n"}
+    system = {"role": "system", "content": "Answer in one line."}
+    answer = {"role": "assistant", "content": "Fair, 21 °C."}
+    thanks = {"role": "user", "content": "  Thanks! And tomorrow?"}
+    asked = {"role": "assistant", "content": "I will look.", "tool_calls": [_call({"city": "Köln", "days": None})]}
+    asked_mutely = {
+        "role": "assistant",
+        "content": "",
+        "tool_calls": [_call({"city": "Köln"}), _call({"city": "Bonn"}, 1)],
+    }
+    result = {"role": "tool", "tool_call_id": "call00000", "content": '{"sky": "fair", "celsius": 21}'}
+    second = {"role": "tool", "tool_call_id": "call00001", "content": "rain"}
+    thought = {**answer, "reasoning_content": "They ask about today."}
+    called_with_thought = {**asked, "reasoning_content": "I need the tool."}
+    conversations: list[tuple[str, list[dict[str, Any]], Sequence[Tool] | None]] = [
+        ("one question", [user], None),
+        ("system message", [system, user], None),
+        ("two exchanges", [system, user, answer, thanks], None),
+        ("no system message", [user, answer, thanks, answer, user], None),
+        ("reasoning in history", [system, user, thought, thanks], None),
+        ("tools offered", [system, user], [_TOOL]),
+        ("tools without system message", [user], [_TOOL, _TOOL]),
+        ("tool loop", [system, user, asked, result], [_TOOL]),
+        ("parallel calls", [user, asked_mutely, result, second], [_TOOL]),
+        ("thought before a call", [user, called_with_thought, result], [_TOOL]),
+        ("after a tool loop", [user, asked, result, answer, thanks], [_TOOL]),
+    ]
+    return [(title, as_messages(messages), tools) for title, messages, tools in conversations]
+
+
+_PROBES = _probes()

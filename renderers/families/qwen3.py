@@ -1,0 +1,73 @@
+"""Qwen3: ChatML with thinking. Sources: the templates of Qwen/Qwen3-0.6B, Qwen3-4B-Instruct-2507, -Thinking-2507."""
+
+from collections.abc import Iterator
+
+from tickertape.renderers.families.chatml import HERMES, ChatML, hermes_calls
+from tickertape.renderers.messages import Message
+from tickertape.renderers.parsing import ResponseFormat
+from tickertape.renderers.pieces import Piece, markup, output, output_markup
+from tickertape.renderers.reasoning import TaggedReasoning
+from tickertape.renderers.renderer import Place
+from tickertape.renderers.tokenizer import TokenizerLike
+
+THINK = TaggedReasoning()
+
+
+class Qwen3Instruct2507(ChatML):
+    """Qwen3 without thinking."""
+
+    name = "qwen3-instruct-2507"
+
+    def __init__(self, tokenizer: TokenizerLike) -> None:
+        super().__init__(tokenizer)
+
+
+class Qwen3(Qwen3Instruct2507):
+    """The hybrid models: they think unless told otherwise, and earlier exchanges are shown without their thoughts."""
+
+    name = "qwen3"
+    response = ResponseFormat((), reasoning=THINK, tool_calls=HERMES)
+
+    def __init__(self, tokenizer: TokenizerLike, *, enable_thinking: bool = True) -> None:
+        super().__init__(tokenizer)
+        self.enable_thinking = enable_thinking
+
+    def is_query(self, message: Message) -> bool:
+        text = message.text
+        is_result = text.startswith("<tool_response>") and text.endswith("</tool_response>")
+        return message.role == "user" and not is_result
+
+    def said(self, place: Place) -> Iterator[Piece]:
+        message = place.message
+        reasoning, text = message.reasoning, message.text
+        if reasoning is None:
+            reasoning, text = THINK.split(text)
+        if self._shows_thought(place, reasoning):
+            yield output_markup(THINK.open + "\n")
+            yield output((reasoning or "").strip("\n"))
+            yield output_markup("\n" + THINK.close + "\n\n")
+            yield output(text.lstrip("\n"))
+        else:
+            yield output(text)
+        yield from hermes_calls(message, after_text=bool(text))
+
+    def _shows_thought(self, place: Place, reasoning: str | None) -> bool:
+        return place.index > place.last_query and bool(place.is_last or reasoning)
+
+    def generation_prompt(self) -> Iterator[Piece]:
+        yield markup("<|im_start|>assistant\n")
+        if not self.enable_thinking:
+            yield markup("<think>\n\n</think>\n\n")
+
+
+class Qwen3Thinking2507(Qwen3):
+    """Qwen3 that always thinks: its prompt opens the thought."""
+
+    name = "qwen3-thinking-2507"
+    response = ResponseFormat((), reasoning=THINK, tool_calls=HERMES, starts_in_reasoning=True)
+
+    def __init__(self, tokenizer: TokenizerLike) -> None:
+        super().__init__(tokenizer)
+
+    def generation_prompt(self) -> Iterator[Piece]:
+        yield markup("<|im_start|>assistant\n<think>\n")

@@ -1,0 +1,28 @@
+"""Reasoning syntax: how a model marks what it thinks before it speaks."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class TaggedReasoning:
+    """Reasoning between two tags, as most open models write it."""
+
+    open: str = "<think>"
+    close: str = "</think>"
+    unfinished_close: str = "\n</think>\n\n"
+    """What closes a thought that was cut off in the middle."""
+
+    @property
+    def tags(self) -> tuple[str, str]:
+        return (self.open, self.close)
+
+    def read(self, between: str) -> str:
+        """The reasoning in the text between the tags: the newlines next to the tags are the format's."""
+        return between.strip("\n")
+
+    def split(self, content: str) -> tuple[str | None, str]:
+        """Reasoning and the rest of a content that holds both, as Qwen's templates split it."""
+        if self.close not in content:
+            return None, content
+        before, after = content.split(self.close)[0], content.split(self.close)[-1]
+        return before.rstrip("\n").split(self.open)[-1].lstrip("\n"), after.lstrip("\n")

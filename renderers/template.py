@@ -1,0 +1,158 @@
+"""Any other model, driven by its own chat template."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import jinja2
+
+from tickertape.renderers.attribution import attribute
+from tickertape.renderers.derived_bridge import Derivation
+from tickertape.renderers.errors import RenderError
+from tickertape.renderers.messages import Message, Tool, ToolCall
+from tickertape.renderers.parsing import ResponseFormat
+from tickertape.renderers.pieces import Kind, Piece, Placed, Trust
+from tickertape.renderers.quoting import Quoter
+from tickertape.renderers.reasoning import TaggedReasoning
+from tickertape.renderers.renderer import Renderer
+from tickertape.renderers.tokenizer import TokenizerLike
+from tickertape.renderers.tool_calls import JsonInTags
+
+_RenderQuoted = Callable[[Sequence[Message], Sequence[Mapping[str, Any]] | None], str]
+
+
+class TemplateRenderer(Renderer):
+    """Renders through a Jinja chat template, safely, and derives the bridge from it.
+
+    Args:
+        tokenizer: the model's; it brings the template unless ``template`` is given.
+        template: a Jinja chat template.
+        **options: variables for the template (``enable_thinking=False``, …), as ``chat_template_kwargs`` has them.
+
+    Raises:
+        RenderError: there is no template.
+    """
+
+    name = "template"
+
+    def __init__(self, tokenizer: TokenizerLike, *, template: str | None = None, **options: Any) -> None:
+        super().__init__(tokenizer)
+        source = template or self.tokenizer.chat_template
+        if source is None:
+            raise RenderError(f"{self.tokenizer.name} has no chat template: pass template=, or name a family")
+        self.template = source
+        self.options = options
+        self._arguments_as_text = False
+        self._arguments_as_text = not self._renders_call_values()
+        self.derivation = Derivation(self._render)
+        syntax = _syntax_spelled_in(source)
+        self.quoter = Quoter(self.tokenizer.control, syntax.tags)
+        self._close_token = next(
+            (part for part in self.tokenizer.split_control(self.derivation.close) if part in self.tokenizer.control),
+            None,
+        )
+        own_stop = [self.tokenizer.control[self._close_token]] if self._close_token else []
+        self.response_format = replace(
+            syntax,
+            stop_ids=tuple(dict.fromkeys([*own_stop, *self.tokenizer.stop_ids])),
+            starts_in_reasoning=_opens_thought(self.derivation.generation_prompt, syntax.reasoning),
+        )
+
+    def _conversation(
+        self, messages: list[Message], tools: Sequence[Tool] | None, *, generation_prompt: bool
+    ) -> Iterable[Placed]:
+        if not messages:
+            raise RenderError("there are no messages to render")
+
+        def render(quoted: Sequence[Message], quoted_tools: Sequence[Mapping[str, Any]] | None) -> str:
+            return self._render(quoted, quoted_tools, generation_prompt)
+
+        return self._placed(messages, tools, render)
+
+    def _continuation(
+        self, completion_ids: Sequence[int], messages: list[Message], tools: Sequence[Tool] | None
+    ) -> Iterable[Placed]:
+        called = Message("assistant", tool_calls=self.parse_response(completion_ids).tool_calls)
+        calls = self.quoter.quote(called, self.quoter.plane_for([called, *messages], tools)).tool_calls
+
+        def render(quoted: Sequence[Message], quoted_tools: Sequence[Mapping[str, Any]] | None) -> str:
+            return self.derivation.continuation(quoted, quoted_tools, calls)
+
+        return self._placed(messages, tools, render)
+
+    def _generation_prompt(self) -> Iterator[Piece]:
+        yield Piece(self.derivation.generation_prompt, Kind.SCAFFOLD, Trust.ALL)
+
+    def _placed(
+        self, messages: Sequence[Message], tools: Sequence[Tool] | None, render: _RenderQuoted
+    ) -> Iterator[Placed]:
+        """Quotes, renders, attributes, and unquotes piece by piece."""
+        plane = self.quoter.plane_for(messages, tools)
+        quoted = [self.quoter.quote(message, plane) for message in messages]
+        quoted_tools = None if tools is None else [self.quoter.quote_tool(tool, plane) for tool in tools]
+        regions = attribute(
+            render(quoted, quoted_tools),
+            quoted,
+            lambda marked: render(marked, quoted_tools),
+            plane=plane,
+            close_token=self._close_token,
+            generation_prompt=self.derivation.generation_prompt,
+        )
+        for region in regions:
+            for part in self.tokenizer.split_control(region.text):
+                # Whatever is a control token now is the template's own, or a tag that an assistant may use.
+                trust = Trust.ALL if part in self.tokenizer.control else Trust.NONE
+                yield region.message, Piece(self.quoter.unquote(part, plane), region.kind, trust)
+
+    def _render(
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None, generation_prompt: bool
+    ) -> str:
+        from transformers.utils.chat_template_utils import render_jinja_template  # late: it takes half a second
+
+        try:
+            rendered, _ = render_jinja_template(
+                conversations=[[_for_template(message, as_text=self._arguments_as_text) for message in messages]],
+                tools=list(tools) if tools else None,
+                chat_template=self.template,
+                add_generation_prompt=generation_prompt,
+                **{**self.tokenizer.special_tokens, **self.options},
+            )
+        except (jinja2.TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            # A template is somebody's program: on messages that it was not written for it can raise any of these.
+            raise RenderError(f"the chat template refuses these messages: {error}") from error
+        return str(rendered[0])
+
+    def _renders_call_values(self) -> bool:
+        """Whether the template wants arguments as values (most do), found by showing it a call."""
+        call = ToolCall("look_up", {"value": "x"}, "call00000")
+        try:
+            self._render([Message("user", "Hello."), Message("assistant", "", tool_calls=(call,))], None, False)
+        except RenderError:
+            return False
+        return True
+
+
+def _for_template(message: Message, *, as_text: bool) -> dict[str, Any]:
+    """The message in OpenAI's shape, its arguments in the form that the template can print."""
+    shaped = message.to_openai()
+    if shaped["content"] is None:
+        shaped["content"] = ""
+    for call, source in zip(shaped.get("tool_calls", ()), message.tool_calls, strict=True):
+        value = source.arguments_value
+        call["function"]["arguments"] = source.arguments_json if as_text or not isinstance(value, dict) else value
+    return shaped
+
+
+def _syntax_spelled_in(template: str) -> ResponseFormat:
+    """The reasoning and tool-call syntax whose tags the template itself uses."""
+    reasoning = TaggedReasoning()
+    calls = JsonInTags()
+    return ResponseFormat(
+        stop_ids=(),
+        reasoning=reasoning if reasoning.close in template else None,
+        tool_calls=calls if calls.open in template and '"arguments"' in template else None,
+    )
+
+
+def _opens_thought(generation_prompt: str, reasoning: TaggedReasoning | None) -> bool:
+    return reasoning is not None and generation_prompt.rfind(reasoning.open) > generation_prompt.rfind(reasoning.close)
