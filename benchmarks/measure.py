@@ -24,7 +24,7 @@ class Contender:
     name: str
     process: Child
     requests: Iterator[Request]
-    """Without end; only the bytes of the first few differ from one to the next."""
+    """Without end, and all of one size."""
 
     rates: list[float] = field(default_factory=list)
     """Turns per second of each slice."""
@@ -71,10 +71,11 @@ class Engine:
     """The null engine's own count of what it was asked."""
 
     def __init__(self, process: Child) -> None:
-        self._caller = Caller(process.port)
+        self._port = process.port
 
     def requests_and_bytes(self) -> tuple[int, int]:
-        stats = orjson.loads(self._caller.call(get("/stats")))
+        with closing(Caller(self._port)) as caller:
+            stats = orjson.loads(caller.call(get("/stats")))
         return stats["requests"], stats["bytes"]
 
 

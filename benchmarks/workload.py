@@ -80,9 +80,9 @@ class Agent:
 
     def bridged(self, session: Session) -> bool:
         """Whether every turn of the session but the first was bridged onto the first, says the proxy's own record."""
-        turns = self._get(f"/sessions/{session.name}/turns")
-        first, *others = turns if isinstance(turns, list) else turns["turns"]
-        return all(turn["parent_id"] == first["id"] and not turn.get("fork_reason") for turn in others)
+        record = self._get(f"/sessions/{session.name}/turns")
+        first, *others = record if isinstance(record, list) else record["turns"]
+        return bool(others) and all(turn["parent_id"] == first["id"] and not turn.get("fork_reason") for turn in others)
 
     def _get(self, path: str) -> Any:
         return orjson.loads(self._call(get(path)))

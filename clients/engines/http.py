@@ -1,0 +1,156 @@
+"""HTTP to an engine, with its failures named."""
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import orjson
+
+from tickertape.clients.engines.errors import EngineNonsense, EngineRefused, EngineUnavailable
+
+_JSON = {"Content-Type": "application/json"}
+_PROBE = aiohttp.ClientTimeout(total=5.0)
+
+
+class EngineConnection:
+    """A pool of connections to one engine.
+
+    Args:
+        url: where the engine listens, without a path.
+        api_key: sent as a Bearer token, if the engine wants one.
+        connect_timeout: seconds to a connection.
+        read_timeout: seconds between two reads; ``None`` waits as long as sampling takes.
+    """
+
+    def __init__(
+        self, url: str, *, api_key: str | None = None, connect_timeout: float = 5.0, read_timeout: float | None = None
+    ) -> None:
+        self.url = url.rstrip("/")
+        self._headers = _JSON if api_key is None else {**_JSON, "Authorization": f"Bearer {api_key}"}
+        self._timeout = aiohttp.ClientTimeout(
+            total=None, connect=None, sock_connect=connect_timeout, sock_read=read_timeout
+        )
+        self._session: aiohttp.ClientSession | None = None
+
+    async def open(self) -> None:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=self._timeout,
+                trust_env=False,
+            )
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def get_json(self, path: str) -> Any:
+        """The JSON behind ``path``.
+
+        Raises:
+            EngineUnavailable, EngineRefused, EngineNonsense: see :mod:`tickertape.clients.engines.errors`.
+        """
+        async with self._request("GET", path, None, _PROBE) as response:
+            return _json(await response.read(), path)
+
+    async def check(self, path: str) -> None:
+        """Raises unless ``path`` answers 200."""
+        async with self._request("GET", path, None, _PROBE) as response:
+            await response.read()
+
+    async def post_json(self, path: str, body: bytes, headers: dict[str, str] | None = None) -> Any:
+        """Posts a JSON body and returns the answer's JSON; raises as :meth:`get_json`."""
+        async with self._request("POST", path, body, None, headers) as response:
+            return _json(await response.read(), path)
+
+    async def stream_events(self, path: str, body: bytes) -> AsyncGenerator[Any, None]:
+        """Posts a JSON body and yields the JSON of each server-sent event. Closing the generator ends the request."""
+        async with self._request("POST", path, body, None) as response:
+            async for line in response.content:
+                if line.startswith(b"data: ") and not line.startswith(b"data: [DONE]"):
+                    yield _json(line[6:], path)
+
+    @asynccontextmanager
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None,
+        patience: aiohttp.ClientTimeout | None,
+        headers: dict[str, str] | None = None,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        try:
+            response = await self._send(method, path, body, patience, headers)
+            try:
+                if response.status != 200:
+                    raise _refusal(response.status, await response.read(), self.url + path)
+                yield response
+            finally:
+                response.close() if not response.content.at_eof() else response.release()
+        except TimeoutError as error:  # before OSError, which it is a kind of
+            raise EngineUnavailable(f"{self.url} did not answer in time") from error
+        except aiohttp.ClientPayloadError as error:
+            raise EngineUnavailable(f"{self.url} broke off in the middle of its answer: {error}") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise EngineUnavailable(f"{self.url} cannot be reached: {error or type(error).__name__}") from error
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None,
+        patience: aiohttp.ClientTimeout | None,
+        headers: dict[str, str] | None,
+    ) -> aiohttp.ClientResponse:
+        if self._session is None:
+            raise EngineUnavailable(f"the connection to {self.url} is not open")
+        for last_try in (False, True):
+            try:
+                return await self._session.request(
+                    method,
+                    self.url + path,
+                    data=body,
+                    headers=self._headers if headers is None else {**self._headers, **headers},
+                    timeout=patience or self._timeout,
+                    allow_redirects=False,
+                )
+            except aiohttp.ClientConnectorError:
+                raise  # nobody is listening
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+                # A kept connection that the engine had closed meanwhile. No token was seen on it, so once more.
+                if last_try:
+                    raise
+        raise AssertionError("unreachable")
+
+
+def _json(body: bytes, path: str) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise EngineNonsense(f"{path} answered something that is not JSON: {body[:200]!r}") from error
+
+
+def _refusal(status: int, body: bytes, url: str) -> EngineRefused | EngineUnavailable:
+    """An error answer. 4xx are about the request; the rest about the engine."""
+    message, param = _error_message(body)
+    text = f"{url} answered {status}: {message}"
+    if not 400 <= status < 500 or status in (408, 429):
+        return EngineUnavailable(text)
+    lowered = message.lower()
+    exceeded = param == "input_tokens" or "context length" in lowered or "context size" in lowered
+    return EngineRefused(text, param=param, context_exceeded=exceeded)
+
+
+def _error_message(body: bytes) -> tuple[str, str | None]:
+    """OpenAI's shape, ``{"message"}`` alone, or whatever text there is."""
+    try:
+        answer = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return body[:500].decode(errors="replace") or "no body", None
+    error = answer.get("error", answer) if isinstance(answer, dict) else answer
+    if isinstance(error, dict):
+        return str(error.get("message", error))[:2000], error.get("param")
+    return str(error)[:2000], None

@@ -1,0 +1,91 @@
+"""A tokenizer built from a GGUF file's own metadata: vocabulary, merges, split rule and chat template are all in it.
+
+Only byte-level BPE vocabularies are built (``tokenizer.ggml.model = gpt2``), which nearly all current open models use.
+The split rule is named by ``tokenizer.ggml.pre``; the patterns are those of llama.cpp (``src/llama-vocab.cpp``). The
+embedded engine compares the result with llama.cpp's own tokenisation before it serves.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+from tokenizers import decoders, models, pre_tokenizers
+
+from tickertape.renderers.tokenizer import Tokenizer, TokenizerError
+
+_GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+_LLAMA3 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
+    r"|\s+(?!\S)|\s+"
+)
+_QWEN2 = _LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
+_QWEN35 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+"
+    r"|\s+(?!\S)|\s+"
+)
+#: ``tokenizer.ggml.pre`` to the patterns that split text, one after the other.
+_SPLITS: dict[str, tuple[str, ...]] = {
+    "gpt-2": (_GPT2,),
+    "llama-bpe": (_LLAMA3,),
+    "qwen2": (_QWEN2,),
+    "qwen35": (_QWEN35,),
+    "smollm": (r"\p{N}", _GPT2),
+    "starcoder": (r"\p{N}", _GPT2),
+}
+
+_CONTROL, _USER_DEFINED = 3, 4  # gguf.TokenType
+
+
+def tokenizer_from_gguf(path: str | Path) -> Tokenizer:
+    """The tokenizer of a GGUF model.
+
+    Raises:
+        TokenizerError: no GGUF file, or a kind of vocabulary that is not built here; the text says which ones are.
+    """
+    import gguf  # comes with the `embedded` extra
+
+    try:
+        fields = gguf.GGUFReader(str(path)).fields
+    except (OSError, ValueError) as error:
+        raise TokenizerError(f"{path} cannot be read as a GGUF model: {error}") from error
+
+    def value(key: str, default: Any = None) -> Any:
+        return fields[key].contents() if key in fields else default
+
+    kind, split = value("tokenizer.ggml.model"), value("tokenizer.ggml.pre", "gpt-2")
+    if kind != "gpt2" or split not in _SPLITS:
+        raise TokenizerError(
+            f"{path}: its vocabulary is {kind!r} with the split rule {split!r}; built from metadata are 'gpt2' with "
+            f"{', '.join(sorted(_SPLITS))}. Give the model's own tokenizer with --model HUB_NAME|TOKENIZER_DIR"
+        )
+    tokens: list[str] = value("tokenizer.ggml.tokens")
+    types: list[int] = value("tokenizer.ggml.token_type")
+    added = [i for i, token_type in enumerate(types) if token_type in (_CONTROL, _USER_DEFINED)]
+    backend = _byte_level_bpe(tokens, value("tokenizer.ggml.merges"), split)
+    backend.add_tokens(
+        [tokenizers.AddedToken(tokens[i], special=types[i] == _CONTROL, normalized=False) for i in added]
+    )
+    special = {
+        f"{name}_token": tokens[i]
+        for name in ("bos", "eos")
+        if (i := value(f"tokenizer.ggml.{name}_token_id")) is not None
+    }
+    return Tokenizer(
+        backend,
+        chat_template=value("tokenizer.chat_template"),
+        special_tokens=special,
+        name=value("general.name", Path(path).stem),
+    )
+
+
+def _byte_level_bpe(tokens: list[str], merges: list[str], split: str) -> tokenizers.Tokenizer:
+    pairs = [(left, right) for left, right in (merge.split(" ", 1) for merge in merges)]
+    vocab = {token: i for i, token in enumerate(tokens)}
+    # Llama 3 takes a whole split as one token where the vocabulary has it, merges or not.
+    backend = tokenizers.Tokenizer(models.BPE(vocab=vocab, merges=pairs, ignore_merges=split == "llama-bpe"))
+    splits = [pre_tokenizers.Split(tokenizers.Regex(pattern), behavior="isolated") for pattern in _SPLITS[split]]
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [*splits, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
+    backend.decoder = decoders.ByteLevel()
+    return backend
