@@ -4,8 +4,8 @@ A family is chosen only if it renders a probe set token for token like the model
 template itself is driven.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from tickertape.renderers.errors import RenderError
@@ -22,8 +22,10 @@ class Choice:
 
     renderer: Renderer
     reason: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """What :func:`get_renderer` must be given, beside the name, to make it again."""
     disagreements: tuple[str, ...] = ()
-    """For each family that was ruled out or accepted with a reservation, a line that says what differs."""
+    """For each family that was ruled out, a line that says what it does differently."""
 
 
 def get_renderer(name: str, tokenizer: TokenizerLike, **options: Any) -> Renderer:
@@ -63,24 +65,22 @@ def choose_renderer(tokenizer: TokenizerLike, **options: Any) -> Choice:
     if known.chat_template is None:
         return _without_template(known)
     reference = TemplateRenderer(known, **options)
-    disagreements = []
+    disagreements: list[str] = []
     for name in FAMILIES:
         try:
-            family = get_renderer(name, known, **_options_for(name, reference), **options)
+            family_options = {**_options_for(name, reference), **options}
+            family = get_renderer(name, known, **family_options)
             differs = _first_difference(family, reference)
         except ValueError as error:
             differs = str(error)
         if differs is None:
-            notes = (
-                ()
-                if _prints_tools(reference)
-                else (f"{name}: the template has no tools; they are written as {name} does",)
-            )
-            return Choice(family, f"{name} renders {len(_PROBES)} probes like the model's own template", notes)
+            reason = f"{name} renders every probe token for token like the model's own template"
+            if not _prints_tools(reference):
+                reason += f"; the template shows no tools, so they are written as {name} does"
+            return Choice(family, reason, family_options, tuple(disagreements))
         disagreements.append(f"{name}: {differs}")
-    return Choice(
-        reference, "no family renders like the model's own template, which is used itself", tuple(disagreements)
-    )
+    reason = "no family renders like the model's own template, which is used itself"
+    return Choice(reference, reason, options, tuple(disagreements))
 
 
 def _without_template(tokenizer: Tokenizer) -> Choice:

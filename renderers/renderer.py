@@ -6,7 +6,7 @@ tags, close, stop tokens); a renderer turns that into prompts, bridges, parsed m
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tickertape.renderers.encoder import Encoder
@@ -136,15 +136,19 @@ class Renderer(ABC):
             [Kind.SCAFFOLD] * read + [Kind.SAMPLED] * wrote + suffix.kinds,
         )
 
-    def parse_response(self, token_ids: Sequence[int], tools: Sequence[Tool] | None = None) -> ParsedResponse:
+    def parse_response(
+        self, token_ids: Sequence[int], tools: Sequence[Tool] | None = None, *, read_calls: bool = True
+    ) -> ParsedResponse:
         """Sampled token ids to a message. Never raises on what a model wrote; see :class:`ParsedResponse`.
 
         Args:
             token_ids: the completion, stop token included where it was sampled.
             tools: the tools that were offered; with ``None``, names of called tools are not checked.
+            read_calls: ``False`` leaves tool calls as the text that they are written in.
         """
         names = None if tools is None else {tool_name(tool) for tool in tools}
-        return parse(self.tokenizer, self.response_format, token_ids, names)
+        response_format = self.response_format if read_calls else replace(self.response_format, tool_calls=None)
+        return parse(self.tokenizer, response_format, token_ids, names)
 
     def get_stop_sequences(self) -> list[int]:
         """Token ids that end an assistant turn, the usual one first."""

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +106,7 @@ class EmbeddedEngine:
     async def check(self) -> None:
         await self._started().check()
 
-    def generate(self, prompt_ids: TokenIds, sampling: Sampling, *, request_id: str) -> AsyncIterator[Chunk]:
+    def generate(self, prompt_ids: TokenIds, sampling: Sampling, *, request_id: str) -> AsyncGenerator[Chunk, None]:
         return self._started().generate(prompt_ids, sampling, request_id=request_id)
 
     async def close(self) -> None:

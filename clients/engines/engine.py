@@ -3,7 +3,7 @@
 To add an engine, write one module with a class that has these methods; nothing else knows engines' wire formats.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
@@ -79,7 +79,7 @@ class Engine(Protocol):
     async def check(self) -> None:
         """Raises :class:`EngineError` if the engine cannot serve now."""
 
-    def generate(self, prompt_ids: TokenIds, sampling: Sampling, *, request_id: str) -> AsyncIterator[Chunk]:
+    def generate(self, prompt_ids: TokenIds, sampling: Sampling, *, request_id: str) -> AsyncGenerator[Chunk, None]:
         """Samples a completion. Closing the iterator aborts it at the engine.
 
         Raises:

@@ -6,7 +6,7 @@ drop logprobs and it knows no stop token ids, both are applied here, token by to
 """
 
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 import orjson
@@ -62,7 +62,7 @@ class LlamaCppEngine:
         sampling: Sampling,
         *,
         request_id: str,  # noqa: ARG002  (llama.cpp has no use for it)
-    ) -> AsyncIterator[Chunk]:
+    ) -> AsyncGenerator[Chunk, None]:
         if sampling.min_tokens:
             raise EngineRefused("the embedded engine does not support min_tokens", param="min_tokens")
         body = orjson.dumps(

@@ -5,7 +5,7 @@ included; both line up 1:1. Shapes were recorded from vLLM 0.32.
 """
 
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import orjson
@@ -41,7 +41,9 @@ class VllmEngine:
     async def close(self) -> None:
         await self._connection.close()
 
-    async def generate(self, prompt_ids: TokenIds, sampling: Sampling, *, request_id: str) -> AsyncIterator[Chunk]:
+    async def generate(
+        self, prompt_ids: TokenIds, sampling: Sampling, *, request_id: str
+    ) -> AsyncGenerator[Chunk, None]:
         body = orjson.dumps(
             {"model": self._model, "prompt": prompt_ids, **_parameters(sampling)},
             option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS,

@@ -1,0 +1,86 @@
+"""Settings to a running service: engine, renderer, tape."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from tickertape.clients.engines.embedded import EmbeddedEngine
+from tickertape.clients.engines.engine import Engine, EngineInfo
+from tickertape.clients.engines.model_file import model_file
+from tickertape.clients.engines.vllm import VllmEngine
+from tickertape.renderers.choose import Choice, choose_renderer, get_renderer
+from tickertape.renderers.gguf import tokenizer_from_gguf
+from tickertape.renderers.tokenizer import Tokenizer
+from tickertape.server.renderer_pool import RendererPool
+from tickertape.server.service import Service
+from tickertape.server.sessions import Sessions
+from tickertape.server.settings import Settings
+from tickertape.server.store.store import Store
+from tickertape.server.turns import Turns
+
+
+class SettingsError(ValueError):
+    """Settings that cannot work; the text says which and what would."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What can be made before anything runs: engine (not started), tokenizer's renderer."""
+
+    engine: Engine
+    choice: Choice
+
+
+def make_parts(settings: Settings, *, say: Callable[[str], None]) -> Parts:
+    """Loads tokenizer and renderer, and fetches the default model where it is needed.
+
+    Args:
+        settings: what to run.
+        say: gets a line before each slow step.
+
+    Raises:
+        SettingsError: they contradict each other or name what is not there.
+        TokenizerError, RenderError, ModelFileError: see there.
+    """
+    kind, _, url = settings.engine.partition("=")
+    if kind == "embedded" and not url:
+        path = model_file(settings.gguf, say=say)
+        tokenizer = tokenizer_from_gguf(path) if settings.model is None else Tokenizer.load(settings.model)
+        engine: Engine = EmbeddedEngine(path, tokenizer, context=settings.context, parallel=settings.parallel)
+        return Parts(engine, _choose(settings, tokenizer))
+    if kind != "vllm" or not url.startswith(("http://", "https://")):
+        raise SettingsError(f"--engine {settings.engine!r}: it must be 'embedded' or 'vllm=http://HOST:PORT'")
+    if settings.gguf is not None:
+        raise SettingsError("--gguf is the embedded engine's model; vLLM has its own")
+    if settings.model is None:
+        raise SettingsError("--engine vllm=… needs --model HUB_NAME|TOKENIZER_DIR: prompts are tokenised here")
+    return Parts(VllmEngine(url, api_key=settings.engine_api_key), _choose(settings, Tokenizer.load(settings.model)))
+
+
+def _choose(settings: Settings, tokenizer: Tokenizer) -> Choice:
+    if settings.renderer is None:
+        return choose_renderer(tokenizer)
+    return Choice(get_renderer(settings.renderer, tokenizer), f"{settings.renderer} was asked for")
+
+
+@asynccontextmanager
+async def running_service(settings: Settings, parts: Parts) -> AsyncIterator[tuple[Service, EngineInfo]]:
+    """Starts the engine, opens the tape, and closes both afterwards.
+
+    Raises:
+        EngineError: the engine cannot be started or reached.
+        StoreError: the tape cannot be opened.
+    """
+    store = Store(settings.db)
+    try:
+        try:
+            info = await parts.engine.start()
+            turns = Turns(
+                parts.engine, info, RendererPool(parts.choice), store, Sessions(store), history=settings.history
+            )
+            names = [*dict.fromkeys([info.model, *settings.served_model_names])]
+            yield Service(turns, names, settings.unknown_fields), info
+        finally:
+            await parts.engine.close()
+    finally:
+        store.close()

@@ -1,0 +1,103 @@
+"""The command line."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tickertape.clients.engines.errors import EngineError
+from tickertape.clients.engines.model_file import ModelFileError
+from tickertape.server.assembly import SettingsError
+from tickertape.server.running import PortInUse, serve_forever
+from tickertape.server.settings import Settings, UnknownFields
+from tickertape.server.store.store import StoreError
+from tickertape.server.trajectories.preparing import History
+
+#: What can be wrong with settings and surroundings; told in a line, without a traceback.
+EXPECTED = (SettingsError, EngineError, ModelFileError, StoreError, PortInUse, ValueError)
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Agents speak messages, engines speak tokens, trainers get the exact tape.",
+)
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8700,
+    db: Annotated[Path, typer.Option(help="The tape, an SQLite file; made if it is not there.")] = Path("tape.db"),
+    engine: Annotated[str, typer.Option(help="'embedded', or vllm=http://HOST:PORT.")] = "embedded",
+    engine_api_key: Annotated[
+        str | None, typer.Option(envvar="TICKERTAPE_ENGINE_API_KEY", help="Bearer token for the engine.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Tokenizer: HUB_NAME or TOKENIZER_DIR.")] = None,
+    gguf: Annotated[Path | None, typer.Option(help="The embedded engine's model file.")] = None,
+    context: Annotated[int, typer.Option(min=256, help="Embedded: tokens of context for each generation.")] = 8192,
+    parallel: Annotated[int, typer.Option(min=1, help="Embedded: concurrent generations.")] = 4,
+    renderer: Annotated[str | None, typer.Option(help="A family's name, or 'template'. Default: by evidence.")] = None,
+    served_model_name: Annotated[
+        list[str] | None, typer.Option(help="Another name for the model; repeatable. '*' accepts any name.")
+    ] = None,
+    history: Annotated[History, typer.Option(help="Keep what was sampled, or do what the template does.")] = (
+        History.EXACT
+    ),
+    unknown_fields: Annotated[
+        UnknownFields, typer.Option(help="Request fields outside the protocol: name them, or refuse them.")
+    ] = UnknownFields.REPORT,
+) -> None:
+    """Serve the proxy."""
+    settings = Settings(
+        host=host,
+        port=port,
+        db=db,
+        engine=engine,
+        engine_api_key=engine_api_key,
+        model=model,
+        gguf=gguf,
+        context=context,
+        parallel=parallel,
+        renderer=renderer,
+        served_model_names=tuple(served_model_name or ()),
+        history=history,
+        unknown_fields=unknown_fields,
+    )
+    try:
+        serve_forever(settings, say=_say)
+    except EXPECTED as error:
+        _say(f"tickertape: {error}")
+        raise typer.Exit(1) from error
+
+
+@app.command()
+def demo(
+    db: Annotated[Path | None, typer.Option(help="Keep the tape in this file.")] = None,
+    gguf: Annotated[Path | None, typer.Option(help="Another model file than the default one.")] = None,
+    color: Annotated[bool, typer.Option(help="Print the tape in colour.")] = True,
+) -> None:
+    """Run an agent with a tool against the embedded model, and show its tape."""
+    from tickertape.server.demo import run_demo
+
+    try:
+        run_demo(db=db, gguf=gguf, color=color)
+    except EXPECTED as error:
+        _say(f"tickertape: {error}")
+        raise typer.Exit(1) from error
+
+
+def _say(line: str) -> None:
+    typer.echo(line, err=True)
+
+
+def main() -> None:
+    """The ``tickertape`` command."""
+    # Tokenizers and templates are all that is used of transformers; it need not tell that it has no torch.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,271 @@
+"""OpenAI chat completions ⇄ turns."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import orjson
+from pydantic import BaseModel, ValidationError
+
+from tickertape.clients.engines.engine import Sampling
+from tickertape.renderers.messages import Message, ToolCall, flatten_content
+from tickertape.server.dialects.chat_schema import ChatMessage, ChatRequest
+from tickertape.server.dialects.request import TurnRequest, TurnResult
+from tickertape.server.errors import InvalidRequest
+
+DIALECT = "chat"
+
+#: Fields that are kept on the turn and change nothing here.
+_RECORDED = ("user", "metadata", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "store")
+
+#: Fields of the protocol that cannot be honoured: those values that mean "nothing special", and what to say of others.
+_REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
+    "stream": ((False,), "streaming is not supported yet: send stream=false"),
+    "stream_options": ((), "streaming is not supported yet: leave stream_options out"),
+    "n": ((1,), "only n=1 is supported yet: send n requests"),
+    "parallel_tool_calls": ((True,), "the model cannot be kept from parallel calls yet: send true, or leave it out"),
+    "reasoning_effort": (
+        (),
+        "no served model has reasoning efforts; use chat_template_kwargs for its template's options",
+    ),
+    "verbosity": (("medium",), "no served model has verbosity levels"),
+    "modalities": ((["text"],), "served models write text only: send ['text']"),
+    "audio": ((), "served models write text only"),
+    "prediction": ((), "predicted outputs are not supported"),
+    "web_search_options": ((), "there is no web search here: offer a tool"),
+    "functions": ((), "functions are deprecated: use tools"),
+    "function_call": ((), "function_call is deprecated: use tool_choice"),
+    "service_tier": (("auto", "default"), "there is one service tier: send 'auto' or leave it out"),
+}
+
+
+def read_request(body: bytes) -> TurnRequest:
+    """A request's JSON as a request for a turn.
+
+    Raises:
+        InvalidRequest: it is not JSON, a field has the wrong type or value, or a field cannot be honoured.
+    """
+    try:
+        given = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest(f"the body is not JSON: {error}", code="invalid_json") from error
+    if not isinstance(given, dict):
+        raise InvalidRequest(f"the body must be a JSON object, not {_kind(given)}", code="invalid_json")
+    try:
+        chat = ChatRequest.model_validate(given)
+    except ValidationError as error:
+        raise _invalid(error) from error
+    _refuse_what_cannot_be_honoured(chat)
+    tools = given.get("tools") or None
+    return TurnRequest(
+        dialect=DIALECT,
+        model=chat.model,
+        messages=[_message(message, f"messages[{k}]") for k, message in enumerate(chat.messages)],
+        tools=tools,
+        reads_calls=_reads_calls(chat),
+        sampling=_sampling(chat),
+        max_tokens=_max_tokens(chat),
+        template_options=chat.chat_template_kwargs or {},
+        wants_logprobs=bool(chat.logprobs),
+        fields={name: value for name in _RECORDED if (value := getattr(chat, name)) is not None},
+        ignored=list(_outside_protocol(chat)),
+    )
+
+
+def model_of(body: bytes) -> str:
+    """The model that a request asks for, as far as it can be read; for the record of a refused one."""
+    try:
+        given = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return ""
+    model = given.get("model") if isinstance(given, dict) else None
+    return model if isinstance(model, str) else ""
+
+
+def _refuse_what_cannot_be_honoured(chat: ChatRequest) -> None:
+    for name, (harmless, reason) in _REFUSED.items():
+        value = getattr(chat, name)
+        if value is not None and value not in harmless:
+            raise InvalidRequest(reason, param=name, code="unsupported_value")
+    if chat.response_format is not None and chat.response_format.type != "text":
+        raise InvalidRequest(
+            f"response_format {chat.response_format.type!r} is not supported yet: ask for text",
+            param="response_format",
+            code="unsupported_value",
+        )
+    if chat.top_logprobs and not chat.logprobs:
+        raise InvalidRequest("top_logprobs needs logprobs=true", param="top_logprobs")
+
+
+def _reads_calls(chat: ChatRequest) -> bool:
+    if chat.tool_choice in (None, "auto"):
+        return True
+    if chat.tool_choice == "none":
+        return False
+    raise InvalidRequest(
+        f"tool_choice {chat.tool_choice!r} cannot be enforced yet: send 'auto' or 'none'",
+        param="tool_choice",
+        code="unsupported_value",
+    )
+
+
+def _max_tokens(chat: ChatRequest) -> int | None:
+    if chat.max_tokens is not None and chat.max_completion_tokens not in (None, chat.max_tokens):
+        raise InvalidRequest("max_tokens and max_completion_tokens differ: send one", param="max_completion_tokens")
+    return chat.max_completion_tokens if chat.max_tokens is None else chat.max_tokens
+
+
+def _sampling(chat: ChatRequest) -> Sampling:
+    def given(value: Any, default: Any) -> Any:
+        return default if value is None else value
+
+    stop = (chat.stop,) if isinstance(chat.stop, str) else tuple(chat.stop or ())
+    if not all(stop):
+        raise InvalidRequest("a stop string must not be empty", param="stop")
+    return Sampling(
+        max_tokens=0,
+        temperature=given(chat.temperature, 1.0),
+        top_p=given(chat.top_p, 1.0),
+        top_k=given(chat.top_k, -1) or -1,
+        min_p=given(chat.min_p, 0.0),
+        presence_penalty=given(chat.presence_penalty, 0.0),
+        frequency_penalty=given(chat.frequency_penalty, 0.0),
+        repetition_penalty=given(chat.repetition_penalty, 1.0),
+        seed=chat.seed,
+        stop=stop,
+        stop_token_ids=tuple(chat.stop_token_ids or ()),
+        ignore_eos=bool(chat.ignore_eos),
+        min_tokens=given(chat.min_tokens, 0),
+        logit_bias=_logit_bias(chat.logit_bias or {}),
+        top_logprobs=chat.top_logprobs or 0,
+    )
+
+
+def _logit_bias(given: Mapping[str, float]) -> dict[int, float]:
+    for token, bias in given.items():
+        if not token.isdecimal() or not -100 <= bias <= 100:
+            raise InvalidRequest(
+                f"logit_bias maps token ids to numbers from -100 to 100, not {token!r} to {bias!r}", param="logit_bias"
+            )
+    return {int(token): bias for token, bias in given.items()}
+
+
+def _message(message: ChatMessage, place: str) -> Message:
+    parts = message.content
+    if not isinstance(parts, str | None):
+        for k, part in enumerate(parts):
+            if part.type not in ("text", "refusal") or getattr(part, part.type) is None:
+                raise InvalidRequest(
+                    f"{place}.content[{k}] is of type {part.type!r}; served models read text: "
+                    '{"type": "text", "text": …}',
+                    param=f"{place}.content[{k}]",
+                )
+        parts = flatten_content([part.model_dump() for part in parts], place)
+    if message.role == "assistant":
+        parts = message.refusal if parts is None else parts
+    elif parts is None:
+        raise InvalidRequest(
+            f"{place}.content is missing: a {message.role} message says something", param=f"{place}.content"
+        )
+    elif message.tool_calls:
+        raise InvalidRequest(f"{place}.tool_calls: only assistants call tools", param=f"{place}.tool_calls")
+    return Message(
+        role=message.role,
+        content=parts,
+        reasoning=message.reasoning if message.reasoning_content is None else message.reasoning_content,
+        tool_calls=tuple(ToolCall(c.function.name, c.function.arguments, c.id) for c in message.tool_calls or ()),
+        tool_call_id=message.tool_call_id,
+        name=message.name,
+    )
+
+
+def _outside_protocol(chat: ChatRequest) -> Iterator[str]:
+    """Fields that were sent and are not used, by their path. A null says nothing and is not counted."""
+    yield from _extras(chat, "")
+    for k, message in enumerate(chat.messages):
+        yield from _extras(message, f"messages[{k}].")
+        for j, part in enumerate(message.content if isinstance(message.content, list) else ()):
+            yield from _extras(part, f"messages[{k}].content[{j}].")
+    for k, tool in enumerate(chat.tools or ()):
+        # The whole tool is shown to the model; what is asked of the server beyond that is not done.
+        yield from _extras(tool.function, f"tools[{k}].function.")
+
+
+def _extras(model: BaseModel, prefix: str) -> Iterator[str]:
+    return (prefix + name for name, value in (model.model_extra or {}).items() if value is not None)
+
+
+def _invalid(error: ValidationError) -> InvalidRequest:
+    """The first of pydantic's findings, in a person's words."""
+    finding = error.errors(include_url=False)[0]
+    place = ""
+    for part in finding["loc"]:
+        if isinstance(part, int):
+            place += f"[{part}]"
+        elif part in ("str", "bool") or part.startswith(("list[", "dict[", "function-")):
+            continue  # the member of a union that was tried, not a field
+        else:
+            place += f".{part}" if place else part
+    if finding["type"] == "missing":
+        return InvalidRequest(f"{place} is missing", param=place, code="missing_field")
+    shown = "" if isinstance(finding["input"], dict | list) else f", got {finding['input']!r:.200}"
+    return InvalidRequest(f"{place}: {finding['msg']}{shown}", param=place, code="invalid_value")
+
+
+def _kind(value: Any) -> str:
+    return {list: "an array", str: "a string", type(None): "null"}.get(type(value), "a number or boolean")
+
+
+def write_response(result: TurnResult, token_bytes: Callable[[int], bytes], *, wants_logprobs: bool) -> dict[str, Any]:
+    """A turn's result as a ``chat.completion`` object."""
+    turn = result.turn
+    choice = {
+        "index": 0,
+        "message": turn.response,
+        "logprobs": _logprobs(result, token_bytes) if wants_logprobs else None,
+        "finish_reason": {"length": "length", "tool_calls": "tool_calls"}.get(turn.outcome, "stop"),
+    }
+    return {
+        "id": f"chatcmpl-{turn.id}",
+        "object": "chat.completion",
+        "created": int(turn.created_at),
+        "model": turn.model,
+        "choices": [choice],
+        "usage": {
+            "prompt_tokens": result.prompt_tokens,
+            "completion_tokens": len(turn.completion),
+            "total_tokens": result.prompt_tokens + len(turn.completion),
+        },
+    }
+
+
+def write_message(message: Message) -> dict[str, Any]:
+    """An assistant's message as the client gets it."""
+    written: dict[str, Any] = {"role": "assistant", "content": message.content, "refusal": None}
+    if message.reasoning is not None:
+        written["reasoning_content"] = message.reasoning
+    if message.tool_calls:
+        written["content"] = message.content or None
+        written["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments_json}}
+            for call in message.tool_calls
+        ]
+    return written
+
+
+def _logprobs(result: TurnResult, token_bytes: Callable[[int], bytes]) -> dict[str, Any]:
+    """OpenAI's logprobs, a token each; -9999.0 where the engine gave none, as OpenAI's documentation has it."""
+
+    def entry(token_id: int, logprob: float) -> dict[str, Any]:
+        text = token_bytes(token_id)
+        number = -9999.0 if math.isnan(logprob) else float(logprob)
+        return {"token": text.decode(errors="replace"), "logprob": number, "bytes": list(text)}
+
+    tops = result.top_logprobs or [{}] * len(result.turn.completion)
+    content = [
+        {**entry(token_id, logprob), "top_logprobs": [entry(i, value) for i, value in top.items()]}
+        for token_id, logprob, top in zip(
+            result.turn.completion.tolist(), result.turn.logprobs.tolist(), tops, strict=True
+        )
+    ]
+    return {"content": content, "refusal": None}

@@ -1,0 +1,41 @@
+"""What every protocol is translated into, and back from."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from tickertape.clients.engines.engine import Sampling
+from tickertape.renderers.messages import Message
+from tickertape.server.trajectories.turn import Turn
+
+
+@dataclass(slots=True, kw_only=True)
+class TurnRequest:
+    """One call of the model, in no protocol's own terms."""
+
+    dialect: str
+    model: str
+    messages: list[Message]
+    tools: list[dict[str, Any]] | None = None
+    reads_calls: bool = True
+    """Whether tool calls in the answer are returned as such; else they stay text."""
+    sampling: Sampling
+    """All of it but ``max_tokens``, which depends on the prompt."""
+    max_tokens: int | None = None
+    """``None``: as many as the context holds."""
+    template_options: dict[str, Any] = field(default_factory=dict)
+    wants_logprobs: bool = False
+    fields: dict[str, Any] = field(default_factory=dict)
+    """Fields that are kept for the record."""
+    ignored: list[str] = field(default_factory=list)
+    """Fields outside the protocol, by their path."""
+
+
+@dataclass(slots=True, kw_only=True)
+class TurnResult:
+    """A turn that is on tape, and what its protocol may want to tell of it."""
+
+    turn: Turn
+    message: Message
+    """What the assistant said, with call ids."""
+    prompt_tokens: int
+    top_logprobs: list[dict[int, float]] | None = None

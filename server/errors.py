@@ -1,0 +1,79 @@
+"""What a call can be answered with instead of a completion.
+
+Each error knows its HTTP status and OpenAI's ``type``, ``code`` and ``param``; a dialect gives it its protocol's shape.
+"""
+
+from tickertape.clients.engines.errors import EngineError, EngineNonsense, EngineRefused
+
+
+class ProxyError(Exception):
+    """A call that is not answered with a completion."""
+
+    status = 500
+    type = "server_error"
+    code: str | None = None
+    param: str | None = None
+
+    def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param or self.param
+        self.code = code or self.code
+
+
+class InvalidRequest(ProxyError):
+    """The request is at fault: the text says what, where, and what would be right."""
+
+    status = 400
+    type = "invalid_request_error"
+
+
+class ContextLengthExceeded(InvalidRequest):
+    """The prompt leaves no room for a completion."""
+
+    code = "context_length_exceeded"
+    param = "messages"
+
+
+class ModelNotFound(InvalidRequest):
+    """No model of that name is served."""
+
+    status = 404
+    code = "model_not_found"
+    param = "model"
+
+
+class NotFound(InvalidRequest):
+    """There is nothing of that name."""
+
+    status = 404
+    code = "not_found"
+
+
+class EngineFailed(ProxyError):
+    """The engine is at fault."""
+
+    status = 502
+    code = "engine_error"
+
+
+class StoreFailed(ProxyError):
+    """The tape cannot be written or read."""
+
+    status = 503
+    code = "tape_unavailable"
+
+
+def from_engine(error: EngineError) -> ProxyError:
+    """An engine's failure as an answer: its refusals are the client's to mend, the rest is not."""
+    if isinstance(error, EngineRefused):
+        if error.context_exceeded:
+            return ContextLengthExceeded(str(error))
+        return InvalidRequest(f"the engine refuses this request: {error}", param=error.param, code="engine_refused")
+    code = "engine_bad_response" if isinstance(error, EngineNonsense) else "engine_unavailable"
+    return EngineFailed(str(error), code=code)
+
+
+def openai_error(error: ProxyError) -> dict[str, dict[str, str | None]]:
+    """OpenAI's error shape."""
+    return {"error": {"message": error.message, "type": error.type, "param": error.param, "code": error.code}}

@@ -1,0 +1,1 @@
+"""HTTP: wiring, and nothing else."""

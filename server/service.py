@@ -1,0 +1,45 @@
+"""The running proxy: everything that requests need, put together once."""
+
+import time
+from collections.abc import Sequence
+from typing import cast
+
+from starlette.requests import Request
+
+from tickertape.server.errors import InvalidRequest, ModelNotFound
+from tickertape.server.settings import UnknownFields
+from tickertape.server.turns import Turns
+
+ANY_MODEL = "*"
+
+
+class Service:
+    """What the routes work with.
+
+    Args:
+        turns: takes turns.
+        model_names: names under which the model is served, the engine's own first; ``"*"`` accepts any.
+        unknown_fields: what becomes of fields outside a protocol.
+    """
+
+    def __init__(self, turns: Turns, model_names: Sequence[str], unknown_fields: UnknownFields) -> None:
+        self.turns = turns
+        self.model_names = [name for name in model_names if name != ANY_MODEL]
+        self.started_at = int(time.time())
+        self._accepts_any = ANY_MODEL in model_names
+        self._unknown_fields = unknown_fields
+
+    def check_model(self, name: str) -> None:
+        """Raises :class:`ModelNotFound` unless a model of that name is served."""
+        if not self._accepts_any and name not in self.model_names:
+            raise ModelNotFound(f"the model {name!r} is not served; there is: {', '.join(self.model_names)}")
+
+    def check_ignored(self, fields: Sequence[str]) -> None:
+        """Raises :class:`InvalidRequest` for fields outside the protocol, if they are to be refused."""
+        if fields and self._unknown_fields is UnknownFields.REJECT:
+            raise InvalidRequest(f"unknown fields: {', '.join(fields)}", param=fields[0], code="unknown_field")
+
+
+def service_of(request: Request) -> Service:
+    """The service of the app that got the request."""
+    return cast("Service", request.app.state.service)

@@ -1,0 +1,59 @@
+"""Live sessions: trees kept in memory, the least recently used ones let go.
+
+Nothing is lost by letting go: a session's tree is read back from the tape when its next request comes.
+"""
+
+import asyncio
+from collections import OrderedDict
+from weakref import WeakValueDictionary
+
+from tickertape.server.store.store import Store
+from tickertape.server.trajectories.tree import SessionTree
+
+
+class Sessions:
+    """Trees by session id.
+
+    Args:
+        store: the tape.
+        most: how many trees are kept without a request that uses them.
+    """
+
+    def __init__(self, store: Store, *, most: int = 20_000) -> None:
+        self._store = store
+        self._most = most
+        self._recent: OrderedDict[str, SessionTree] = OrderedDict()
+        # Trees in use by a running request are found here even after they were let go, so that two never diverge.
+        self._alive: WeakValueDictionary[str, SessionTree] = WeakValueDictionary()
+        self._loading: dict[str, asyncio.Task[SessionTree]] = {}
+
+    def __len__(self) -> int:
+        return len(self._alive)
+
+    def create(self, session_id: str) -> SessionTree:
+        """The tree of a session that is known to be new."""
+        return self._keep(SessionTree(session_id))
+
+    async def get(self, session_id: str) -> SessionTree:
+        """The session's tree, from the tape if need be; an empty one for a new session.
+
+        Raises:
+            StoreError: the tape cannot be read.
+        """
+        tree = self._alive.get(session_id)
+        if tree is not None:
+            return self._keep(tree)
+        loading = self._loading.get(session_id)
+        if loading is None:
+            loading = self._loading[session_id] = asyncio.create_task(self._store.load_tree(session_id))
+            loading.add_done_callback(lambda _: self._loading.pop(session_id, None))
+        tree = await asyncio.shield(loading)
+        return self._keep(self._alive.get(session_id) or tree)
+
+    def _keep(self, tree: SessionTree) -> SessionTree:
+        self._alive[tree.session_id] = tree
+        self._recent[tree.session_id] = tree
+        self._recent.move_to_end(tree.session_id)
+        while len(self._recent) > self._most:
+            self._recent.popitem(last=False)
+        return tree

@@ -1,0 +1,41 @@
+"""What can be set, with its defaults."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from tickertape.server.trajectories.preparing import History
+
+
+class UnknownFields(StrEnum):
+    """What becomes of request fields outside the protocol."""
+
+    REPORT = "report"
+    """They are named in the answer's ``X-Tickertape-Ignored`` header and on the turn."""
+    REJECT = "reject"
+    """The request is refused with a 400."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Settings of one server."""
+
+    host: str = "127.0.0.1"
+    port: int = 8700
+    db: Path = Path("tape.db")
+    engine: str = "embedded"
+    """``embedded``, or ``vllm=URL``."""
+    engine_api_key: str | None = None
+    model: str | None = None
+    """Hub name or directory of the tokenizer; the embedded engine brings its own."""
+    gguf: Path | None = None
+    """The embedded engine's model file; ``None``: the default model, fetched on first use."""
+    context: int = 8192
+    """The embedded engine's context, in tokens for each concurrent generation."""
+    parallel: int = 4
+    """How many generations the embedded engine runs at once."""
+    renderer: str | None = None
+    """A family's name or ``template``; ``None``: chosen by evidence."""
+    served_model_names: tuple[str, ...] = ()
+    history: History = History.EXACT
+    unknown_fields: UnknownFields = UnknownFields.REPORT

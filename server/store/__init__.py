@@ -1,0 +1,1 @@
+"""The durable tape: rows and blobs, group commit."""

@@ -1,0 +1,46 @@
+"""Turns as rows and back."""
+
+from typing import Any
+
+import numpy as np
+import orjson
+
+from tickertape.server.trajectories.turn import Outcome, Turn
+
+_PLAIN = (
+    "id", "session_id", "seq", "parent_id", "created_at", "dialect", "model", "first_message", "tools_digest",
+    "error", "engine", "finish_reason", "fork_reason", "context_digest",
+)  # fmt: skip
+_JSON = (
+    "messages", "sampling", "template_options", "request_fields", "ignored_fields", "prompt_spans", "versions",
+    "response", "calls", "stop_reason", "usage", "timings",
+)  # fmt: skip
+_INT32, _FLOAT32 = np.dtype("<i4"), np.dtype("<f4")
+
+
+def to_row(turn: Turn, options_digest: str) -> dict[str, Any]:
+    """The columns of ``turns``."""
+    row = {name: getattr(turn, name) for name in _PLAIN}
+    row["outcome"] = turn.outcome.value
+    row["options_digest"] = options_digest
+    row["prompt_delta"] = turn.prompt_delta.astype(_INT32, copy=False).tobytes()
+    row["completion"] = turn.completion.astype(_INT32, copy=False).tobytes()
+    row["logprobs"] = turn.logprobs.astype(_FLOAT32, copy=False).tobytes()
+    row["rest"] = orjson.dumps({name: getattr(turn, name) for name in _JSON}, option=orjson.OPT_NON_STR_KEYS)
+    return row
+
+
+def from_row(row: Any, tools: bytes | None) -> Turn:
+    """The turn of a row, with the JSON of its tools."""
+    rest = orjson.loads(row.rest)
+    rest["prompt_spans"] = [tuple(span) for span in rest["prompt_spans"]]
+    rest["versions"] = [tuple(run) for run in rest["versions"]]
+    return Turn(
+        **{name: getattr(row, name) for name in _PLAIN},
+        **rest,
+        outcome=Outcome(row.outcome),
+        tools=None if tools is None else orjson.loads(tools),
+        prompt_delta=np.frombuffer(row.prompt_delta, _INT32),
+        completion=np.frombuffer(row.completion, _INT32),
+        logprobs=np.frombuffer(row.logprobs, _FLOAT32),
+    )

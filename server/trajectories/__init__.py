@@ -1,0 +1,1 @@
+"""The token tree: match, extend, commit, samples. Plain objects: no HTTP, no SQL."""

@@ -1,0 +1,105 @@
+"""The live part of a session's turns: what finding and extending a prefix needs, and no more.
+
+Everything else of a turn is in the store. Nodes hold tokens as packed int32, 4 bytes each.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from tickertape.server.trajectories.turn import TokenIds, Turn
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """A committed turn as the tree needs it."""
+
+    id: str
+    parent: "Node | None"
+    seq: int
+    prompt_delta: TokenIds
+    completion: TokenIds
+    tools_digest: str
+    options_digest: str
+    """Of the template's options: another one means that the stream was rendered by other rules."""
+    length: int
+    """Tokens of the whole stream."""
+    children: "list[Node]" = field(default_factory=list)
+
+    def path(self) -> "list[Node]":
+        """From the root to this node."""
+        nodes: list[Node] = []
+        node: Node | None = self
+        while node is not None:
+            nodes.append(node)
+            node = node.parent
+        return nodes[::-1]
+
+    def stream(self) -> TokenIds:
+        """Every token that the model read and wrote up to the end of this turn."""
+        return np.concatenate([part for node in self.path() for part in (node.prompt_delta, node.completion)])
+
+
+class SessionTree:
+    """All turns of one session. Only :meth:`add` changes it, and only by adding."""
+
+    def __init__(self, session_id: str) -> None:
+        self.session_id = session_id
+        self.roots: list[Node] = []
+        self.next_seq = 0
+        self._nodes: dict[str, Node] = {}
+        self._by_context: dict[bytes, list[Node]] = {}
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+    def take_seq(self) -> int:
+        """The next turn's place in the order of commitment."""
+        self.next_seq += 1
+        return self.next_seq - 1
+
+    def add(self, turn: Turn, options_digest: str) -> None:
+        """Makes a committed turn known. A turn without an answer cannot be extended and takes up no memory."""
+        self.next_seq = max(self.next_seq, turn.seq + 1)
+        if not turn.context_digest:
+            return
+        parent = self._nodes[turn.parent_id] if turn.parent_id is not None else None
+        length = (parent.length if parent else 0) + len(turn.prompt_delta) + len(turn.completion)
+        node = Node(
+            id=turn.id,
+            parent=parent,
+            seq=turn.seq,
+            prompt_delta=turn.prompt_delta,
+            completion=turn.completion,
+            tools_digest=turn.tools_digest,
+            options_digest=options_digest,
+            length=length,
+        )
+        (parent.children if parent else self.roots).append(node)
+        self._nodes[turn.id] = node
+        self._by_context.setdefault(turn.context_digest, []).append(node)
+
+    def ending_with(self, context_digest: bytes) -> list[Node]:
+        """Turns after which the conversation was exactly this one, oldest first."""
+        return self._by_context.get(context_digest, [])
+
+    def deepest_prefix(self, token_ids: TokenIds) -> Node | None:
+        """The turn with the longest stream that ``token_ids`` begins with; it leaves at least one token to add."""
+        best: Node | None = None
+        for node in self._prefixes(self.roots, token_ids, 0):
+            if best is None or node.length >= best.length:
+                best = node
+        return best
+
+    def _prefixes(self, nodes: list[Node], token_ids: TokenIds, start: int) -> Iterator[Node]:
+        waiting = [(node, start) for node in nodes]
+        while waiting:
+            node, at = waiting.pop()
+            if node.length >= len(token_ids):
+                continue
+            middle = at + len(node.prompt_delta)
+            same = np.array_equal(token_ids[at:middle], node.prompt_delta)
+            if same and np.array_equal(token_ids[middle : node.length], node.completion):
+                yield node
+                waiting += [(child, node.length) for child in node.children]

@@ -1,0 +1,113 @@
+"""A turn: one call of the model, the unit of the tape.
+
+A session is one rollout; its turns form a forest of append-only, immutable nodes. A turn's *stream* is everything that
+the model has read and written up to its end::
+
+    stream(turn) = stream(parent) + prompt_delta + completion
+
+so a session's storage grows linearly with its length, and a child's prompt begins with its parent's stream by
+construction (PREFIX).
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+TokenIds: TypeAlias = npt.NDArray[np.int32]
+Logprobs: TypeAlias = npt.NDArray[np.float32]
+
+#: ``(message, kind, n_tokens)`` runs: which message tokens come from (index into the request's messages, -1 for none)
+#: and their :class:`tickertape.renderers.pieces.Kind`.
+Spans: TypeAlias = list[tuple[int, int, int]]
+
+
+class Outcome(StrEnum):
+    """How a turn ended."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    TOOL_CALLS = "tool_calls"
+    PARSE_FAILED = "parse_failed"
+    """The model wrote tool calls, and none of them could be read."""
+    ABORTED = "aborted"
+    """The engine, or this server's shutdown, broke off the generation."""
+    ENGINE_ERROR = "engine_error"
+    UNDELIVERED = "undelivered"
+    """The client went away before the answer was there."""
+    REJECTED = "rejected"
+    """The request was refused before anything was sampled."""
+
+
+#: Outcomes after which an agent has an answer, which its next request can extend.
+ANSWERED = frozenset({Outcome.STOP, Outcome.LENGTH, Outcome.TOOL_CALLS, Outcome.PARSE_FAILED})
+
+
+def no_tokens() -> TokenIds:
+    return np.empty(0, np.int32)
+
+
+def no_logprobs() -> Logprobs:
+    return np.empty(0, np.float32)
+
+
+@dataclass(slots=True, kw_only=True)
+class Turn:
+    """One turn, complete. Never changed after it is committed."""
+
+    id: str
+    session_id: str
+    parent_id: str | None = None
+    seq: int = 0
+    """Order of commitment within the session, from 0."""
+    created_at: float
+    """Seconds since the epoch at which the request came in."""
+
+    dialect: str
+    model: str
+    """The model that the client asked for."""
+    first_message: int = 0
+    """How many of the request's messages the parent's stream already covers."""
+    messages: list[dict[str, Any]] = field(default_factory=list)
+    """The other ones, in OpenAI's chat shape: what this turn adds to the conversation."""
+    tools: list[dict[str, Any]] | None = None
+    tools_digest: str = ""
+    sampling: dict[str, Any] = field(default_factory=dict)
+    """Every sampling parameter as sent to the engine."""
+    template_options: dict[str, Any] = field(default_factory=dict)
+    """``chat_template_kwargs`` of the request."""
+    request_fields: dict[str, Any] = field(default_factory=dict)
+    """Fields that are kept for the record and change nothing (``user``, ``metadata``, …)."""
+    ignored_fields: list[str] = field(default_factory=list)
+    """Fields outside the protocol, which were not used."""
+
+    prompt_delta: TokenIds = field(default_factory=no_tokens)
+    """int32[]: tokens added to the parent's stream before generation."""
+    prompt_spans: Spans = field(default_factory=list)
+    """Runs over ``prompt_delta``."""
+    completion: TokenIds = field(default_factory=no_tokens)
+    """int32[]: sampled tokens, stop token included when the engine sampled it."""
+    logprobs: Logprobs = field(default_factory=no_logprobs)
+    """float32[]: one for each completion token, NaN where the engine gave none."""
+    versions: list[tuple[str | None, int]] = field(default_factory=list)
+    """``(policy_version, n_tokens)`` runs over the completion; ``None`` where no version is known."""
+
+    outcome: Outcome
+    response: dict[str, Any] | None = None
+    """The message that the client got."""
+    calls: list[dict[str, Any]] = field(default_factory=list)
+    """Status and raw text of every tool call that the model wrote."""
+    error: str | None = None
+    engine: str = ""
+    finish_reason: str | None = None
+    """The engine's."""
+    stop_reason: int | str | None = None
+    usage: dict[str, int] = field(default_factory=dict)
+    timings: dict[str, float] = field(default_factory=dict)
+    """Seconds: ``prepare``, ``engine`` and ``total`` up to the commit."""
+    fork_reason: str | None = None
+    """Why this turn does not simply extend the newest one; ``None`` where it does."""
+    context_digest: bytes = b""
+    """Digest of the whole conversation up to and including the response; empty where there is no answer to extend."""
