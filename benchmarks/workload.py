@@ -82,7 +82,7 @@ class Agent:
         """Whether every turn of the session but the first was bridged onto the first, says the proxy's own record."""
         record = self._get(f"/sessions/{session.name}/turns")
         first, *others = record if isinstance(record, list) else record["turns"]
-        return bool(others) and all(turn["parent_id"] == first["id"] and not turn.get("fork_reason") for turn in others)
+        return bool(others) and all(turn["parent_id"] == first["id"] for turn in others)
 
     def _get(self, path: str) -> Any:
         return orjson.loads(self._call(get(path)))

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
+import orjson
 import tokenizers
 
 
@@ -63,11 +64,11 @@ class Tokenizer:
         self.stop_ids = list(stop_ids) or self._eos_ids()
         self._added_bytes = {i: token.content.encode() for i, token in added.items()}
         self._bytes: dict[int, bytes] = {}
-        description = json.loads(backend.to_str())
-        self._is_byte_level = "ByteLevel" in json.dumps(description["decoder"])
+        description = orjson.loads(backend.to_str())
+        self._is_byte_level = "ByteLevel" in str(description["decoder"])
         description["added_tokens"] = [t for t in description["added_tokens"] if not t["content"].strip()]
         description["post_processor"] = None
-        self._words = tokenizers.Tokenizer.from_str(json.dumps(description))
+        self._words = tokenizers.Tokenizer.from_str(orjson.dumps(description).decode())
         longest_first = sorted(self.control, key=len, reverse=True)
         self._control_pattern = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
 

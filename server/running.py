@@ -43,10 +43,16 @@ def serve_forever(settings: Settings, *, say: Say) -> None:
 
 
 @contextmanager
-def serving(settings: Settings, *, say: Say) -> Iterator[str]:
-    """Serves on a thread while the block runs; yields the base URL, without ``/v1``."""
+def serving(settings: Settings, *, say: Say = lambda _: None, parts: Parts | None = None) -> Iterator[str]:
+    """Serves on a thread while the block runs; yields the base URL, without ``/v1``.
+
+    Args:
+        settings: see :class:`Settings`.
+        say: gets the lines that the command line would print.
+        parts: engine and renderer, made from ``settings`` if not given.
+    """
     listening = _listen(settings)
-    parts = make_parts(settings, say=say)
+    parts = parts or make_parts(settings, say=say)
     _tell_choice(parts, say)
     ready = threading.Event()
     failure: list[BaseException] = []

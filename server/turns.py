@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import asdict, replace
+from dataclasses import fields, replace
 from typing import Any
 
 from tickertape.clients.engines.engine import Engine, EngineInfo, Sampling
@@ -31,6 +31,7 @@ from tickertape.server.trajectories.tree import SessionTree
 from tickertape.server.trajectories.turn import ANSWERED, Outcome, Turn
 
 WriteMessage = Callable[[Message], dict[str, Any]]
+ClientGoneSignal = Callable[[], Awaitable[None]]
 
 
 class ClientGone(Exception):
@@ -73,7 +74,7 @@ class Turns:
         write_message: WriteMessage,
         *,
         is_new: bool,
-        client_gone: Awaitable[None],
+        client_gone: ClientGoneSignal,
     ) -> TurnResult:
         """Takes one turn of a session. No lock is held: concurrent calls of a session become siblings.
 
@@ -82,7 +83,7 @@ class Turns:
             request: what is asked.
             write_message: an assistant's message in the client's protocol, for the record.
             is_new: whether the session was made for this very request.
-            client_gone: completes when nobody waits for the answer any more.
+            client_gone: returns when nobody waits for the answer any more.
 
         Raises:
             ProxyError: the turn failed; it is on tape with its outcome, unless the tape itself failed.
@@ -209,7 +210,7 @@ class Turns:
         prepared: Prepared,
         sampling: Sampling,
         generation: Generation,
-        client_gone: Awaitable[None],
+        client_gone: ClientGoneSignal,
     ) -> None:
         """Fills ``generation`` until the engine is done or nobody waits."""
 
@@ -219,7 +220,7 @@ class Turns:
                     generation.take(chunk)
 
         draining = asyncio.ensure_future(drain())
-        watching = asyncio.ensure_future(client_gone)
+        watching = asyncio.ensure_future(client_gone())
         try:
             await asyncio.wait((draining, watching), return_when=asyncio.FIRST_COMPLETED)
             if not draining.done():
@@ -311,7 +312,7 @@ def _without_stop_string(message: Message, stop: str) -> Message:
 
 
 def _recorded(sampling: Sampling) -> dict[str, Any]:
-    values = asdict(sampling)
+    values = {field.name: getattr(sampling, field.name) for field in fields(sampling)}
     values["logit_bias"] = {str(token): bias for token, bias in sampling.logit_bias.items()}
     return values
 

@@ -1,0 +1,164 @@
+"""Engines for tests that are about something else than sampling.
+
+Both are fakes and say so: :class:`ScriptedEngine` plays fixed completions through the real pipeline, and
+:class:`FaultyVllm` is an HTTP server that misbehaves as it is told. What engines really answer is replayed from
+recordings (``tests/data``) and shown on the embedded engine.
+"""
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+from tickertape.clients.engines.engine import Chunk, Engine, EngineInfo, Sampling, TokenIds
+from tickertape.clients.engines.errors import EngineError
+
+
+@dataclass
+class Call:
+    """What an engine was asked, and what it sampled."""
+
+    prompt_ids: list[int]
+    sampling: Sampling
+    token_ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    closed: bool = False
+    """Whether the caller closed the generation."""
+
+
+class RecordingEngine:
+    """A real engine, and a record of what went in and came out: the other side of VERBATIM."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.calls: list[Call] = []
+
+    async def start(self) -> EngineInfo:
+        return await self.engine.start()
+
+    async def check(self) -> None:
+        await self.engine.check()
+
+    async def close(self) -> None:
+        await self.engine.close()
+
+    async def generate(
+        self, prompt_ids: TokenIds, sampling: Sampling, *, request_id: str
+    ) -> AsyncGenerator[Chunk, None]:
+        call = Call(prompt_ids.tolist(), sampling)
+        self.calls.append(call)
+        async for chunk in self.engine.generate(prompt_ids, sampling, request_id=request_id):
+            call.token_ids += chunk.token_ids
+            call.logprobs += chunk.logprobs
+            yield chunk
+
+
+#: Token ids to play, or an error to raise after those that came before.
+Script = Callable[[list[int], Sampling], Sequence[int | EngineError]]
+
+
+class ScriptedEngine:
+    """A fake engine that samples what ``script(prompt_ids, sampling)`` says, one token a chunk.
+
+    Args:
+        script: see :data:`Script`.
+        max_context: what it says its context is.
+        delay: seconds before each token.
+        version: the policy version it reports.
+    """
+
+    def __init__(
+        self, script: Script, *, max_context: int = 4096, delay: float = 0.0, version: str | None = None
+    ) -> None:
+        self.script = script
+        self.calls: list[Call] = []
+        self._max_context = max_context
+        self._delay = delay
+        self._version = version
+
+    async def start(self) -> EngineInfo:
+        return EngineInfo("scripted", "nowhere", "scripted", self._max_context)
+
+    async def check(self) -> None:
+        return
+
+    async def close(self) -> None:
+        return
+
+    async def generate(
+        self,
+        prompt_ids: TokenIds,
+        sampling: Sampling,
+        *,
+        request_id: str,
+    ) -> AsyncGenerator[Chunk, None]:
+        call = Call(prompt_ids.tolist(), sampling)
+        self.calls.append(call)
+        try:
+            for number, token in enumerate(self.script(call.prompt_ids, sampling)):
+                if isinstance(token, EngineError):
+                    raise token
+                if number == sampling.max_tokens:
+                    break
+                await asyncio.sleep(self._delay)
+                logprob = -(1 + number % 7) / 8
+                call.token_ids.append(token)
+                call.logprobs.append(logprob)
+                yield Chunk([token], [logprob], policy_version=self._version)
+                if token in sampling.stop_token_ids:
+                    yield Chunk([], [], finish_reason="stop", stop_reason=token)
+                    return
+            yield Chunk([], [], finish_reason="length")
+        except GeneratorExit:
+            call.closed = True
+            raise
+
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@contextmanager
+def faulty_vllm(handler: Handler, *, max_model_len: int = 4096) -> Iterator[str]:
+    """An HTTP server in vLLM's place; ``handler`` answers ``/v1/completions``. Yields its URL."""
+    listing = {"object": "list", "data": [{"id": "faulty", "object": "model", "max_model_len": max_model_len}]}
+
+    async def models(_: web.Request) -> web.Response:
+        return web.json_response(listing)
+
+    async def health(_: web.Request) -> web.Response:
+        return web.Response()
+
+    app = web.Application(client_max_size=2**24)
+    app.add_routes([web.post("/v1/completions", handler), web.get("/v1/models", models), web.get("/health", health)])
+    with serving_aiohttp(app) as url:
+        yield url
+
+
+@contextmanager
+def serving_aiohttp(app: web.Application) -> Iterator[str]:
+    """Serves ``app`` on a free loopback port, on a thread of its own."""
+    loop = asyncio.new_event_loop()
+    started: Future[int] = Future()
+
+    async def run() -> None:
+        runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        started.set_result(runner.addresses[0][1])
+        await stop.wait()
+        await runner.cleanup()
+
+    stop = asyncio.Event()
+    thread = threading.Thread(target=loop.run_until_complete, args=(run(),), daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{started.result(timeout=10)}"
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(10)
+        loop.close()

@@ -1,0 +1,85 @@
+"""A running proxy, over real HTTP, for any engine."""
+
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from tests.materials import qwen3_dir
+from tickertape.clients import TrajectoryClient
+from tickertape.clients.engines.engine import Engine
+from tickertape.renderers.choose import Choice, get_renderer
+from tickertape.renderers.tokenizer import Tokenizer
+from tickertape.server.assembly import Parts
+from tickertape.server.running import serving
+from tickertape.server.settings import Settings
+
+
+@cache
+def qwen3_tokenizer() -> Tokenizer:
+    return Tokenizer.load(qwen3_dir())
+
+
+@dataclass
+class Proxy:
+    """A proxy that is running, and clients of it."""
+
+    url: str
+    http: httpx.Client
+    tape: TrajectoryClient
+    model: str
+
+    def openai(self, session_id: str) -> openai.OpenAI:
+        """An agent's client, its calls in the session."""
+        return openai.OpenAI(base_url=self.tape.agent_base_url(session_id), api_key="none", max_retries=0)
+
+    def chat(self, session_id: str | None, messages: list[dict[str, Any]], **fields: Any) -> httpx.Response:
+        """A bare chat completion call."""
+        prefix = "" if session_id is None else f"/sessions/{session_id}"
+        body = {"model": self.model, "messages": messages, **fields}
+        return self.http.post(f"{prefix}/v1/chat/completions", json=body)
+
+
+@contextmanager
+def running(engine: Engine, choice: Choice, settings: Settings) -> Iterator[Proxy]:
+    with ExitStack() as stack:
+        url = stack.enter_context(serving(settings, parts=Parts(engine, choice)))
+        http = stack.enter_context(httpx.Client(base_url=url, timeout=60))
+        tape = stack.enter_context(TrajectoryClient(url))
+        yield Proxy(url, http, tape, http.get("/v1/models").json()["data"][0]["id"])
+
+
+@contextmanager
+def scripted(engine: Engine, directory: Path, renderer: str = "qwen3", **settings: Any) -> Iterator[Proxy]:
+    """A proxy for a model with Qwen3's vocabulary."""
+    choice = Choice(get_renderer(renderer, qwen3_tokenizer()), "the test asked for it")
+    given = Settings(**{"port": 0, "db": directory / "tape.db", **settings})
+    with running(engine, choice, given) as proxy:
+        yield proxy
+
+
+StartProxy = Callable[..., Proxy]
+
+
+@pytest.fixture
+def start_proxy(tmp_path: Path) -> Iterator[StartProxy]:
+    """Starts proxies for an engine: ``start_proxy(engine, renderer="qwen3", **settings)``."""
+    with ExitStack() as stack:
+
+        def start(engine: Engine, renderer: str = "qwen3", **settings: Any) -> Proxy:
+            return stack.enter_context(scripted(engine, tmp_path, renderer, **settings))
+
+        yield start
+
+
+@pytest.fixture
+def session() -> str:
+    """A session id that no other test uses."""
+    return uuid.uuid4().hex
