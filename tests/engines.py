@@ -113,7 +113,7 @@ class ScriptedEngine:
                     yield Chunk([], [], finish_reason="stop", stop_reason=token)
                     return
             yield Chunk([], [], finish_reason="length")
-        except GeneratorExit:
+        except (GeneratorExit, asyncio.CancelledError):
             call.closed = True
             raise
 
