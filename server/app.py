@@ -1,57 +1,24 @@
 """The ASGI application."""
 
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 
 import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from tickertape.clients.engines.engine import EngineInfo
-from tickertape.clients.engines.errors import EngineError
-from tickertape.server.assembly import Parts, running_service
 from tickertape.server.errors import InvalidRequest, ProxyError, StoreFailed, openai_error
 from tickertape.server.routes import agents, health, trainers
-from tickertape.server.settings import Settings
+from tickertape.server.service import Service
 from tickertape.server.store.store import StoreError
 
 _log = logging.getLogger("tickertape")
 
 
-def create_app(
-    settings: Settings,
-    parts: Parts,
-    *,
-    on_ready: Callable[[EngineInfo], None] = lambda _: None,
-    on_failure: Callable[[Exception], None] = lambda _: None,
-) -> FastAPI:
-    """The proxy as an ASGI application.
-
-    Args:
-        settings: see :class:`Settings`.
-        parts: from :func:`tickertape.server.assembly.make_parts`.
-        on_ready: called once turns can be taken.
-        on_failure: called with what kept the service from starting; the server itself only ends.
-    """
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        started = False
-        try:
-            async with running_service(settings, parts) as (service, info):
-                app.state.service = service
-                on_ready(info)
-                started = True
-                yield
-        except (EngineError, StoreError) as error:
-            if started:
-                raise
-            on_failure(error)
-            raise
-
-    app = FastAPI(title="Tickertape", lifespan=lifespan)
+def create_app(service: Service) -> FastAPI:
+    """The proxy as an ASGI application, over a service that is running."""
+    app = FastAPI(title="Tickertape")
+    app.state.service = service
     for routes in (agents, trainers, health):
         app.include_router(routes.router)
     app.add_exception_handler(ProxyError, _proxy_error)

@@ -48,6 +48,7 @@ def serve(
     unknown_fields: Annotated[
         UnknownFields, typer.Option(help="Request fields outside the protocol: name them, or refuse them.")
     ] = UnknownFields.REPORT,
+    grace: Annotated[int, typer.Option(min=0, help="Seconds that running calls get when the server is stopped.")] = 20,
 ) -> None:
     """Serve the proxy."""
     settings = Settings(
@@ -64,6 +65,7 @@ def serve(
         served_model_names=tuple(served_model_name or ()),
         history=history,
         unknown_fields=unknown_fields,
+        grace=grace,
     )
     try:
         serve_forever(settings, say=_say)

@@ -1,20 +1,20 @@
 """Running the server: in the foreground, or behind a ``with`` for demos and tests."""
 
+import asyncio
+import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import uvicorn
+import uvloop
 
 from tickertape.clients.engines.engine import EngineInfo
 from tickertape.renderers.template import TemplateRenderer
 from tickertape.server.app import create_app
-from tickertape.server.assembly import Parts, make_parts
+from tickertape.server.assembly import Parts, make_parts, running_service
 from tickertape.server.settings import Settings
-
-#: Seconds that running calls get to finish when the server is told to stop; then they are recorded as aborted.
-_GRACE = 20
 
 Say = Callable[[str], None]
 
@@ -24,22 +24,21 @@ class PortInUse(OSError):
 
 
 def serve_forever(settings: Settings, *, say: Say) -> None:
-    """Serves until a signal comes. Raises what :func:`make_parts` raises, and :class:`PortInUse`."""
+    """Serves until SIGTERM or SIGINT. Raises what :func:`make_parts` and :func:`running_service` raise, and
+    :class:`PortInUse`."""
     listening = _listen(settings)
     parts = make_parts(settings, say=say)
     _tell_choice(parts, say)
     host, port = listening.getsockname()[:2]
 
-    def on_ready(info: EngineInfo) -> None:
+    def on_ready(server: uvicorn.Server, info: EngineInfo) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, server.handle_exit, number, None)
         say(f"engine    {info.name} at {info.url}: {info.model}, {info.max_context} tokens of context")
         say(f"tape      {settings.db}")
         say(f"listening on http://{host}:{port}  (base_url for agents: http://{host}:{port}/v1)")
 
-    failure: list[BaseException] = []
-    server = _server(settings, parts, on_ready, failure)
-    server.run(sockets=[listening])
-    if failure:
-        raise failure[0]
+    uvloop.run(_serve(settings, parts, listening, on_ready))
 
 
 @contextmanager
@@ -54,36 +53,62 @@ def serving(settings: Settings, *, say: Say = lambda _: None, parts: Parts | Non
     listening = _listen(settings)
     parts = parts or make_parts(settings, say=say)
     _tell_choice(parts, say)
-    ready = threading.Event()
-    failure: list[BaseException] = []
-    server = _server(settings, parts, lambda _: ready.set(), failure)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, name="tickertape", daemon=True)
+    started: list[uvicorn.Server] = []
+    failure: list[Exception] = []
+    settled = threading.Event()
+
+    def on_ready(server: uvicorn.Server, _info: EngineInfo) -> None:
+        started.append(server)
+        settled.set()
+
+    def run() -> None:
+        try:
+            uvloop.run(_serve(settings, parts, listening, on_ready))
+        except Exception as error:  # noqa: BLE001  (raised again where the block is entered)
+            failure.append(error)
+        finally:
+            settled.set()
+
+    thread = threading.Thread(target=run, name="tickertape", daemon=True)
     thread.start()
-    while not ready.wait(0.05):
-        if not thread.is_alive():
-            raise failure[0] if failure else RuntimeError("the server ended before it was ready")
+    settled.wait()
+    if failure:
+        raise failure[0]
     try:
         yield "http://{}:{}".format(*listening.getsockname()[:2])
     finally:
-        server.should_exit = True
+        started[0].should_exit = True
         thread.join()
 
 
-def _server(
-    settings: Settings, parts: Parts, on_ready: Callable[[EngineInfo], None], failure: list[BaseException]
-) -> uvicorn.Server:
-    config = uvicorn.Config(
-        create_app(settings, parts, on_ready=on_ready, on_failure=failure.append),
-        loop="uvloop",
-        http="httptools",
-        ws="none",
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        date_header=False,
-        timeout_graceful_shutdown=_GRACE,
-    )
-    return uvicorn.Server(config)
+class _Server(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """uvicorn would raise a signal again when it has ended, before the tape is closed: signals are ours."""
+        yield
+
+
+async def _serve(
+    settings: Settings, parts: Parts, listening: socket.socket, on_ready: Callable[[uvicorn.Server, EngineInfo], None]
+) -> None:
+    """Starts engine and tape, serves, and closes them when every call has left its turn."""
+    async with running_service(settings, parts) as (service, info):
+        config = uvicorn.Config(
+            create_app(service),
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            timeout_graceful_shutdown=settings.grace,
+        )
+        server = _Server(config)
+        on_ready(server, info)
+        await server.serve(sockets=[listening])
+        # Calls that outlasted the grace period were cancelled; they still put their turns on tape.
+        await asyncio.gather(*server.server_state.tasks, return_exceptions=True)
 
 
 def _listen(settings: Settings) -> socket.socket:

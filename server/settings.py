@@ -39,3 +39,5 @@ class Settings:
     served_model_names: tuple[str, ...] = ()
     history: History = History.EXACT
     unknown_fields: UnknownFields = UnknownFields.REPORT
+    grace: int = 20
+    """Seconds that running calls get to finish when the server is stopped; then they are recorded as aborted."""

@@ -4,10 +4,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from pathlib import Path
 from typing import Any, Protocol
 
-from tests.materials import qwen3_dir, qwen25_dir
+from tests.materials import qwen3_dir, qwen25_dir, template
 from tickertape.clients.engines.model_file import model_file
 from tickertape.renderers.choose import get_renderer
 from tickertape.renderers.gguf import tokenizer_from_gguf
@@ -30,6 +29,14 @@ FAMILY = "family"
 TEMPLATE = "template"
 KINDS = (FAMILY, TEMPLATE)
 
+_TEMPLATES = {
+    QWEN3: "Qwen-Qwen3-0.6B",
+    QWEN3_SILENT: "Qwen-Qwen3-0.6B",
+    INSTRUCT: "Qwen-Qwen3-4B-Instruct-2507",
+    THINKING: "Qwen-Qwen3-4B-Thinking-2507",
+    QWEN25: "Qwen-Qwen2.5-7B-Instruct",
+}
+
 
 class Oracle(Protocol):
     """What is used of a ``transformers`` tokenizer."""
@@ -41,45 +48,52 @@ class Oracle(Protocol):
 
 @dataclass(frozen=True)
 class Subject:
-    """One model: its tokenizer twice (ours and ``transformers``'), its family, and the options that both are given."""
+    """One model: its tokenizer twice (ours and ``transformers``'), its template, and the family that fits."""
 
     name: str
     family: str
     tokenizer: Tokenizer
     oracle: Oracle
+    template: str
     family_options: Mapping[str, Any] = field(default_factory=dict)
     template_options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def offers_tools(self) -> bool:
+        """Whether the model's template knows tools; SmolLM2's shows neither tools nor calls."""
+        return self.name != SMOLLM2
 
     @cached_property
     def renderers(self) -> dict[str, Renderer]:
         """The family and the model's own template, driven by us."""
         return {
             FAMILY: get_renderer(self.family, self.tokenizer, **self.family_options),
-            TEMPLATE: get_renderer(TEMPLATE, self.tokenizer, **self.template_options),
+            TEMPLATE: get_renderer(TEMPLATE, self.tokenizer, template=self.template, **self.template_options),
         }
 
     def template_ids(
         self, messages: Sequence[OpenAIMessage], tools: Sequence[Mapping[str, Any]] | None = None
     ) -> list[int]:
         """The prompt's ids as ``transformers`` has them."""
-        ids: list[int] = self.oracle.apply_chat_template(
-            messages,
-            tools=tools,
-            add_generation_prompt=True,
-            tokenize=True,
-            return_dict=False,
-            **self.template_options,
-        )
+        ids: list[int] = self._apply(messages, tools, tokenize=True, return_dict=False)
         return ids
 
-    def template_text(
-        self, messages: Sequence[OpenAIMessage], tools: Sequence[Mapping[str, Any]] | None = None
-    ) -> str:
+    def template_text(self, messages: Sequence[OpenAIMessage], tools: Sequence[Mapping[str, Any]] | None = None) -> str:
         """The prompt's text as ``transformers`` has it."""
-        text: str = self.oracle.apply_chat_template(
-            messages, tools=tools, add_generation_prompt=True, tokenize=False, **self.template_options
-        )
+        text: str = self._apply(messages, tools, tokenize=False)
         return text
+
+    def _apply(
+        self, messages: Sequence[OpenAIMessage], tools: Sequence[Mapping[str, Any]] | None, **options: Any
+    ) -> Any:
+        return self.oracle.apply_chat_template(
+            messages,
+            tools=tools,
+            chat_template=self.template,
+            add_generation_prompt=True,
+            **options,
+            **self.template_options,
+        )
 
     def spell(self, text: str) -> list[int]:
         """Ids of a text in which control tokens mean themselves: what a model would have sampled."""
@@ -95,32 +109,25 @@ def subject_named(name: str) -> Subject:
     """The model of that name, loaded once."""
     if name == SMOLLM2:
         return _smollm2()
-    directories = {
-        QWEN3: qwen3_dir(),
-        QWEN3_SILENT: qwen3_dir(),
-        INSTRUCT: qwen3_dir("Qwen-Qwen3-4B-Instruct-2507"),
-        THINKING: qwen3_dir("Qwen-Qwen3-4B-Thinking-2507"),
-        QWEN25: qwen25_dir(),
-    }
+    tokenizer, oracle = _load_qwen(has_thinking=name != QWEN25)
     options = {"enable_thinking": False} if name == QWEN3_SILENT else {}
     family = QWEN3 if name == QWEN3_SILENT else name
-    tokenizer, oracle = _load(directories[name])
-    return Subject(name, family, tokenizer, oracle, options, options)
+    return Subject(name, family, tokenizer, oracle, template(_TEMPLATES[name]), options, options)
 
 
 @cache
-def _load(directory: Path) -> tuple[Tokenizer, Oracle]:
+def _load_qwen(*, has_thinking: bool) -> tuple[Tokenizer, Oracle]:
     import transformers
 
-    return Tokenizer.load(directory), transformers.AutoTokenizer.from_pretrained(directory)
+    oracle = transformers.AutoTokenizer.from_pretrained(qwen3_dir() if has_thinking else qwen25_dir())
+    return Tokenizer.load(oracle), oracle
 
 
 def _smollm2() -> Subject:
     import transformers
 
     tokenizer = tokenizer_from_gguf(model_file())
-    oracle = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer.backend, chat_template=tokenizer.chat_template
-    )
+    assert tokenizer.chat_template is not None
+    oracle = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend)
     default = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
-    return Subject(SMOLLM2, "chatml", tokenizer, oracle, {"default_system": default})
+    return Subject(SMOLLM2, "chatml", tokenizer, oracle, tokenizer.chat_template, {"default_system": default})

