@@ -78,6 +78,7 @@ class EmbeddedEngine:
         params.api_keys = [api_key]
         params.verbosity = -1
         params.ui = False
+        params.cache_ram_mib = 512  # finished prompts kept for reuse; the default is 8 GB
         params.warmup = False
         params.ctx_shift = False
         try:

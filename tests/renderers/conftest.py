@@ -3,9 +3,8 @@
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.renderers.subjects import KINDS, MODELS, SMOLLM2, Subject, subject_named
+from tests.renderers.subjects import KINDS, MODELS, SMOLLM2, Subject, qwen, smollm2
 from tickertape.renderers.renderer import Renderer
-from tickertape.renderers.tokenizer import Tokenizer
 
 # Loading a vocabulary is slow, and only the first example pays for it: no deadline, no complaint about slow inputs.
 settings.register_profile(
@@ -16,17 +15,13 @@ settings.load_profile("renderers")
 
 @pytest.fixture(scope="session", params=MODELS)
 def subject(request: pytest.FixtureRequest) -> Subject:
-    """A model; each in turn, or those that a test names with ``indirect=True``."""
-    return subject_named(request.param)
+    """A model: each in turn, or those that a test names with ``indirect=True``."""
+    if request.param == SMOLLM2:
+        return smollm2(request.getfixturevalue("smollm2_tokenizer"))
+    return qwen(request.param)
 
 
 @pytest.fixture(scope="session", params=KINDS)
 def renderer(request: pytest.FixtureRequest, subject: Subject) -> Renderer:
     """The model's renderer of either kind: its family, and its own template."""
     return subject.renderers[request.param]
-
-
-@pytest.fixture(scope="session")
-def smollm2() -> Tokenizer:
-    """SmolLM2's tokenizer, made from its GGUF file."""
-    return subject_named(SMOLLM2).tokenizer

@@ -7,10 +7,9 @@ from functools import cache, cached_property
 from typing import Any, Protocol
 
 from tests.materials import qwen3_dir, qwen25_dir, template
-from tickertape.clients.engines.model_file import model_file
 from tickertape.renderers.choose import get_renderer
-from tickertape.renderers.gguf import tokenizer_from_gguf
 from tickertape.renderers.renderer import Renderer
+from tickertape.renderers.template import TemplateRenderer
 from tickertape.renderers.tokenizer import Tokenizer
 
 OpenAIMessage = dict[str, Any]
@@ -105,10 +104,8 @@ class Subject:
 
 
 @cache
-def subject_named(name: str) -> Subject:
-    """The model of that name, loaded once."""
-    if name == SMOLLM2:
-        return _smollm2()
+def qwen(name: str) -> Subject:
+    """The Qwen model of that name, loaded once."""
     tokenizer, oracle = _load_qwen(has_thinking=name != QWEN25)
     options = {"enable_thinking": False} if name == QWEN3_SILENT else {}
     family = QWEN3 if name == QWEN3_SILENT else name
@@ -123,11 +120,24 @@ def _load_qwen(*, has_thinking: bool) -> tuple[Tokenizer, Oracle]:
     return Tokenizer.load(oracle), oracle
 
 
-def _smollm2() -> Subject:
+@cache
+def smollm2(tokenizer: Tokenizer) -> Subject:
+    """SmolLM2, whose tokenizer and template come out of its GGUF file."""
     import transformers
 
-    tokenizer = tokenizer_from_gguf(model_file())
     assert tokenizer.chat_template is not None
     oracle = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend)
     default = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
     return Subject(SMOLLM2, "chatml", tokenizer, oracle, tokenizer.chat_template, {"default_system": default})
+
+
+@cache
+def guest_tokenizer() -> Tokenizer:
+    """Qwen3's tokenizer with a token that begins texts, which many templates print; for the templates of others."""
+    backend = qwen(QWEN3).tokenizer.backend
+    return Tokenizer(backend, special_tokens={"bos_token": "<|endoftext|>", "eos_token": "<|im_end|>"}, name="guest")
+
+
+def driven(template_name: str, **options: Any) -> TemplateRenderer:
+    """Another model's template, driven with Qwen3's vocabulary."""
+    return TemplateRenderer(guest_tokenizer(), template=template(template_name), **options)
