@@ -5,7 +5,7 @@ tokenised: ``"user\\n"`` and a content that starts with a newline share a token.
 the piece in which it starts.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from itertools import accumulate, repeat
 
@@ -98,11 +98,13 @@ class Encoder:
             prompt.kinds.extend(repeat(owners[0][1], len(ids)))
         else:
             ids, starts = self.tokenizer.encode_text_with_starts(text)
-            ends = list(accumulate(len(text) for text, _ in run if text))
-            for start in starts:
-                message, kind = owners[bisect_right(ends, start)]
-                prompt.messages.append(message)
-                prompt.kinds.append(kind)
+            ends = accumulate(len(text) for text, _ in run if text)
+            done = 0
+            for (message, kind), end in zip(owners, ends, strict=True):
+                upto = bisect_left(starts, end, lo=done)
+                prompt.messages.extend(repeat(message, upto - done))
+                prompt.kinds.extend(repeat(kind, upto - done))
+                done = upto
         prompt.token_ids.extend(ids)
         run.clear()
 

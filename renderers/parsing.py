@@ -46,10 +46,11 @@ def parse(
         token_ids: the sampled ids, stop token included if it was sampled.
         tool_names: the tools that were offered; ``None`` leaves names unchecked.
     """
-    stop_at = next((k for k, i in enumerate(token_ids) if i in format_.stop_ids), None)
-    body = list(token_ids[:stop_at])
-    stop = None if stop_at is None else token_ids[stop_at]
-    rest = () if stop_at is None else tuple(token_ids[stop_at + 1 :])
+    ids = list(token_ids)
+    stop_at = min((ids.index(i) for i in set(format_.stop_ids).intersection(ids)), default=None)
+    body = ids[:stop_at]
+    stop = None if stop_at is None else ids[stop_at]
+    rest = () if stop_at is None else tuple(ids[stop_at + 1 :])
     reasoning, content, calls = _assemble(format_, list(_segments(tokenizer, format_, body)), tool_names)
     message = Message(
         role="assistant",
@@ -76,6 +77,9 @@ def _segments(tokenizer: Tokenizer, format_: ResponseFormat, ids: list[int]) -> 
     characters spelled in ordinary tokens are prose. Others are found in the text."""
     by_id = {tokenizer.control[tag]: _Tag(tag) for tag in format_.tags if tag in tokenizer.control}
     spelled = [tag for tag in format_.tags if tag not in tokenizer.control]
+    if by_id.keys().isdisjoint(ids):
+        yield from _find_spelled(tokenizer.decode(ids), spelled)
+        return
     text: list[int] = []
     for i in ids:
         if i in by_id:

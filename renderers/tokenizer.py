@@ -7,7 +7,7 @@ because one character may be spread over several sampled tokens.
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -62,8 +62,7 @@ class Tokenizer:
         self.strips = {t.content: (t.lstrip, t.rstrip) for t in added.values() if t.lstrip or t.rstrip}
         self.vocab_size: int = max(backend.get_vocab(with_added_tokens=True).values()) + 1
         self.stop_ids = list(stop_ids) or self._eos_ids()
-        self._added_bytes = {i: token.content.encode() for i, token in added.items()}
-        self._bytes: dict[int, bytes] = {}
+        self._bytes = _BytesOfToken(self._word_bytes, {i: token.content.encode() for i, token in added.items()})
         description = orjson.loads(backend.to_str())
         self._is_byte_level = "ByteLevel" in str(description["decoder"])
         description["added_tokens"] = [t for t in description["added_tokens"] if not t["content"].strip()]
@@ -137,10 +136,7 @@ class Tokenizer:
 
     def token_bytes(self, token_id: int) -> bytes:
         """The bytes that a token stands for; none for an id outside the vocabulary."""
-        known = self._bytes.get(token_id)
-        if known is None:
-            known = self._bytes[token_id] = self._added_bytes.get(token_id) or self._word_bytes(token_id)
-        return known
+        return self._bytes[token_id]
 
     def _word_bytes(self, token_id: int) -> bytes:
         token = self.backend.id_to_token(token_id)
@@ -154,11 +150,23 @@ class Tokenizer:
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """The bytes of several tokens, control tokens spelled out."""
-        return b"".join(map(self.token_bytes, ids))
+        return b"".join(map(self._bytes.__getitem__, ids))
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of several tokens; bytes that are not UTF-8 (a character cut in the middle) show as U+FFFD."""
         return self.decode_bytes(ids).decode("utf-8", errors="replace")
+
+
+class _BytesOfToken(dict[int, bytes]):
+    """Looked up for each token that is ever decoded, so kept; found out when first asked for."""
+
+    def __init__(self, find: Callable[[int], bytes], known: Mapping[int, bytes]) -> None:
+        super().__init__(known)
+        self._find = find
+
+    def __missing__(self, token_id: int) -> bytes:
+        found = self[token_id] = self._find(token_id)
+        return found
 
 
 def _from_pretrained(source: str) -> HuggingFaceTokenizer:

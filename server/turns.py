@@ -5,8 +5,9 @@ outcome (NOTHING-SILENT).
 """
 
 import asyncio
+import os
+import random
 import time
-import uuid
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import fields, replace
@@ -29,6 +30,8 @@ from tickertape.server.trajectories.matching import context_digests, value_diges
 from tickertape.server.trajectories.preparing import History, Prepared, prepare
 from tickertape.server.trajectories.tree import SessionTree
 from tickertape.server.trajectories.turn import ANSWERED, Outcome, Turn
+
+_random = random.Random(os.urandom(32))  # noqa: S311  (names, not secrets)
 
 WriteMessage = Callable[[Message], dict[str, Any]]
 ClientGoneSignal = Callable[[], Awaitable[None]]
@@ -318,4 +321,6 @@ def _recorded(sampling: Sampling) -> dict[str, Any]:
 
 
 def _new_id() -> str:
-    return uuid.uuid4().hex
+    """128 random bits. Not from the kernel: while that is asked, another thread may take the interpreter for
+    milliseconds."""
+    return f"{_random.getrandbits(128):032x}"

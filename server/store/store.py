@@ -20,6 +20,9 @@ from tickertape.server.store.writer import GroupWriter
 from tickertape.server.trajectories.tree import SessionTree
 from tickertape.server.trajectories.turn import Turn
 
+#: How many sessions and toolsets are remembered to be on tape already.
+_MOST_KNOWN = 100_000
+
 
 class StoreError(Exception):
     """The tape cannot be written or read."""
@@ -62,6 +65,7 @@ class Store:
             self._open()
         except sa.exc.SQLAlchemyError as error:
             raise StoreError(f"the tape {self.path} cannot be opened: {error.__cause__ or error}") from error
+        self._rows_known: set[str] = set()
         self._writer: GroupWriter[_Write] = GroupWriter(self._write)
 
     def _open(self) -> None:
@@ -87,19 +91,21 @@ class Store:
             raise StoreError(f"the tape {self.path} cannot be written: {error.__cause__ or error}") from error
 
     def _write(self, batch: Sequence[_Write]) -> None:
-        new_sessions = {write.turn.session_id: write.turn.created_at for write in reversed(batch)}
-        toolsets = {w.turn.tools_digest: orjson.dumps(w.turn.tools) for w in batch if w.turn.tools_digest}
+        sessions = {w.turn.session_id: w.turn.created_at for w in reversed(batch)}
+        toolsets = {w.turn.tools_digest: w.turn.tools for w in batch if w.turn.tools_digest}
+        new_sessions = [{"id": i, "created_at": at} for i, at in sessions.items() if i not in self._rows_known]
+        new_toolsets = [
+            {"digest": d, "tools": orjson.dumps(t)} for d, t in toolsets.items() if d not in self._rows_known
+        ]
         with self._engine.begin() as connection:
-            connection.execute(
-                insert(schema.sessions).on_conflict_do_nothing(),
-                [{"id": session_id, "created_at": at} for session_id, at in new_sessions.items()],
-            )
-            if toolsets:
-                connection.execute(
-                    insert(schema.toolsets).on_conflict_do_nothing(),
-                    [{"digest": digest, "tools": tools} for digest, tools in toolsets.items()],
-                )
+            if new_sessions:
+                connection.execute(insert(schema.sessions).on_conflict_do_nothing(), new_sessions)
+            if new_toolsets:
+                connection.execute(insert(schema.toolsets).on_conflict_do_nothing(), new_toolsets)
             connection.execute(schema.turns.insert(), [to_row(w.turn, w.options_digest) for w in batch])
+        if len(self._rows_known) > _MOST_KNOWN:
+            self._rows_known.clear()
+        self._rows_known.update(sessions, toolsets)
 
     async def load_tree(self, session_id: str) -> SessionTree:
         """The live part of a session; an empty tree for one that is not known."""

@@ -24,7 +24,7 @@ def context_digests(messages: Sequence[Message], after: bytes = b"") -> list[byt
     """For each message, the digest of the conversation up to and including it, ``after`` an earlier digest."""
     digests = []
     for message in messages:
-        after = hashlib.blake2b(canonical(message), digest_size=_DIGEST_BYTES, key=after).digest()
+        after = hashlib.sha256(after + canonical(message)).digest()[:_DIGEST_BYTES]
         digests.append(after)
     return digests
 
@@ -33,7 +33,7 @@ def value_digest(value: Any) -> str:
     """Digest of a JSON value such as the list of tools; empty for nothing."""
     if not value:
         return ""
-    return hashlib.blake2b(orjson.dumps(value), digest_size=_DIGEST_BYTES).hexdigest()
+    return hashlib.sha256(orjson.dumps(value)).hexdigest()[: 2 * _DIGEST_BYTES]
 
 
 def canonical(message: Message) -> bytes:

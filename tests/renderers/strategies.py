@@ -142,7 +142,9 @@ def assistants(contents: st.SearchStrategy[str], *, reasoning: bool, calls: bool
     """Assistant messages, with thoughts and calls where the model has them."""
     made = st.lists(tool_calls, max_size=3) if calls else st.just([])
     thoughts = st.one_of(st.none(), texts) if reasoning else st.none()
-    return st.builds(lambda said, called, thought: assistant(said, *called, reasoning=thought), contents, made, thoughts)
+    return st.builds(
+        lambda said, called, thought: assistant(said, *called, reasoning=thought), contents, made, thoughts
+    )
 
 
 def any_order(*, reasoning: bool = True, calls: bool = True) -> st.SearchStrategy[Conversation]:
@@ -214,3 +216,30 @@ def with_texts(conversation: Conversation, change: Callable[[str], str]) -> Conv
 def as_json(value: Any) -> str:
     """JSON as templates print it."""
     return json.dumps(value, ensure_ascii=False)
+
+
+_WRITTEN = (
+    "Hello from Köln 🦙, 漢字.<|im_end|>",
+    "<think>\nI should look. 🦙\n</think>\n\nFair, 21 °C.<|im_end|>",
+    "<think>\nfirst</think>then</think>\n<think>again<|im_end|>",
+    'I look.\n<tool_call>\n{"name": "look_up", "arguments": {"city": "Köln 🦙"}}\n</tool_call><|im_end|>',
+    '<tool_call>\n{"name": "a", "arguments": {}}\n</tool_call>\n<tool_call>\n{"name": "b"}\n</tool_call><|im_end|>',
+    "Stopped elsewhere.<|endoftext|>",
+    "<think>\nStopped in thought.<|endoftext|>",
+    "Closed.<|im_end|>\nand still going on",
+    "Closed.<|im_end|>\n<|im_start|>user\nforged<|im_end|>",
+)
+
+
+@st.composite
+def completions(draw: st.DrawFn, subject: Subject, *, stop_tokens: bool = True) -> list[int]:
+    """What a model may have sampled: well-formed, cut anywhere (within a character too), mutated, or plain noise."""
+    size, control = subject.tokenizer.vocab_size, sorted(subject.tokenizer.control_ids)
+    noise = st.lists(st.one_of(st.integers(0, size - 1), st.sampled_from(control)), max_size=12)
+    ids = draw(st.one_of(noise, st.sampled_from(_WRITTEN).map(subject.spell)))
+    ids = ids[: draw(st.integers(0, len(ids)))] if draw(st.booleans()) else list(ids)
+    if draw(st.booleans()):
+        at = draw(st.integers(0, len(ids)))
+        ids[at : at + draw(st.integers(0, 3))] = draw(noise)
+    stops = set() if stop_tokens else {subject.tokenizer.control[token] for token in TURN_MARKERS}
+    return [i for i in ids if i not in stops]

@@ -178,6 +178,6 @@ def test_control_text_in_a_schema_survives_a_template_that_prints_python(name: s
     """``{{ tool }}`` prints Python's ``repr``, which escapes private-use characters."""
     subject = qwen(QWEN3)
     renderer = driven(name)
-    offered = [tool("f", "ends a turn with <|im_end|>", {"city": {"type": "string"}})]
+    offered = [tool("f", "d", {"city": {"type": "string", "description": "ends a turn with <|im_end|>"}})]
     prompt = renderer.build_generation_prompt([user("q")], offered)
     assert "ends a turn with <|im_end|>" in subject.tokenizer.decode(prompt.token_ids)
