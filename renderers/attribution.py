@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 from tickertape.renderers.messages import Message
 from tickertape.renderers.pieces import Kind
+from tickertape.renderers.quoting import HIDDEN_BELOW
 
-_MARKERS_AT = 0xE000  # within a quoting plane, above the control tokens
+_MARKERS_AT = HIDDEN_BELOW  # within a quoting plane, above what is hidden there
 _MOST_MARKERS = 0x1F00
 
 

@@ -15,7 +15,9 @@ from tickertape.renderers.messages import Message, ToolCall
 
 Render = Callable[[Sequence[Message], Sequence[Mapping[str, Any]] | None, bool], str]
 
-_MARKER = "\U0010fffd"  # the last private-use character; quoting and attribution stay below it
+#: Last character of a private-use area; quoting and attribution stay below it.
+_MARKER_AT = 0xFFFD
+_MARKER = chr(0xF0000 + _MARKER_AT)
 _HISTORIES: tuple[tuple[Message, ...], ...] = (
     (Message("user", "Hello."),),
     (Message("user", "Good day."), Message("assistant", "What can I do?"), Message("user", "Look it up.")),
@@ -43,7 +45,7 @@ class Derivation:
     def close(self) -> str:
         """What the template puts behind an assistant's last word, at the end of a conversation."""
         try:
-            return _after_marker(self._render([*_HISTORIES[0], Message("assistant", _MARKER)], None, False))
+            return _after(_MARKER, self._render([*_HISTORIES[0], Message("assistant", _MARKER)], None, False))
         except (RenderError, BridgeRefused):
             return ""
 
@@ -52,23 +54,26 @@ class Derivation:
         messages: Sequence[Message],
         tools: Sequence[Mapping[str, Any]] | None,
         calls: Sequence[ToolCall],
+        plane: int,
     ) -> str:
         """The text between an assistant's last word and its next first one.
 
         Args:
             messages: the new messages, quoted.
             tools: the offered tools, quoted.
-            calls: the tool calls that the assistant turn made, as far as they are known.
+            calls: the tool calls that the assistant turn made, as far as they are known, quoted.
+            plane: the private-use area that they are quoted in.
 
         Raises:
             BridgeRefused: the text depends on earlier messages, or the template cannot express the synthetic turn.
         """
         results = list(takewhile(lambda message: message.role == "tool", messages))
+        marker = chr(plane + _MARKER_AT)
         found: dict[str, int] = {}
         refusal = ""
         for number, history in enumerate(_HISTORIES):
             try:
-                text = self._after_turn(history, messages, tools, _calls_for(results, calls, number))
+                text = self._after_turn(history, messages, tools, _calls_for(results, calls, number, marker), marker)
             except RenderError as error:
                 refusal = str(error)
                 continue
@@ -89,13 +94,14 @@ class Derivation:
         messages: Sequence[Message],
         tools: Sequence[Mapping[str, Any]] | None,
         calls: Sequence[ToolCall],
+        marker: str,
     ) -> str:
         if not calls:
-            said = Message("assistant", _MARKER)
-            return _after_marker(self._render([*history, said, *messages], tools, True))
+            said = Message("assistant", marker)
+            return _after(marker, self._render([*history, said, *messages], tools, True))
         called = Message("assistant", "", tool_calls=tuple(calls))
-        alone = _after_marker(self._render([*history, called], tools, False))
-        followed = _after_marker(self._render([*history, called, *messages], tools, True))
+        alone = _after(marker, self._render([*history, called], tools, False))
+        followed = _after(marker, self._render([*history, called, *messages], tools, True))
         if not followed.startswith(alone):
             raise BridgeRefused(f"a turn with a tool call is rendered differently once results follow: {alone!r}")
         if not alone.endswith(self.close):
@@ -103,23 +109,21 @@ class Derivation:
         return self.close + followed[len(alone) :]
 
 
-def _calls_for(results: Sequence[Message], calls: Sequence[ToolCall], number: int) -> list[ToolCall]:
+def _calls_for(results: Sequence[Message], calls: Sequence[ToolCall], number: int, marker: str) -> list[ToolCall]:
     """Synthetic calls that the results answer, the marker in the last one's arguments. Names that are not known differ
     from history to history, so that a continuation which depends on them is found out."""
     made = []
     for k, result in enumerate(results):
         known = calls[k].name if k < len(calls) else result.name
-        value = _MARKER if k == len(results) - 1 else "x"
+        value = marker if k == len(results) - 1 else "x"
         made.append(ToolCall(known or f"look_up_{number}", {"value": value}, result.tool_call_id or f"call0000{k}"))
     return made
 
 
-def _after_marker(text: str) -> str:
-    before, marker, after = text.rpartition(_MARKER)
-    del before
-    if not marker:
+def _after(marker: str, text: str) -> str:
+    if marker not in text:
         raise BridgeRefused("the template does not print what an assistant turn says")
-    return after
+    return text.rpartition(marker)[2]
 
 
 def _difference(first: str, second: str) -> str:

@@ -57,6 +57,11 @@ def output(text: str) -> Piece:
     return Piece(text, Kind.OUTPUT, Trust.TAGS)
 
 
+def output_value(text: str) -> Piece:
+    """A value inside an assistant's tool call (name or arguments); a tag spelled in it is a word like any other."""
+    return Piece(text, Kind.OUTPUT, Trust.NONE)
+
+
 def output_markup(text: str) -> Piece:
     """The format's own text in an assistant message that the model would have sampled: tags, separators, the close."""
     return Piece(text, Kind.OUTPUT, Trust.ALL)

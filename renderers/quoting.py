@@ -1,8 +1,11 @@
-"""Control-token text in messages, hidden from a Jinja template and shown again afterwards.
+"""Text of messages that could turn into control tokens, hidden from a Jinja template and shown again afterwards.
 
-A template mixes its own markup with the messages' words in one string. Before rendering, each control token that a
-message *spells* is replaced by one private-use character; after rendering, every control token in the string is the
-template's own, and the private-use characters become ordinary text again (NO-FORGERY).
+A template mixes its own markup with the messages' words in one string, and may cut, strip and join them on the way. So
+not whole control tokens are hidden but the *first character of any*: in words from outside each is replaced by a
+private-use character (its code point moved into a supplementary plane). Whatever the template does then, a control
+token in its output starts with a character of its own; and the private characters become ordinary text again
+(NO-FORGERY). Words that are just the inside of a tag (a parameter called ``think``, which a template prints as
+``<think>``) are broken the same way.
 """
 
 import re
@@ -12,9 +15,15 @@ from typing import Any
 
 from tickertape.renderers.messages import Message, Tool, ToolCall
 
-#: Unicode's two supplementary private-use areas, and what finds a character of each.
-_PLANES = {0xF0000: re.compile("[\U000f0000-\U000ffffd]"), 0x100000: re.compile("[\U00100000-\U0010fffd]")}
-_MOST_TOKENS = 0xE000  # of an area's 65,534 characters; attribution and the derived bridge use the rest
+#: Code points below this can be moved into a plane; attribution and the derived bridge use the plane's rest.
+HIDDEN_BELOW = 0xE000
+
+#: Unicode's two supplementary private-use areas, and what finds their characters: as such, escaped by Python's repr()
+#: (``\\U000f003c``) or by JSON (a pair of surrogates).
+_PLANES = {
+    0xF0000: re.compile(r"[\U000f0000-\U000ffffd]|\\U000f[0-9a-f]{4}|\\udb[89ab][0-9a-f]\\ud[c-f][0-9a-f]{2}"),
+    0x100000: re.compile(r"[\U00100000-\U0010fffd]|\\U0010[0-9a-f]{4}|\\udb[c-f][0-9a-f]\\ud[c-f][0-9a-f]{2}"),
+}
 
 
 class Quoter:
@@ -23,16 +32,18 @@ class Quoter:
     Args:
         control: texts of all control tokens.
         tags: those that an assistant's own words may spell: reasoning and tool-call tags.
+
+    Raises:
+        ValueError: a control token starts with a character outside the basic plane.
     """
 
     def __init__(self, control: Collection[str], tags: Collection[str]) -> None:
-        tokens = sorted(control, key=len, reverse=True)
-        if len(tokens) > _MOST_TOKENS:
-            raise ValueError(f"{len(tokens)} control tokens are more than can be quoted ({_MOST_TOKENS})")
-        self._tokens = tokens
-        self._number = {token: k for k, token in enumerate(tokens)}
-        self._pattern = _any_of(tokens)
-        self._turn_pattern = _any_of([token for token in tokens if token not in set(tags)])
+        firsts = {token[0] for token in control}
+        if any(ord(first) >= HIDDEN_BELOW for first in firsts):
+            raise ValueError(f"control tokens that start with one of {sorted(firsts)} cannot be quoted")
+        self._hidden = {plane: str.maketrans({c: chr(plane + ord(c)) for c in firsts}) for plane in _PLANES}
+        self._insides = {token.strip("<>[]{}|/｜") for token in control} - {""}
+        self._tags = re.compile(f"({'|'.join(map(re.escape, sorted(tags, key=len, reverse=True)))})") if tags else None
 
     def plane_for(self, messages: Sequence[Message], tools: Sequence[Tool] | None) -> int:
         """A private-use area that none of the messages uses.
@@ -40,57 +51,70 @@ class Quoter:
         Raises:
             ValueError: both are in use.
         """
-        texts = [text for text in _texts([[m.to_openai() for m in messages], tools]) if not text.isascii()]
+        texts = list(_texts([[m.to_openai() for m in messages], tools]))
         for plane, used in _PLANES.items():
             if not any(used.search(text) for text in texts):
                 return plane
         raise ValueError("the messages use characters of both supplementary private-use areas (U+F0000, U+100000)")
 
     def quote(self, message: Message, plane: int) -> Message:
-        pattern = self._turn_pattern if message.role == "assistant" else self._pattern
-
-        def text(value: str | None) -> str | None:
-            return None if value is None else self._hide(value, pattern, plane)
-
+        calls = (
+            ToolCall(self._hide(c.name, plane), self._deep(c.arguments, plane), self._text(c.id, plane))
+            for c in message.tool_calls
+        )
+        said = self._said if message.role == "assistant" else self._text
         return replace(
             message,
-            content=text(message.content),
-            reasoning=text(message.reasoning),
-            tool_calls=tuple(
-                ToolCall(
-                    self._hide(call.name, pattern, plane),
-                    self._deep(call.arguments, pattern, plane),
-                    text(call.id),
-                )
-                for call in message.tool_calls
-            ),
-            tool_call_id=text(message.tool_call_id),
-            name=text(message.name),
+            content=said(message.content, plane),
+            reasoning=said(message.reasoning, plane),
+            tool_calls=tuple(calls),
+            tool_call_id=self._text(message.tool_call_id, plane),
+            name=self._text(message.name, plane),
         )
 
     def quote_tool(self, tool: Tool, plane: int) -> dict[str, Any]:
-        quoted: dict[str, Any] = self._deep(tool, self._pattern, plane)
+        quoted: dict[str, Any] = self._deep(tool, plane)
         return quoted
 
     def unquote(self, text: str, plane: int) -> str:
-        """The text with every hidden token spelled out."""
-        if text.isascii():
-            return text
-        return "".join(
-            self._tokens[ord(char) - plane] if plane <= ord(char) < plane + len(self._tokens) else char for char in text
-        )
+        """The text with every hidden character shown, also where the template escaped it."""
+        return _PLANES[plane].sub(lambda match: chr(_code_point(match.group()) - plane), text)
 
-    def _hide(self, text: str, pattern: re.Pattern[str], plane: int) -> str:
-        return pattern.sub(lambda match: chr(plane + self._number[match.group()]), text)
+    def _text(self, text: str | None, plane: int) -> str | None:
+        return None if text is None else self._hide(text, plane)
 
-    def _deep(self, value: Any, pattern: re.Pattern[str], plane: int) -> Any:
+    def _said(self, text: str | None, plane: int) -> str | None:
+        """An assistant's words, whose tags mean what they say."""
+        if text is None or self._tags is None:
+            return self._text(text, plane)
+        parts = self._tags.split(text)  # words and tags in turn
+        return "".join(part if k % 2 else part.translate(self._hidden[plane]) for k, part in enumerate(parts))
+
+    def _hide(self, text: str, plane: int) -> str:
+        hidden = text.translate(self._hidden[plane])
+        word = text.strip()
+        if word in self._insides:
+            return hidden.replace(word, chr(plane + ord(word[0])) + word[1:])
+        return hidden
+
+    def _deep(self, value: Any, plane: int) -> Any:
         if isinstance(value, str):
-            return self._hide(value, pattern, plane)
+            return self._hide(value, plane)
         if isinstance(value, Mapping):
-            return {self._deep(k, pattern, plane): self._deep(v, pattern, plane) for k, v in value.items()}
+            return {self._deep(k, plane): self._deep(v, plane) for k, v in value.items()}
         if isinstance(value, list | tuple):
-            return [self._deep(item, pattern, plane) for item in value]
+            return [self._deep(item, plane) for item in value]
         return value
+
+
+def _code_point(written: str) -> int:
+    """Of a character that stands as itself, as ``\\Uxxxxxxxx``, or as two ``\\uxxxx`` surrogates."""
+    if len(written) == 1:
+        return ord(written)
+    if written.startswith("\\U"):
+        return int(written[2:], 16)
+    high, low = int(written[2:6], 16), int(written[8:12], 16)
+    return 0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00)
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -101,7 +125,3 @@ def _texts(value: Any) -> Iterator[str]:
     elif isinstance(value, list | tuple):
         for item in value:
             yield from _texts(item)
-
-
-def _any_of(tokens: Sequence[str]) -> re.Pattern[str]:
-    return re.compile("|".join(map(re.escape, tokens)) or r"(?!)")

@@ -67,27 +67,29 @@ class TemplateRenderer(Renderer):
         def render(quoted: Sequence[Message], quoted_tools: Sequence[Mapping[str, Any]] | None) -> str:
             return self._render(quoted, quoted_tools, generation_prompt)
 
-        return self._placed(messages, tools, render)
+        return self._placed(messages, tools, render, self.quoter.plane_for(messages, tools))
 
     def _continuation(
         self, completion_ids: Sequence[int], messages: list[Message], tools: Sequence[Tool] | None
     ) -> Iterable[Placed]:
-        called = Message("assistant", tool_calls=self.parse_response(completion_ids).tool_calls)
-        calls = self.quoter.quote(called, self.quoter.plane_for([called, *messages], tools)).tool_calls
+        # Of a sampled call the names alone matter: the synthetic turn has arguments of its own.
+        names = [call.name for call in self.parse_response(completion_ids).tool_calls]
+        called = Message("assistant", tool_calls=tuple(ToolCall(name, {}) for name in names))
+        plane = self.quoter.plane_for([called, *messages], tools)
+        calls = self.quoter.quote(called, plane).tool_calls
 
         def render(quoted: Sequence[Message], quoted_tools: Sequence[Mapping[str, Any]] | None) -> str:
-            return self.derivation.continuation(quoted, quoted_tools, calls)
+            return self.derivation.continuation(quoted, quoted_tools, calls, plane)
 
-        return self._placed(messages, tools, render)
+        return self._placed(messages, tools, render, plane)
 
     def _generation_prompt(self) -> Iterator[Piece]:
         yield Piece(self.derivation.generation_prompt, Kind.SCAFFOLD, Trust.ALL)
 
     def _placed(
-        self, messages: Sequence[Message], tools: Sequence[Tool] | None, render: _RenderQuoted
+        self, messages: Sequence[Message], tools: Sequence[Tool] | None, render: _RenderQuoted, plane: int
     ) -> Iterator[Placed]:
         """Quotes, renders, attributes, and unquotes piece by piece."""
-        plane = self.quoter.plane_for(messages, tools)
         quoted = [self.quoter.quote(message, plane) for message in messages]
         quoted_tools = None if tools is None else [self.quoter.quote_tool(tool, plane) for tool in tools]
         regions = attribute(

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from tickertape.renderers.messages import Message, Tool
 from tickertape.renderers.parsing import ResponseFormat
-from tickertape.renderers.pieces import Piece, content, markup, output, output_markup
+from tickertape.renderers.pieces import Piece, content, markup, output, output_markup, output_value
 from tickertape.renderers.renderer import Format, Place
 from tickertape.renderers.tokenizer import TokenizerLike
 from tickertape.renderers.tool_calls import JsonInTags
@@ -85,7 +85,7 @@ def hermes_calls(message: Message, *, after_text: bool) -> Iterator[Piece]:
         if k or after_text:
             yield output_markup("\n")
         opening, name, middle, arguments, closing = HERMES.write(call)
-        yield from (output_markup(opening), output(name), output_markup(middle), output(arguments))
+        yield from (output_markup(opening), output_value(name), output_markup(middle), output_value(arguments))
         yield output_markup(closing)
 
 
