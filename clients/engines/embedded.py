@@ -29,7 +29,8 @@ class EmbeddedEngine:
         tokenizer: the model's; its tokenisation must equal llama.cpp's, which :meth:`start` checks.
         context: tokens of context for each of the concurrent generations.
         parallel: how many generations run at once; more wait in llama.cpp's queue.
-        threads: CPU threads; all cores by default.
+        threads: CPU threads that read prompts, all cores by default; half of them sample. llama.cpp's threads wait for
+            each other busily: with more of them than free cores, sampling becomes several times slower.
     """
 
     def __init__(
@@ -53,7 +54,10 @@ class EmbeddedEngine:
         api_key = secrets.token_urlsafe(24)  # others on this machine reach the loopback interface too
         self._server = await asyncio.to_thread(self._load, api_key)
         self._client = LlamaCppEngine(
-            self._server.listening_address, api_key=api_key, token_bytes=self._tokenizer.token_bytes
+            self._server.listening_address,
+            api_key=api_key,
+            token_bytes=self._tokenizer.token_bytes,
+            vocab_size=self._tokenizer.vocab_size,
         )
         info = await self._client.start()
         await self._compare_tokenisation()
@@ -71,7 +75,7 @@ class EmbeddedEngine:
         params.model.path = str(self.model)
         params.n_ctx = self._context * self._parallel
         params.n_parallel = self._parallel
-        params.cpuparams.n_threads = self._threads
+        params.cpuparams.n_threads = max(1, self._threads // 2)
         params.cpuparams_batch.n_threads = self._threads
         params.hostnames = ["127.0.0.1"]
         params.port = 0

@@ -1,5 +1,6 @@
 """The embedded engine, for real: llama.cpp with SmolLM2."""
 
+import asyncio
 import math
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -74,6 +75,37 @@ async def test_stop_string_ends_in_the_token_that_completes_it(
     chunk = await generate(engine, prompt, logit_bias={token: 100.0}, stop=("lo hel",))
     assert (chunk.token_ids, chunk.finish_reason, chunk.stop_reason) == ([token, token], "stop", "lo hel")
     assert len(chunk.logprobs) == 2
+
+
+async def test_characters_spread_over_tokens_lose_no_token_and_no_logprob(
+    engine: EmbeddedEngine, prompt: list[int], smollm2_tokenizer: Tokenizer
+) -> None:
+    parts = smollm2_tokenizer.encode_text("😀")
+    assert len(parts) == 3, "the first two end inside the character, and llama.cpp holds them back"
+    chunk = await generate(engine, prompt, max_tokens=6, logit_bias=dict.fromkeys(parts, 30.0), temperature=0.0)
+    assert chunk.token_ids == parts * 2
+    assert all(math.isfinite(value) and value <= 0 for value in chunk.logprobs)
+    # A row of first halves never completes a character.
+    chunk = await generate(engine, prompt, max_tokens=20, logit_bias={parts[0]: 100.0})
+    assert (chunk.token_ids, chunk.finish_reason) == ([parts[0]] * 20, "length")
+    assert all(math.isfinite(value) for value in chunk.logprobs)
+
+
+async def test_logprobs_are_the_models_own_before_any_bias(engine: EmbeddedEngine, prompt: list[int]) -> None:
+    plain = await generate(engine, prompt, max_tokens=1, temperature=0.0, top_logprobs=5)
+    biased = await generate(engine, prompt, max_tokens=1, temperature=0.0, logit_bias={plain.token_ids[0]: 50.0})
+    assert biased.token_ids == plain.token_ids
+    assert biased.logprobs[0] == pytest.approx(plain.logprobs[0], abs=0.02)
+
+
+async def test_concurrent_generations_wait_for_a_slot_and_keep_apart(
+    engine: EmbeddedEngine, smollm2_tokenizer: Tokenizer
+) -> None:
+    words = [smollm2_tokenizer.encode_text(f" {word}")[0] for word in ("one", "two", "red", "blue", "cat")]
+    chunks = await asyncio.gather(
+        *(generate(engine, [1, word], max_tokens=20, logit_bias={word: 100.0}) for word in words)
+    )
+    assert [chunk.token_ids for chunk in chunks] == [[word] * 20 for word in words]
 
 
 async def test_seed_makes_sampling_repeatable(engine: EmbeddedEngine, prompt: list[int]) -> None:
