@@ -3,7 +3,7 @@
 Each error knows its HTTP status and OpenAI's ``type``, ``code`` and ``param``; a dialect gives it its protocol's shape.
 """
 
-from tickertape.clients.engines.errors import EngineError, EngineNonsense, EngineRefused
+from tickertape.clients.engines.errors import EngineAborted, EngineError, EngineNonsense, EngineRefused
 
 
 class ProxyError(Exception):
@@ -70,6 +70,8 @@ def from_engine(error: EngineError) -> ProxyError:
         if error.context_exceeded:
             return ContextLengthExceeded(str(error))
         return InvalidRequest(f"the engine refuses this request: {error}", param=error.param, code="engine_refused")
+    if isinstance(error, EngineAborted):
+        return EngineFailed(str(error), code="aborted")
     code = "engine_bad_response" if isinstance(error, EngineNonsense) else "engine_unavailable"
     return EngineFailed(str(error), code=code)
 

@@ -14,13 +14,12 @@ from dataclasses import fields, replace
 from typing import Any
 
 from tickertape.clients.engines.engine import Engine, EngineInfo, Sampling
-from tickertape.clients.engines.errors import EngineError, EngineRefused
-from tickertape.renderers.errors import RenderError
+from tickertape.clients.engines.errors import EngineAborted, EngineError, EngineRefused
 from tickertape.renderers.messages import Message, ToolCall
 from tickertape.renderers.prompt import ParsedResponse
 from tickertape.renderers.renderer import Renderer
 from tickertape.server.dialects.request import TurnRequest, TurnResult
-from tickertape.server.errors import ContextLengthExceeded, EngineFailed, InvalidRequest, ProxyError, StoreFailed
+from tickertape.server.errors import ContextLengthExceeded, InvalidRequest, ProxyError, StoreFailed
 from tickertape.server.errors import from_engine as answer_for
 from tickertape.server.generation import Generation
 from tickertape.server.renderer_pool import RendererPool
@@ -29,7 +28,7 @@ from tickertape.server.store.store import Store, StoreError
 from tickertape.server.trajectories.matching import context_digests, value_digest
 from tickertape.server.trajectories.preparing import History, Prepared, prepare
 from tickertape.server.trajectories.tree import SessionTree
-from tickertape.server.trajectories.turn import ANSWERED, Outcome, Turn
+from tickertape.server.trajectories.turn import Outcome, Turn
 
 _random = random.Random(os.urandom(32))  # noqa: S311  (names, not secrets)
 
@@ -92,46 +91,21 @@ class Turns:
             ProxyError: the turn failed; it is on tape with its outcome, unless the tape itself failed.
             ClientGone: it is on tape as undelivered.
         """
-        clock = time.perf_counter
-        started = clock()
         turn = _opened(session_id, request, self.info)
+        started = time.perf_counter()
         tree = await self._tree(session_id, is_new=is_new)
-        digests = context_digests(request.messages)
         try:
-            renderer = self.renderers.get(request.template_options)
-            prepared = self._prepare(tree, renderer, turn, request, digests)
-            sampling = self._sampling(request, renderer, len(prepared.prompt_ids))
-        except ProxyError as error:
-            await self._commit_failure(tree, turn, Outcome.REJECTED, error.message)
-            raise
-        turn.sampling = _recorded(sampling)
-        turn.timings["prepare"] = clock() - started
-
-        generation = Generation()
-        try:
-            await self._generate(turn.id, prepared, sampling, generation, client_gone)
-        except (EngineError, ClientGone, asyncio.CancelledError) as error:
-            generation.record_on(turn)
-            turn.timings["total"] = clock() - started
-            await self._broken_off(tree, turn, error)
-            raise AssertionError("unreachable") from error
-        turn.timings["engine"] = clock() - started - turn.timings["prepare"]
-        generation.record_on(turn)
-        message = _parsed(turn, renderer, request)
-        turn.response = write_message(message)
-        turn.usage = {"prompt_tokens": len(prepared.prompt_ids), "completion_tokens": len(turn.completion)}
-        if turn.outcome in ANSWERED:
-            turn.context_digest = context_digests([message], after=digests[-1])[-1]
-        turn.timings["total"] = clock() - started
+            result = await self._sample(tree, turn, request, write_message, client_gone)
+        except BaseException as error:
+            turn.timings["total"] = time.perf_counter() - started
+            turn.outcome, turn.error, answer = _failure(error, sampled=len(turn.completion))
+            await asyncio.shield(self._commit(tree, turn))
+            if answer is error:
+                raise
+            raise answer from error
+        turn.timings["total"] = time.perf_counter() - started
         await self._commit(tree, turn)
-        if turn.outcome is Outcome.ABORTED:
-            raise EngineFailed("the engine aborted the generation; what it sampled is on tape", code="aborted")
-        return TurnResult(
-            turn=turn,
-            message=message,
-            prompt_tokens=len(prepared.prompt_ids),
-            top_logprobs=generation.tops if sampling.top_logprobs else None,
-        )
+        return result
 
     async def record_rejected(self, session_id: str, dialect: str, model: str, error: ProxyError) -> None:
         """Puts a request on tape that could not even be read.
@@ -146,10 +120,48 @@ class Turns:
             dialect=dialect,
             model=model,
             outcome=Outcome.REJECTED,
+            error=error.message,
         )
-        await self._commit_failure(await self._tree(session_id, is_new=False), turn, Outcome.REJECTED, error.message)
+        await self._commit(await self._tree(session_id, is_new=False), turn)
 
     # The steps.
+
+    async def _sample(
+        self,
+        tree: SessionTree,
+        turn: Turn,
+        request: TurnRequest,
+        write_message: WriteMessage,
+        client_gone: ClientGoneSignal,
+    ) -> TurnResult:
+        """Fills in ``turn`` up to its outcome. What it raises midway is on ``turn`` as far as it got."""
+        started = time.perf_counter()
+        digests = context_digests(request.messages)
+        renderer = self.renderers.get(request.template_options)
+        prepared = self._prepare(tree, renderer, turn, request, digests)
+        sampling = self._sampling(request, renderer, len(prepared.prompt_ids))
+        turn.sampling = _recorded(sampling)
+        prepared_at = time.perf_counter()
+        turn.timings["prepare"] = prepared_at - started
+
+        generation = Generation()
+        try:
+            await self._generate(turn.id, prepared, sampling, generation, client_gone)
+        finally:
+            generation.record_on(turn)
+            turn.timings["engine"] = time.perf_counter() - prepared_at
+        turn.usage = {"prompt_tokens": len(prepared.prompt_ids), "completion_tokens": len(turn.completion)}
+        if turn.finish_reason == "abort":
+            raise EngineAborted("the engine aborted the generation; what it sampled is on tape")
+        message = _parsed(turn, renderer, request)
+        turn.response = write_message(message)
+        turn.context_digest = context_digests([message], after=digests[-1])[-1]
+        return TurnResult(
+            turn=turn,
+            message=message,
+            prompt_tokens=len(prepared.prompt_ids),
+            top_logprobs=generation.tops if sampling.top_logprobs else None,
+        )
 
     async def _tree(self, session_id: str, *, is_new: bool) -> SessionTree:
         if is_new:
@@ -174,7 +186,9 @@ class Turns:
                 options_digest=value_digest(request.template_options),
                 history=self.history,
             )
-        except RenderError as error:
+        except (
+            ValueError
+        ) as error:  # RenderError, TokenizerError: what this model's format or vocabulary cannot express
             raise InvalidRequest(str(error), param="messages", code="cannot_render") from error
         turn.parent_id = prepared.parent.id if prepared.parent else None
         turn.first_message = prepared.covered
@@ -235,27 +249,6 @@ class Turns:
                 draining.cancel()  # which closes the engine's iterator, and so aborts at the engine
                 await asyncio.gather(draining, return_exceptions=True)
 
-    async def _broken_off(
-        self, tree: SessionTree, turn: Turn, error: EngineError | ClientGone | asyncio.CancelledError
-    ) -> None:
-        """Puts the turn on tape and raises what the caller should hear."""
-        if isinstance(error, EngineError):
-            refused = isinstance(error, EngineRefused) and not len(turn.completion)
-            outcome = Outcome.REJECTED if refused else Outcome.ENGINE_ERROR
-            await self._commit_failure(tree, turn, outcome, str(error))
-            raise answer_for(error) from error
-        if isinstance(error, ClientGone):
-            await self._commit_failure(tree, turn, Outcome.UNDELIVERED, "the client closed the connection")
-            raise error
-        committing = self._commit_failure(tree, turn, Outcome.ABORTED, "the server was stopped")
-        await asyncio.shield(committing)
-        raise error
-
-    async def _commit_failure(self, tree: SessionTree, turn: Turn, outcome: Outcome, error: str) -> None:
-        turn.outcome = outcome
-        turn.error = error
-        await self._commit(tree, turn)
-
     async def _commit(self, tree: SessionTree, turn: Turn) -> None:
         turn.seq = tree.take_seq()
         options_digest = value_digest(turn.template_options)
@@ -264,6 +257,22 @@ class Turns:
         except StoreError as error:
             raise StoreFailed(str(error)) from error
         tree.add(turn, options_digest)
+
+
+def _failure(error: BaseException, *, sampled: int) -> tuple[Outcome, str, BaseException]:
+    """What a turn that failed is called on tape, why, and what its caller should hear."""
+    if isinstance(error, ProxyError):
+        return Outcome.REJECTED, error.message, error
+    if isinstance(error, EngineAborted):
+        return Outcome.ABORTED, str(error), answer_for(error)
+    if isinstance(error, EngineError):
+        refused = isinstance(error, EngineRefused) and not sampled
+        return Outcome.REJECTED if refused else Outcome.ENGINE_ERROR, str(error), answer_for(error)
+    if isinstance(error, ClientGone):
+        return Outcome.UNDELIVERED, "the client closed the connection", error
+    if isinstance(error, asyncio.CancelledError):
+        return Outcome.ABORTED, "the server was stopped", error
+    return Outcome.ENGINE_ERROR, f"internal error: {type(error).__name__}: {error}", error
 
 
 def _opened(session_id: str, request: TurnRequest, info: EngineInfo) -> Turn:
@@ -296,8 +305,6 @@ def _parsed(turn: Turn, renderer: Renderer, request: TurnRequest) -> Message:
 
 
 def _outcome(turn: Turn, parsed: ParsedResponse) -> Outcome:
-    if turn.finish_reason == "abort":
-        return Outcome.ABORTED
     if turn.finish_reason == "length":
         return Outcome.LENGTH
     if parsed.tool_calls:

@@ -23,5 +23,9 @@ class EngineRefused(EngineError):
         self.context_exceeded = context_exceeded
 
 
+class EngineAborted(EngineError):
+    """It broke the generation off on somebody else's order."""
+
+
 class EngineNonsense(EngineError):
     """It answered something that cannot be trusted: wrong counts, a missing field, no JSON."""

@@ -41,10 +41,6 @@ class Outcome(StrEnum):
     """The request was refused before anything was sampled."""
 
 
-#: Outcomes after which an agent has an answer, which its next request can extend.
-ANSWERED = frozenset({Outcome.STOP, Outcome.LENGTH, Outcome.TOOL_CALLS, Outcome.PARSE_FAILED})
-
-
 def no_tokens() -> TokenIds:
     return np.empty(0, np.int32)
 

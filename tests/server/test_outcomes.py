@@ -84,6 +84,18 @@ def test_engine_that_fails_at_once(
     assert (turn.outcome, turn.error) == (outcome, str(error))
 
 
+def test_bug_in_an_engine_client_leaves_a_turn_too(start_proxy: StartProxy, session: str) -> None:
+    def script(_ids: list[int], _sampling: object) -> list[int]:
+        raise ZeroDivisionError("a bug")
+
+    proxy = start_proxy(ScriptedEngine(script))
+    response = proxy.chat(session, HELLO)
+    assert response.status_code == 500
+    assert "a bug" not in response.text, "details are for the log"
+    turn = only_turn(proxy, session)
+    assert (turn.outcome, turn.error) == ("engine_error", "internal error: ZeroDivisionError: a bug")
+
+
 def test_engine_that_fails_midway_keeps_what_was_sampled_and_it_is_trained_once(
     start_proxy: StartProxy, session: str
 ) -> None:

@@ -11,8 +11,10 @@ from tickertape.renderers.messages import Message, ToolCall
 from tickertape.server.trajectories.matching import canonical, context_digests, matches
 from tickertape.server.trajectories.samples import samples
 from tickertape.server.trajectories.tree import SessionTree
-from tickertape.server.trajectories.turn import ANSWERED, Outcome, Turn
+from tickertape.server.trajectories.turn import Outcome, Turn
 
+#: Outcomes after which an agent has an answer, which its next request can extend.
+ANSWERED = {Outcome.STOP, Outcome.LENGTH, Outcome.TOOL_CALLS, Outcome.PARSE_FAILED}
 IDS = st.lists(st.integers(0, 3), max_size=4)
 
 
