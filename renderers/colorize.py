@@ -7,7 +7,7 @@ from tickertape.renderers.tokenizer import Tokenizer, TokenizerLike
 
 PROMPT_COLOR = "\x1b[36m"
 TRAINED_COLOR = "\x1b[1;33m"
-_RESET = "\x1b[0m"
+RESET = "\x1b[0m"
 
 
 def format_colorized(token_ids: Sequence[int], weights: Sequence[float], tokenizer: TokenizerLike) -> str:
@@ -29,4 +29,4 @@ def format_colorized(token_ids: Sequence[int], weights: Sequence[float], tokeniz
 
 def _paint(text: str, color: str) -> str:
     """``text`` in ``color``; the colour is set anew on each line, so that a pager cannot lose it."""
-    return color + text.replace("\n", f"↵{_RESET}\n{color}") + _RESET
+    return color + text.replace("\n", f"↵{RESET}\n{color}") + RESET
