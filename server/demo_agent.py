@@ -46,10 +46,10 @@ _TOOL: ChatCompletionFunctionToolParam = {
     },
 }
 
+#: Calls of the model for one question.
 _MOST_STEPS = 4
-"""Calls of the model for one question."""
+#: Tokens of one completion; a call takes about 35.
 _MOST_TOKENS = 96
-"""Of one completion; a call takes about 35."""
 
 #: Gets ``(who, what)`` as it happens.
 Tell = Callable[[str, str], None]
@@ -159,8 +159,8 @@ def calculate(expression: str) -> str:
 
 
 def _value(node: ast.expr) -> float:
-    if isinstance(node, ast.Constant) and type(node.value) in (int, float):
-        return node.value  # type: ignore[return-value]  # narrowed by the line above
+    if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
+        return node.value
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         return -_value(node.operand)
     if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
