@@ -68,3 +68,27 @@ def test_wrong_settings_are_told_in_one_line(tmp_path: Path, arguments: list[str
     assert done.returncode != 0
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_demo_shows_a_real_tool_call_and_the_prefix(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tickertape.server.cli", "demo", "--no-color", "--db", str(tmp_path / "tape.db")],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    said = done.stdout + done.stderr
+    assert "calls calculator" in said
+    assert "turn 1's" in said
+    assert (tmp_path / "tape.db").exists()
+
+
+@pytest.mark.slow
+def test_benchmark_prints_its_table() -> None:
+    command = [sys.executable, "-m", "benchmarks.proxy", "--quick"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Tickertape" in done.stdout
