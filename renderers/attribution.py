@@ -2,9 +2,10 @@
 
 A template's output is one string. Rendering the same messages once more, each text replaced by a private-use marker,
 shows where the template puts every text; if putting the texts back in place of the markers gives the first rendering,
-the places are proven. Where it does not (a template that rewrites words), nothing is claimed: message -1.
+the places are proven. Where it does not (a template that rewrites words), nothing is claimed: message -1 throughout.
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -44,35 +45,37 @@ def attribute(
         close_token: the control token that closes a turn, where there is one.
         generation_prompt: what the template puts before an assistant's first token.
     """
-    marked, texts, owners = _mark(messages, plane)
-    if len(texts) > _MOST_MARKERS:
-        return [Region(text, -1, Kind.SCAFFOLD)]
-    skeleton = render(marked)
-    for variant in (texts, [t.strip() for t in texts]):
-        regions = list(_fill(skeleton, variant, owners, plane))
-        if "".join(region.text for region in regions) == text:
+    for with_empty in (True, False):
+        marked, texts, owners = _mark(messages, plane, with_empty=with_empty)
+        if len(texts) > _MOST_MARKERS:
+            break
+        regions = _align(render(marked), text, texts, owners, plane)
+        if regions is not None:
             return _widen(regions, messages, close_token, generation_prompt)
     return [Region(text, -1, Kind.SCAFFOLD)]
 
 
-def _mark(messages: Sequence[Message], plane: int) -> tuple[list[Message], list[str], list[int]]:
+def _mark(messages: Sequence[Message], plane: int, *, with_empty: bool) -> tuple[list[Message], list[str], list[int]]:
+    """The messages with markers, what each marker stands for, and whose it is. An answer without words gets a marker
+    too, if that is asked for; some templates would then render it otherwise."""
     texts: list[str] = []
     owners: list[int] = []
     marked: list[Message] = []
 
-    def mark(value: str | None, index: int) -> str | None:
-        if not value:
+    def mark(value: str | None, index: int, *, always: bool = False) -> str | None:
+        if not value and not always:
             return value
-        texts.append(value)
+        texts.append(value or "")
         owners.append(index)
         return chr(plane + _MARKERS_AT + min(len(texts) - 1, _MOST_MARKERS))
 
     for index, message in enumerate(messages):
+        wordless = message.role == "assistant" and not (message.content or message.reasoning or message.tool_calls)
         marked.append(
             replace(
                 message,
                 reasoning=mark(message.reasoning, index),
-                content=mark(message.content, index),
+                content=mark(message.content, index, always=wordless and with_empty),
                 tool_calls=tuple(
                     replace(call, name=mark(call.name, index) or call.name) for call in message.tool_calls
                 ),
@@ -81,18 +84,39 @@ def _mark(messages: Sequence[Message], plane: int) -> tuple[list[Message], list[
     return marked, texts, owners
 
 
-def _fill(skeleton: str, texts: Sequence[str], owners: Sequence[int], plane: int) -> Iterator[Region]:
+def _align(skeleton: str, text: str, texts: Sequence[str], owners: Sequence[int], plane: int) -> list[Region] | None:
+    """Regions of ``text``, which must be the skeleton with each marker's words, as they are or as templates trim them,
+    in its place; ``None`` where it is not."""
     first, last = plane + _MARKERS_AT, plane + _MARKERS_AT + len(texts)
-    start = 0
-    for at, char in enumerate(skeleton):
-        if first <= ord(char) < last:
-            number = ord(char) - first
-            if at > start:
-                yield Region(skeleton[start:at], -1, Kind.SCAFFOLD)
-            yield Region(texts[number], owners[number], Kind.CONTENT)
-            start = at + 1
-    if start < len(skeleton):
-        yield Region(skeleton[start:], -1, Kind.SCAFFOLD)
+    pieces = re.split(f"([{chr(first)}-{chr(last)}])", skeleton)  # markup and markers in turn
+    regions: list[Region] = []
+    at = 0
+    for k in range(0, len(pieces), 2):
+        markup = pieces[k]
+        if not text.startswith(markup, at):
+            return None
+        if markup:
+            regions.append(Region(markup, -1, Kind.SCAFFOLD))
+        at += len(markup)
+        if k + 1 == len(pieces):
+            break
+        number = ord(pieces[k + 1]) - first
+        following = pieces[k + 2]
+        words = next((w for w in _trimmed(texts[number]) if text.startswith(w + following, at)), None)
+        if words is None:
+            return None
+        regions.append(Region(words, owners[number], Kind.CONTENT))
+        at += len(words)
+    return regions if at == len(text) else None
+
+
+def _trimmed(words: str) -> Iterator[str]:
+    """The words, then as templates trim them."""
+    yield words
+    for characters in (None, "\n"):
+        yield words.strip(characters)
+        yield words.lstrip(characters)
+        yield words.rstrip(characters)
 
 
 def _widen(

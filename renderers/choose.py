@@ -109,12 +109,13 @@ def _first_difference(family: Renderer, reference: TemplateRenderer) -> str | No
     for title, messages, tools in _PROBES:
         if (tools or title == "tool loop") and not _prints_tools(reference):
             continue
+        ends_in_answer = messages[-1].role == "assistant"
         try:
-            expected = reference.build_generation_prompt(messages, tools).token_ids
+            expected = _render(reference, messages, tools, whole=ends_in_answer)
         except RenderError:
             continue
         compared += 1
-        got = family.build_generation_prompt(messages, tools).token_ids
+        got = _render(family, messages, tools, whole=ends_in_answer)
         if got != expected:
             at = next(
                 (k for k, (a, b) in enumerate(zip(got, expected, strict=False)) if a != b), min(len(got), len(expected))
@@ -122,6 +123,11 @@ def _first_difference(family: Renderer, reference: TemplateRenderer) -> str | No
             show = reference.tokenizer.decode
             return f"{title}: {show(got[at : at + 8])!r} where the template has {show(expected[at : at + 8])!r}"
     return None if compared else "the template renders none of the probes"
+
+
+def _render(renderer: Renderer, messages: list[Message], tools: Sequence[Tool] | None, *, whole: bool) -> list[int]:
+    build = renderer.build_conversation if whole else renderer.build_generation_prompt
+    return build(messages, tools).token_ids
 
 
 def _prints_tools(reference: TemplateRenderer) -> bool:
@@ -171,6 +177,8 @@ def _probes() -> list[tuple[str, list[Message], Sequence[Tool] | None]]:
         ("one question", [user], None),
         ("system message", [system, user], None),
         ("two exchanges", [system, user, answer, thanks], None),
+        ("an answer at the end", [system, user, answer], None),
+        ("an answer with a thought at the end", [user, answer, thanks, thought], None),
         ("no system message", [user, answer, thanks, answer, user], None),
         ("reasoning in history", [system, user, thought, thanks], None),
         ("tools offered", [system, user], [_TOOL]),

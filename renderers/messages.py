@@ -39,9 +39,11 @@ class ToolCall:
         if not isinstance(self.arguments, str):
             return self.arguments
         try:
-            return json.loads(self.arguments)
-        except ValueError:
+            value = json.loads(self.arguments)
+            json.dumps(value, ensure_ascii=False).encode()  # fails for half a surrogate pair, which is no text
+        except (ValueError, RecursionError):
             return self.arguments
+        return value
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ not whole control tokens are hidden but the *first character of any*: in words f
 private-use character (its code point moved into a supplementary plane). Whatever the template does then, a control
 token in its output starts with a character of its own; and the private characters become ordinary text again
 (NO-FORGERY). Words that are just the inside of a tag (a parameter called ``think``, which a template prints as
-``<think>``) are broken the same way.
+``<think>``) are broken the same way. The words of JSON schema itself stay, because templates look things up by them.
 """
 
 import re
@@ -14,6 +14,18 @@ from dataclasses import replace
 from typing import Any
 
 from tickertape.renderers.messages import Message, Tool, ToolCall
+
+#: What tags are written between.
+_BRACKETS = "<>[]{}|/｜"
+
+#: OpenAI's tool fields and JSON schema's keywords and types.
+_SCHEMA_WORDS = frozenset(
+    """
+    type function name description parameters strict properties required items enum const default title format anyOf
+    oneOf allOf not $ref $defs definitions additionalProperties pattern minimum maximum minLength maxLength minItems
+    maxItems uniqueItems nullable string number integer boolean array object null role content tool_calls arguments id
+    """.split()  # noqa: SIM905  (as a list it would take a screen)
+)
 
 #: Code points below this can be moved into a plane; attribution and the derived bridge use the plane's rest.
 HIDDEN_BELOW = 0xE000
@@ -38,11 +50,18 @@ class Quoter:
     """
 
     def __init__(self, control: Collection[str], tags: Collection[str]) -> None:
-        firsts = {token[0] for token in control}
+        firsts = {token[0] for token in control if not token[0].isalnum()}
+        # Letters are everywhere: of a token that starts with one, only whole occurrences are hidden.
+        lettered = sorted((token for token in control if token[0].isalnum()), key=len, reverse=True)
+        self._lettered = re.compile("|".join(map(re.escape, lettered))) if lettered else None
         if any(ord(first) >= HIDDEN_BELOW for first in firsts):
             raise ValueError(f"control tokens that start with one of {sorted(firsts)} cannot be quoted")
         self._hidden = {plane: str.maketrans({c: chr(plane + ord(c)) for c in firsts}) for plane in _PLANES}
-        self._insides = {token.strip("<>[]{}|/｜") for token in control} - {""}
+        self._insides = {token.strip(_BRACKETS) for token in control} - {""}
+        #: What a word must start with to complete a token whose first brackets a template has written.
+        self._completions = tuple(
+            {token[k:].rstrip(_BRACKETS) for token in control for k in range(1, _leading(token) + 1)} - {""}
+        )
         self._tags = re.compile(f"({'|'.join(map(re.escape, sorted(tags, key=len, reverse=True)))})") if tags else None
 
     def plane_for(self, messages: Sequence[Message], tools: Sequence[Tool] | None) -> int:
@@ -59,7 +78,7 @@ class Quoter:
 
     def quote(self, message: Message, plane: int) -> Message:
         calls = (
-            ToolCall(self._hide(c.name, plane), self._deep(c.arguments, plane), self._text(c.id, plane))
+            ToolCall(self._name(c.name, plane), self._deep(c.arguments, plane), self._text(c.id, plane))
             for c in message.tool_calls
         )
         said = self._said if message.role == "assistant" else self._text
@@ -88,23 +107,42 @@ class Quoter:
         if text is None or self._tags is None:
             return self._text(text, plane)
         parts = self._tags.split(text)  # words and tags in turn
-        return "".join(part if k % 2 else part.translate(self._hidden[plane]) for k, part in enumerate(parts))
+        return "".join(part if k % 2 else self._hide(part, plane) for k, part in enumerate(parts))
 
     def _hide(self, text: str, plane: int) -> str:
+        if text in _SCHEMA_WORDS:
+            return text
         hidden = text.translate(self._hidden[plane])
-        word = text.strip()
-        if word in self._insides:
-            return hidden.replace(word, chr(plane + ord(word[0])) + word[1:])
+        if self._lettered is not None:
+            hidden = self._lettered.sub(lambda match: _broken(match.group(), plane), hidden)
+        inside = text.strip(_BRACKETS + " \n\t")
+        return hidden.replace(inside, _broken(inside, plane)) if inside in self._insides else hidden
+
+    def _name(self, text: str, plane: int) -> str:
+        """A key or a name, which templates print between brackets of their own."""
+        hidden = self._hide(text, plane)
+        if text not in _SCHEMA_WORDS and hidden.startswith(self._completions):
+            return _broken(hidden, plane)
         return hidden
 
     def _deep(self, value: Any, plane: int) -> Any:
         if isinstance(value, str):
             return self._hide(value, plane)
         if isinstance(value, Mapping):
-            return {self._deep(k, plane): self._deep(v, plane) for k, v in value.items()}
+            return {self._name(str(k), plane): self._deep(v, plane) for k, v in value.items()}
         if isinstance(value, list | tuple):
             return [self._deep(item, plane) for item in value]
         return value
+
+
+def _leading(token: str) -> int:
+    """How many brackets a token starts with."""
+    return len(token) - len(token.lstrip(_BRACKETS))
+
+
+def _broken(word: str, plane: int) -> str:
+    """The word with its first character hidden."""
+    return chr(plane + ord(word[0])) + word[1:]
 
 
 def _code_point(written: str) -> int:

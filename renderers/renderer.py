@@ -91,6 +91,11 @@ class Renderer(ABC):
         """
         return self.encoder.encode(self._conversation(as_messages(messages), tools, generation_prompt=True))
 
+    def build_conversation(self, messages: Iterable[MessageLike], tools: Sequence[Tool] | None = None) -> Prompt:
+        """Whole messages to token ids, with nothing opened after the last one. Raises as
+        :meth:`build_generation_prompt`."""
+        return self.encoder.encode(self._conversation(as_messages(messages), tools, generation_prompt=False))
+
     def bridge_suffix(
         self, completion_ids: Sequence[int], new_messages: Iterable[MessageLike], tools: Sequence[Tool] | None = None
     ) -> Prompt:
@@ -164,11 +169,18 @@ class Renderer(ABC):
 
         Weight 1.0 stands on what the model would have sampled, its stop token included; what its prompt would have
         held (role header, a thought opened for it, the separator after the stop token) weighs 0.0.
+
+        Raises:
+            RenderError: as :meth:`build_generation_prompt`; or a chat template rewrites the messages, so that it cannot
+                be told whose its tokens are.
+            ValueError: a message is malformed.
         """
         given = as_messages(messages)
         prompt = self.encoder.encode(
             self._conversation(given, tools, generation_prompt=False), split_before=Kind.OUTPUT
         )
+        if train_on is not TrainOn.ALL_TOKENS and set(prompt.messages) == {-1}:
+            raise RenderError("the chat template rewrites these messages: which tokens come from which cannot be told")
         opening = self.encoder.encode(place(-1, self._generation_prompt())).token_ids
         return prompt.token_ids, supervised_weights(prompt, given, opening, train_on)
 

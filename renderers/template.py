@@ -18,6 +18,10 @@ from tickertape.renderers.renderer import Renderer
 from tickertape.renderers.tokenizer import TokenizerLike
 from tickertape.renderers.tool_calls import JsonInTags
 
+#: A template is somebody's program: on messages that it was not written for it can raise any of these.
+_TEMPLATE_FAILURES = (
+    jinja2.TemplateError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError,
+)  # fmt: skip
 _RenderQuoted = Callable[[Sequence[Message], Sequence[Mapping[str, Any]] | None], str]
 
 
@@ -42,8 +46,7 @@ class TemplateRenderer(Renderer):
             raise RenderError(f"{self.tokenizer.name} has no chat template: pass template=, or name a family")
         self.template = source
         self.options = options
-        self._arguments_as_text = False
-        self._arguments_as_text = not self._renders_call_values()
+        self._arguments_as_text = self._wants_arguments_as_text()
         self.derivation = Derivation(self._render)
         syntax = _syntax_spelled_in(source)
         self.quoter = Quoter(self.tokenizer.control, syntax.tags)
@@ -119,19 +122,25 @@ class TemplateRenderer(Renderer):
                 add_generation_prompt=generation_prompt,
                 **{**self.tokenizer.special_tokens, **self.options},
             )
-        except (jinja2.TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-            # A template is somebody's program: on messages that it was not written for it can raise any of these.
+        except _TEMPLATE_FAILURES as error:
             raise RenderError(f"the chat template refuses these messages: {error}") from error
         return str(rendered[0])
 
-    def _renders_call_values(self) -> bool:
-        """Whether the template wants arguments as values (most do), found by showing it a call."""
-        call = ToolCall("look_up", {"value": "x"}, "call00000")
-        try:
-            self._render([Message("user", "Hello."), Message("assistant", "", tool_calls=(call,))], None, False)
-        except RenderError:
-            return False
-        return True
+    def _wants_arguments_as_text(self) -> bool:
+        """Whether the template can print a call's arguments as text only; most want the value. Found by showing it a
+        call each way."""
+        asked = [
+            Message("user", "Hello."),
+            Message("assistant", "", tool_calls=(ToolCall("f", {"x": 1}, "call00000"),)),
+        ]
+        for as_text in (False, True):
+            self._arguments_as_text = as_text
+            try:
+                self._render(asked, None, False)
+            except RenderError:
+                continue
+            return as_text
+        return False
 
 
 def _for_template(message: Message, *, as_text: bool) -> dict[str, Any]:

@@ -67,6 +67,7 @@ class Tokenizer:
         self._is_byte_level = "ByteLevel" in str(description["decoder"])
         description["added_tokens"] = [t for t in description["added_tokens"] if not t["content"].strip()]
         description["post_processor"] = None
+        _prepend_nothing(description["pre_tokenizer"])
         self._words = tokenizers.Tokenizer.from_str(orjson.dumps(description).decode())
         longest_first = sorted(self.control, key=len, reverse=True)
         self._control_pattern = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
@@ -101,12 +102,18 @@ class Tokenizer:
 
     def encode_text(self, text: str) -> list[int]:
         """Ids of ordinary text: never a control token, whatever the text spells (NO-FORGERY)."""
-        ids: list[int] = self._words.encode(text, add_special_tokens=False).ids
+        ids: list[int] = self._encode(text).ids
         return ids if self.control_ids.isdisjoint(ids) else self.encode_text_with_starts(text)[0]
+
+    def _encode(self, text: str) -> tokenizers.Encoding:
+        try:
+            return self._words.encode(text, add_special_tokens=False)
+        except TypeError as error:  # the one kind of str that is no text
+            raise TokenizerError(f"{text[:200]!a} holds half of a surrogate pair, which is no text") from error
 
     def encode_text_with_starts(self, text: str) -> tuple[list[int], list[int]]:
         """Like :meth:`encode_text`, with the character of ``text`` at which each token starts."""
-        encoding = self._words.encode(text, add_special_tokens=False)
+        encoding = self._encode(text)
         ids: list[int] = encoding.ids
         starts = [start for start, _ in encoding.offsets]
         if self.control_ids.isdisjoint(ids):
@@ -155,6 +162,17 @@ class Tokenizer:
     def decode(self, ids: Iterable[int]) -> str:
         """The text of several tokens; bytes that are not UTF-8 (a character cut in the middle) show as U+FFFD."""
         return self.decode_bytes(ids).decode("utf-8", errors="replace")
+
+
+def _prepend_nothing(pre_tokenizer: dict[str, Any] | None) -> None:
+    """A tokenizer that puts a space before the first word of a text does so once in a prompt, not in each run of text
+    between control tokens; and a prompt starts with a control token."""
+    if pre_tokenizer is None:
+        return
+    if pre_tokenizer.get("prepend_scheme") == "first":
+        pre_tokenizer["prepend_scheme"] = "never"
+    for part in pre_tokenizer.get("pretokenizers", ()):
+        _prepend_nothing(part)
 
 
 class _BytesOfToken(dict[int, bytes]):

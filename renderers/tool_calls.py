@@ -4,6 +4,7 @@ A syntax never raises on what a model wrote: a call that cannot be read keeps it
 """
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -63,6 +64,8 @@ _NAME_THEN_ARGUMENTS = re.compile(r'\s*\{\s*"name"\s*:\s*"(?:[^"\\]|\\.)*"\s*,\s
 
 def _arguments_text(body: str, value: dict[str, Any]) -> str | None:
     """The arguments as JSON text, exactly as sampled where they stand in the usual place; ``None``: not an object."""
+    if "arguments" not in value and len(value) > 1:  # under another name: not ours to guess
+        return None
     arguments = value.get("arguments", {})
     if isinstance(arguments, str):  # an object written as a JSON string
         try:
@@ -79,15 +82,25 @@ def _arguments_text(body: str, value: dict[str, Any]) -> str | None:
 
 
 def strict_json(text: str) -> Any:
-    """JSON as the standard has it: no ``NaN``, no ``Infinity``.
+    """JSON that can be sent on: no ``NaN``, no number beyond a float, no half of a surrogate pair.
 
     Raises:
-        ValueError: not JSON, or nested too deeply to be read.
+        ValueError: it is none, or is nested too deeply to be read.
     """
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
+        value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+        if "\\ud" in text.lower():
+            json.dumps(value, ensure_ascii=False).encode()  # UnicodeEncodeError, a ValueError, for half a pair
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
+    return value
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{text} is too large")
+    return number
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -134,9 +134,10 @@ def _use_tool(name: str, arguments: str) -> str:
     if name != "calculator":
         return f"error: there is no tool {name}"
     try:
-        given = json.loads(arguments)
-        return calculate(str(given["expression"]))
-    except (ArithmeticError, KeyError, RecursionError, SyntaxError, TypeError, ValueError) as error:
+        return calculate(str(json.loads(arguments)["expression"]))
+    except KeyError as error:
+        return f"error: the argument {error} is missing"
+    except (ArithmeticError, RecursionError, SyntaxError, TypeError, ValueError) as error:
         return f"error: {error}"
 
 

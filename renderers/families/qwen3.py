@@ -27,6 +27,7 @@ class Qwen3(Qwen3Instruct2507):
 
     name = "qwen3"
     response = ResponseFormat((), reasoning=THINK, tool_calls=HERMES)
+    thought_opening = output_markup(THINK.open + "\n")
 
     def __init__(self, tokenizer: TokenizerLike, *, enable_thinking: bool = True) -> None:
         super().__init__(tokenizer)
@@ -43,7 +44,7 @@ class Qwen3(Qwen3Instruct2507):
         if reasoning is None:
             reasoning, text = THINK.split(text)
         if self._shows_thought(place, reasoning):
-            yield output_markup(THINK.open + "\n")
+            yield self.thought_opening
             yield output((reasoning or "").strip("\n"))
             yield output_markup("\n" + THINK.close + "\n\n")
             yield output(text.lstrip("\n"))
@@ -65,6 +66,7 @@ class Qwen3Thinking2507(Qwen3):
 
     name = "qwen3-thinking-2507"
     response = ResponseFormat((), reasoning=THINK, tool_calls=HERMES, starts_in_reasoning=True)
+    thought_opening = markup(THINK.open + "\n")  # the prompt's, not the model's
 
     def __init__(self, tokenizer: TokenizerLike) -> None:
         super().__init__(tokenizer)

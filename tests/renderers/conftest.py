@@ -8,7 +8,7 @@ from tickertape.renderers.renderer import Renderer
 
 # Loading a vocabulary is slow, and only the first example pays for it: no deadline, no complaint about slow inputs.
 settings.register_profile(
-    "renderers", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+    "renderers", deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow], print_blob=True
 )
 settings.load_profile("renderers")
 

@@ -34,7 +34,7 @@ _WORDS = (
     "한국어",
     "العربية",
     "👩‍👩‍👧‍👦",
-    "🦙",
+    "🦙𓀀",
     "𝔘𝔫𝔦",
     "1234567890",
     "it's",
@@ -53,7 +53,8 @@ def _spells_no_control(text: str) -> bool:
     return not any(token in text for token in CONTROL)
 
 
-_characters = st.characters(exclude_categories=["Cs", "Co"])
+# SmolLM2's vocabulary lacks bytes that unassigned characters and a few control characters need.
+_characters = st.characters(exclude_categories=["Cs", "Co", "Cn"], exclude_characters="\x04\x06\x13\x14\x16\x1d")
 
 #: Any text that spells no control token.
 texts = st.one_of(
@@ -219,10 +220,10 @@ def as_json(value: Any) -> str:
 
 
 _WRITTEN = (
-    "Hello from Köln 🦙, 漢字.<|im_end|>",
-    "<think>\nI should look. 🦙\n</think>\n\nFair, 21 °C.<|im_end|>",
+    "Hello from Köln 𓀀, 漢字.<|im_end|>",
+    "<think>\nI should look. 𓀀\n</think>\n\nFair, 21 °C.<|im_end|>",
     "<think>\nfirst</think>then</think>\n<think>again<|im_end|>",
-    'I look.\n<tool_call>\n{"name": "look_up", "arguments": {"city": "Köln 🦙"}}\n</tool_call><|im_end|>',
+    'I look.\n<tool_call>\n{"name": "look_up", "arguments": {"city": "Köln 𓀀"}}\n</tool_call><|im_end|>',
     '<tool_call>\n{"name": "a", "arguments": {}}\n</tool_call>\n<tool_call>\n{"name": "b"}\n</tool_call><|im_end|>',
     "Stopped elsewhere.<|endoftext|>",
     "<think>\nStopped in thought.<|endoftext|>",

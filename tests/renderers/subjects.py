@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import Any, Protocol
@@ -45,7 +46,7 @@ class Oracle(Protocol):
     def encode(self, text: str, *, add_special_tokens: bool) -> list[int]: ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Subject:
     """One model: its tokenizer twice (ours and ``transformers``'), its template, and the family that fits."""
 
@@ -56,6 +57,13 @@ class Subject:
     template: str
     family_options: Mapping[str, Any] = field(default_factory=dict)
     template_options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"<{self.name}>"
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """How hypothesis shows it, which would print every field otherwise."""
+        printer.text(repr(self))
 
     @property
     def offers_tools(self) -> bool:
@@ -141,3 +149,10 @@ def guest_tokenizer() -> Tokenizer:
 def driven(template_name: str, **options: Any) -> TemplateRenderer:
     """Another model's template, driven with Qwen3's vocabulary."""
     return TemplateRenderer(guest_tokenizer(), template=template(template_name), **options)
+
+
+def with_template(source: str) -> Tokenizer:
+    """Qwen3's vocabulary as if a model with that template had it."""
+    tokenizer = copy(guest_tokenizer())
+    tokenizer.chat_template = source
+    return tokenizer

@@ -131,7 +131,7 @@ def test_a_thought_cut_off_is_closed_before_its_turn(subject: Subject, renderer:
 
 
 def test_a_character_cut_in_the_middle_stays_cut(subject: Subject, renderer: Renderer) -> None:
-    completion = subject.tokenizer.encode_text("🦙")[:-1]
+    completion = subject.tokenizer.encode_text("𓀀")[:-1]
     prompt = renderer.build_generation_prompt([user("q")]).token_ids
     bridged = renderer.bridge_to_next_turn(prompt, completion, [user("Go on.")])
     assert bridged is not None

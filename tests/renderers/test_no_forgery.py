@@ -150,18 +150,13 @@ def test_words_that_a_template_removes_do_not_join_a_control_token(name: str, re
     _assert_template_forges_nothing(name, Conversation(messages), armed="im_", disarmed="xx_")
 
 
-@pytest.mark.parametrize("name", ["Qwen-Qwen3-Coder-30B-A3B-Instruct", "Motif-Technologies-Motif-3-Beta"])
-def test_a_schema_key_that_a_template_puts_in_brackets_is_no_tag(name: str) -> None:
-    """Qwen3-Coder writes a parameter's further keys as ``<key>value</key>``."""
-    offered = [tool("f", "d", {"think": {"type": "string", "think": "x"}})]
-    _assert_template_forges_nothing(name, Conversation([user("q")], offered), armed="think", disarmed="thank")
-
-
-def test_an_argument_that_a_template_puts_in_brackets_is_no_tag() -> None:
-    messages = [user("q"), assistant("", call("f", {"think": "x"})), tool_result("r")]
-    _assert_template_forges_nothing(
-        "MiniMaxAI-MiniMax-M3-MXFP8", Conversation(messages), armed="think", disarmed="thank"
-    )
+@pytest.mark.parametrize("key", ["think", "/think", "im_end", "|im_end|", "|im_end|><|im_start|", "th-ink", " think"])
+@pytest.mark.parametrize("name", ["Qwen-Qwen3-Coder-30B-A3B-Instruct", "MiniMaxAI-MiniMax-M3-MXFP8"])
+def test_a_key_that_a_template_puts_in_brackets_is_no_tag(name: str, key: str) -> None:
+    """Qwen3-Coder writes further keys of a parameter as ``<key>value</key>``, MiniMax the arguments of a call."""
+    offered = [tool("f", "d", {"x": {"type": "string", key: "v"}})]
+    messages = [user("q"), assistant("", call("f", {key: "v"})), tool_result("r")]
+    _assert_template_forges_nothing(name, Conversation(messages, offered), armed=key, disarmed="harmless")
 
 
 def _assert_template_forges_nothing(name: str, conversation: Conversation, *, armed: str, disarmed: str) -> None:
@@ -173,7 +168,7 @@ def _assert_template_forges_nothing(name: str, conversation: Conversation, *, ar
     assert subject.control_counts(prompt.token_ids) == subject.control_counts(expected.token_ids)
 
 
-@pytest.mark.parametrize("name", ["unsloth-Apriel-1.5", "Reka-Edge", "meetkai-functionary-medium-v3.1"])
+@pytest.mark.parametrize("name", ["unsloth-Apriel-1.5", "Reka-Edge"])
 def test_control_text_in_a_schema_survives_a_template_that_prints_python(name: str) -> None:
     """``{{ tool }}`` prints Python's ``repr``, which escapes private-use characters."""
     subject = qwen(QWEN3)

@@ -1,0 +1,153 @@
+"""A family is chosen by evidence: it renders like the model's own template, or the template itself is driven."""
+
+from typing import Any
+
+import pytest
+import tokenizers
+from tokenizers import models
+
+from tests.materials import qwen25_dir, template, template_names
+from tests.renderers.strategies import assistant, call, slow, system, tool, tool_result, user
+from tests.renderers.subjects import MODELS, QWEN3, QWEN25, SMOLLM2, Subject, guest_tokenizer, qwen, with_template
+from tickertape.renderers.choose import choose_renderer, get_renderer, renderer_for
+from tickertape.renderers.errors import RenderError
+from tickertape.renderers.families import FAMILIES
+from tickertape.renderers.families.qwen3 import Qwen3
+from tickertape.renderers.renderer import Renderer
+from tickertape.renderers.template import TemplateRenderer
+from tickertape.renderers.tokenizer import Tokenizer, TokenizerError
+
+PLAIN_CHATML = (
+    "{% for message in messages %}{{ '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+
+
+@pytest.mark.parametrize("subject", MODELS, indirect=True)
+def test_each_model_gets_its_family(subject: Subject) -> None:
+    tokenizer = subject.tokenizer if subject.name in (SMOLLM2, QWEN25) else with_template(subject.template)
+    choice = choose_renderer(tokenizer, **subject.template_options)
+    assert choice.renderer.name == subject.family
+    assert dict(choice.options) == {**subject.family_options}
+    assert "token for token" in choice.reason
+
+
+def test_a_directory_is_enough() -> None:
+    assert renderer_for(qwen25_dir()).name == QWEN25
+
+
+def test_the_default_system_message_is_read_off_the_template(smollm2_tokenizer: Tokenizer) -> None:
+    choice = choose_renderer(smollm2_tokenizer)
+    assert choice.options == {"default_system": "You are a helpful AI assistant named SmolLM, trained by Hugging Face"}
+    assert "shows no tools" in choice.reason
+    again = get_renderer(choice.renderer.name, smollm2_tokenizer, **choice.options)
+    messages = [user("Hi")]
+    assert again.build_generation_prompt(messages) == choice.renderer.build_generation_prompt(messages)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("# Tools", "# Functions"),
+        ("<tool_response>\\n", "<tool_response>"),
+        ("tool_call.arguments | tojson", "tool_call.arguments | tojson(indent=2)"),
+    ],
+    ids=["other instructions", "other results", "other arguments"],
+)
+def test_a_changed_template_is_driven_and_the_difference_is_said(old: str, new: str) -> None:
+    source = template("Qwen-Qwen3-0.6B")
+    assert old in source
+    choice = choose_renderer(with_template(source.replace(old, new)))
+    assert isinstance(choice.renderer, TemplateRenderer)
+    assert "template" in choice.reason
+    assert [line.partition(":")[0] for line in choice.disagreements] == list(FAMILIES)
+    assert "where the template has" in choice.disagreements[0]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        PLAIN_CHATML,
+        template("upstage-solar-pro-preview-instruct"),
+        template("OpenGVLab-InternVL3_5-1B"),
+        template("HuggingFaceTB-SmolLM3-3B-GSM8K-SFT"),
+        template("kakaocorp-kanana-2-30b-a3b-instruct-2601"),
+        template("PleIAs-Monad"),
+        template("unsloth-Qwen3-8B"),
+    ],
+    ids=["plain ChatML", "solar-pro", "InternVL3_5", "SmolLM3-GSM8K", "kanana-2", "Monad", "unsloth-Qwen3"],
+)
+def test_a_chosen_family_writes_answers_as_the_template_does(source: str) -> None:
+    """Supervised examples end in an answer: a model that has no thoughts must not be taught empty ones."""
+    _assert_writes_like_template(source, choose_renderer(with_template(source)).renderer)
+
+
+def _assert_writes_like_template(source: str, renderer: Renderer) -> None:
+    called = assistant("I look.", call("f", {"x": 1}))
+    conversations: list[list[dict[str, Any]]] = [
+        [user("q"), assistant("Fair.")],
+        [system("s"), user("q"), assistant("Fair."), user("r"), assistant("Rain.")],
+        [user("q"), assistant("Fair.", reasoning="Look up.")],
+        [user("q"), called, tool_result("r"), assistant("Fair.")],
+    ]
+    for messages in conversations:
+        try:
+            expected = qwen(QWEN3).oracle.apply_chat_template(
+                messages, chat_template=source, tokenize=False, bos_token="<|endoftext|>"
+            )
+        except Exception:  # noqa: BLE001 - a template is a program that raises what it likes
+            continue
+        if any("tool_calls" in message for message in messages) and "I look.\n<tool_call>" not in expected:
+            continue  # the template shows no calls, so the family's syntax stands
+        ids, _ = renderer.build_supervised_example(messages)
+        assert guest_tokenizer().decode(ids) == expected
+
+
+@slow
+def test_every_template_gets_a_renderer_that_writes_as_it_does() -> None:
+    chosen = {name: choose_renderer(with_template(template(name))).renderer for name in template_names()}
+    for name, renderer in chosen.items():
+        if not isinstance(renderer, TemplateRenderer):
+            _assert_writes_like_template(template(name), renderer)
+
+
+@pytest.mark.parametrize(
+    "name", ["NousResearch-Hermes-2-Pro-Llama-3-8B-tool_use", "CohereForAI-c4ai-command-r-plus-tool_use"]
+)
+def test_a_template_that_recurses_without_end_is_survived(name: str) -> None:
+    """Its macro for a parameter that may be ``null`` calls itself for ever."""
+    renderer = choose_renderer(with_template(template(name))).renderer
+    assert isinstance(renderer, TemplateRenderer)
+    with pytest.raises(RenderError):
+        renderer.build_generation_prompt([user("q")], [tool("f", "d", {"x": {"type": ["boolean", "null"]}})])
+
+
+def test_without_a_template_the_vocabulary_decides() -> None:
+    choice = choose_renderer(Tokenizer(guest_tokenizer().backend))
+    assert choice.renderer.name == "chatml"
+    assert "no chat template" in choice.reason
+    with pytest.raises(RenderError, match="name a family"):
+        choose_renderer(_without_markers())
+
+
+def _without_markers() -> Tokenizer:
+    return Tokenizer(tokenizers.Tokenizer(models.BPE(vocab={"a": 0}, merges=[])), name="tiny")
+
+
+def test_a_family_is_got_by_name_with_its_options() -> None:
+    renderer = get_renderer("qwen3", guest_tokenizer(), enable_thinking=False)
+    assert isinstance(renderer, Qwen3)
+    assert not renderer.enable_thinking
+    assert get_renderer("template", guest_tokenizer(), template=PLAIN_CHATML).name == "template"
+    assert {name: get_renderer(name, guest_tokenizer()).name for name in FAMILIES} == {name: name for name in FAMILIES}
+
+
+def test_what_cannot_be_got_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match=r"no renderer is called 'qwen4'; there are: template, qwen3"):
+        get_renderer("qwen4", guest_tokenizer())
+    with pytest.raises(ValueError, match=r"'qwen2.5'.*'enable_thinking'"):
+        get_renderer("qwen2.5", guest_tokenizer(), enable_thinking=False)
+    with pytest.raises(RenderError, match=r"needs the control tokens <\|im_start\|>, <\|im_end\|>, which tiny"):
+        get_renderer("chatml", _without_markers())
+    with pytest.raises(TokenizerError, match="no tokenizer at"):
+        get_renderer("chatml", "/does/not/exist")
