@@ -1,6 +1,6 @@
 """``tickertape demo``: an agent with a tool against the embedded model, then its tape, then the proof that holds it up.
 
-Nothing is staged: the agent reaches the proxy over HTTP through the OpenAI SDK, and everything that is printed is read
+Nothing is staged: the agent reaches the proxy over HTTP through the OpenAI SDK, and the tape that is printed is read
 back from the trainer's side of the same server.
 """
 
@@ -166,7 +166,7 @@ def _print_samples(
     for sample in samples:
         token_ids, mask = sample.token_ids.tolist(), sample.loss_mask.tolist()
         _raw(console, f"   {legend}  ↵ a newline token\n")
-        _dim(console, f"… {preface} tokens read before this: system message, the tool, four worked examples …")
+        _dim(console, f"… {preface} tokens read before this: system message, the tool, worked examples …")
         _raw(console, paint(token_ids[preface:], mask[preface:], tokenizer) + "\n")
         known = int(np.isfinite(sample.logprobs).sum())
         _dim(console, f"{len(token_ids)} tokens; {sum(mask)} sampled and trained; {known} with the engine's logprob")
