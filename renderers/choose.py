@@ -146,9 +146,17 @@ _TOOL: Tool = {
         "description": "The weather in a city: “now” or on a day.",
         "parameters": {
             "type": "object",
-            "properties": {"city": {"type": "string"}, "days": {"type": ["integer", "null"], "default": 1}},
+            "properties": {"city": {"type": "string"}, "days": {"type": "integer", "default": 1}},
             "required": ["city"],
         },
+    },
+}
+#: Some templates refuse a parameter of several types, so it is probed apart.
+_UNION_TOOL: Tool = {
+    "type": "function",
+    "function": {
+        "name": "look_up_day",
+        "parameters": {"type": "object", "properties": {"day": {"type": ["string", "null"]}}},
     },
 }
 
@@ -183,6 +191,7 @@ def _probes() -> list[tuple[str, list[Message], Sequence[Tool] | None]]:
         ("reasoning in history", [system, user, thought, thanks], None),
         ("tools offered", [system, user], [_TOOL]),
         ("tools without system message", [user], [_TOOL, _TOOL]),
+        ("a parameter of several types", [user], [_TOOL, _UNION_TOOL]),
         ("tool loop", [system, user, asked, result], [_TOOL]),
         ("parallel calls", [user, asked_mutely, result, second], [_TOOL]),
         ("thought before a call", [user, called_with_thought, result], [_TOOL]),

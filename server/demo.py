@@ -8,6 +8,7 @@ import shlex
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from importlib.util import find_spec
 from itertools import groupby
 from pathlib import Path
@@ -19,12 +20,10 @@ from rich.table import Table
 from rich.text import Text
 
 from tickertape.clients import Sample, TrajectoryClient, Turn
-from tickertape.clients.engines.model_file import model_file
 from tickertape.clients.tape import stream
 from tickertape.renderers.colorize import PROMPT_COLOR, RESET, TRAINED_COLOR, format_colorized
-from tickertape.renderers.gguf import tokenizer_from_gguf
 from tickertape.renderers.tokenizer import Tokenizer, TokenizerLike
-from tickertape.server.assembly import SettingsError
+from tickertape.server.assembly import SettingsError, make_parts
 from tickertape.server.running import serving
 from tickertape.server.settings import Settings
 
@@ -55,15 +54,17 @@ def run_demo(db: Path | None, gguf: Path | None, color: bool) -> None:
     console = Console(force_terminal=color, color_system="standard" if color else None, highlight=False, soft_wrap=True)
     session_id = f"demo-{uuid.uuid4().hex[:8]}"
     _title(console, "1", "Start the proxy, with a real model inside")
-    path = model_file(gguf, say=lambda line: _dim(console, line))
-    with _tape(db) as tape, serving(Settings(port=0, db=tape, gguf=path), say=lambda line: _dim(console, line)) as url:
-        _dim(console, f"listening on {url}")
-        _title(console, "2", f"Run an agent: the OpenAI SDK, base_url={url}/sessions/{session_id}/v1")
-        with TrajectoryClient(url, timeout=_PATIENCE) as client:
+    say = partial(_dim, console)
+    with _tape(db) as tape:
+        settings = Settings(port=0, db=tape, gguf=gguf)
+        parts = make_parts(settings, say=say)
+        with serving(settings, say=say, parts=parts) as url, TrajectoryClient(url, timeout=_PATIENCE) as client:
+            say(f"listening on {url}")
+            _title(console, "2", f"Run an agent: the OpenAI SDK, base_url={url}/sessions/{session_id}/v1")
             _run_agent(console, client.agent_base_url(session_id))
             turns, samples = client.turns(session_id), client.samples(session_id)
     _title(console, "3", "Read the tape as a trainer does: GET /sessions/{id}/samples")
-    _print_samples(console, samples, _length_of_preface(turns[0]), tokenizer_from_gguf(path), color=color)
+    _print_samples(console, samples, _length_of_preface(turns[0]), parts.choice.renderer.tokenizer, color=color)
     _title(console, "4", "Check it: each prompt begins with all that the model read and wrote before, token for token")
     check_prefixes(turns)
     check_samples(turns, samples)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tests.renderers.subjects import OpenAIMessage, Subject
 
 #: For the slow twin of a property.
-thorough = settings(max_examples=2000)
+thorough = settings(max_examples=300)
 slow = pytest.mark.slow
 
 TAGS = ("<think>", "</think>", "<tool_call>", "</tool_call>")

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import Any, Protocol
 
+import tokenizers
+
 from tests.materials import qwen3_dir, qwen25_dir, template
 from tickertape.renderers.choose import get_renderer
 from tickertape.renderers.renderer import Renderer
@@ -108,7 +110,12 @@ class Subject:
 
     def control_counts(self, token_ids: Iterable[int]) -> Counter[str]:
         """How often each control token stands in ``token_ids``."""
-        return Counter(self.tokenizer.decode([i]) for i in token_ids if i in self.tokenizer.control_ids)
+        return control_counts(self.tokenizer, token_ids)
+
+
+def control_counts(tokenizer: Tokenizer, token_ids: Iterable[int]) -> Counter[str]:
+    """How often each control token of a vocabulary stands in ``token_ids``."""
+    return Counter(tokenizer.decode([i]) for i in token_ids if i in tokenizer.control_ids)
 
 
 @cache
@@ -139,20 +146,37 @@ def smollm2(tokenizer: Tokenizer) -> Subject:
     return Subject(SMOLLM2, "chatml", tokenizer, oracle, tokenizer.chat_template, {"default_system": default})
 
 
+#: Turn markers of other families: Llama 3, Gemma, Phi and GLM, Mistral, DeepSeek, Kimi, gpt-oss, Granite, MiniMax.
+GUEST_MARKERS = (
+    *(
+        f"<|{name}|>"
+        for name in ("begin_of_text", "start_header_id", "end_header_id", "eot_id", "eom_id", "python_tag")
+    ),
+    *("<start_of_turn>", "<end_of_turn>"),
+    *(f"<|{name}|>" for name in ("system", "user", "assistant", "observation", "end")),
+    *("[INST]", "[/INST]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[TOOL_CALLS]", "[TOOL_RESULTS]", "[/TOOL_RESULTS]"),
+    *(f"<｜{name}｜>" for name in ("begin▁of▁sentence", "end▁of▁sentence", "User", "Assistant", "tool▁call▁begin")),
+    *(f"<|im_{name}|>" for name in ("system", "user", "assistant", "middle")),
+    *(f"<|{name}|>" for name in ("start", "message", "channel", "call", "return")),
+    *("<|start_of_role|>", "<|end_of_role|>", "<|end_of_text|>", "]~b]", "[e~["),
+)
+
+
 @cache
 def guest_tokenizer() -> Tokenizer:
-    """Qwen3's tokenizer with a token that begins texts, which many templates print; for the templates of others."""
-    backend = qwen(QWEN3).tokenizer.backend
+    """A vocabulary for the templates of others: Qwen3's with their turn markers, and with a token that begins texts."""
+    backend = tokenizers.Tokenizer.from_str(qwen(QWEN3).tokenizer.backend.to_str())
+    backend.add_tokens([tokenizers.AddedToken(marker, special=True, normalized=False) for marker in GUEST_MARKERS])
     return Tokenizer(backend, special_tokens={"bos_token": "<|endoftext|>", "eos_token": "<|im_end|>"}, name="guest")
 
 
 def driven(template_name: str, **options: Any) -> TemplateRenderer:
-    """Another model's template, driven with Qwen3's vocabulary."""
+    """Another model's template, driven with that vocabulary."""
     return TemplateRenderer(guest_tokenizer(), template=template(template_name), **options)
 
 
 def with_template(source: str) -> Tokenizer:
-    """Qwen3's vocabulary as if a model with that template had it."""
+    """That vocabulary as if a model with the template had it."""
     tokenizer = copy(guest_tokenizer())
     tokenizer.chat_template = source
     return tokenizer
