@@ -186,9 +186,7 @@ class Turns:
                 options_digest=value_digest(request.template_options),
                 history=self.history,
             )
-        except (
-            ValueError
-        ) as error:  # RenderError, TokenizerError: what this model's format or vocabulary cannot express
+        except ValueError as error:  # what this model's format or vocabulary cannot express
             raise InvalidRequest(str(error), param="messages", code="cannot_render") from error
         turn.parent_id = prepared.parent.id if prepared.parent else None
         turn.first_message = prepared.covered

@@ -1,6 +1,6 @@
 """HTTP to an engine, with its failures named."""
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -65,13 +65,6 @@ class EngineConnection:
         """Posts a JSON body and returns the answer's JSON; raises as :meth:`get_json`."""
         async with self._request("POST", path, body, None, headers) as response:
             return _json(await response.read(), path)
-
-    async def stream_events(self, path: str, body: bytes) -> AsyncGenerator[Any, None]:
-        """Posts a JSON body and yields the JSON of each server-sent event. Closing the generator ends the request."""
-        async with self._request("POST", path, body, None) as response:
-            async for line in response.content:
-                if line.startswith(b"data: ") and not line.startswith(b"data: [DONE]"):
-                    yield _json(line[6:], path)
 
     @asynccontextmanager
     async def _request(
