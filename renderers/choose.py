@@ -10,6 +10,7 @@ from typing import Any
 
 from tickertape.renderers.errors import RenderError
 from tickertape.renderers.families import FAMILIES
+from tickertape.renderers.format import History
 from tickertape.renderers.messages import Message, Tool, as_messages
 from tickertape.renderers.renderer import Renderer
 from tickertape.renderers.template import TemplateRenderer
@@ -28,12 +29,16 @@ class Choice:
     """For each family that was ruled out, a line that says what it does differently."""
 
 
-def get_renderer(name: str, tokenizer: TokenizerLike, **options: Any) -> Renderer:
+def get_renderer(
+    name: str, tokenizer: TokenizerLike, *, history: History | str = History.EXACT, **options: Any
+) -> Renderer:
     """The renderer of a family by name, or of the model's own template (``"template"``).
 
     Args:
         name: a key of :data:`FAMILIES`, or ``"template"``.
         tokenizer: a hub name, a directory, or a loaded tokenizer.
+        history: see :class:`~tickertape.renderers.format.Format`. ``"template"`` renders whole conversations in its own
+            way whatever this says.
         **options: the family's own (``enable_thinking=False`` for Qwen3); the template's variables for ``"template"``.
 
     Raises:
@@ -45,31 +50,31 @@ def get_renderer(name: str, tokenizer: TokenizerLike, **options: Any) -> Rendere
     if name not in FAMILIES:
         raise ValueError(f"no renderer is called {name!r}; there are: template, {', '.join(FAMILIES)}")
     try:
-        return FAMILIES[name](tokenizer, **options)
+        return FAMILIES[name](tokenizer, history=history, **options)
     except TypeError as error:
         raise ValueError(f"renderer {name!r}: {error}") from error
 
 
-def renderer_for(tokenizer: TokenizerLike, **options: Any) -> Renderer:
+def renderer_for(tokenizer: TokenizerLike, *, history: History | str = History.EXACT, **options: Any) -> Renderer:
     """The renderer that fits a model by evidence; :func:`choose_renderer` also says why."""
-    return choose_renderer(tokenizer, **options).renderer
+    return choose_renderer(tokenizer, history=history, **options).renderer
 
 
-def choose_renderer(tokenizer: TokenizerLike, **options: Any) -> Choice:
-    """Tries each family against the model's own template on the probe set.
+def choose_renderer(tokenizer: TokenizerLike, *, history: History | str = History.EXACT, **options: Any) -> Choice:
+    """Tries each family against the model's own template on the probe set. Arguments as for :func:`get_renderer`.
 
     Raises:
         RenderError: the model has no template and is not ChatML either.
     """
     known = Tokenizer.load(tokenizer)
     if known.chat_template is None:
-        return _without_template(known)
+        return _without_template(known, history)
     reference = TemplateRenderer(known, **options)
     disagreements: list[str] = []
     for name in FAMILIES:
         try:
             family_options = {**_options_for(name, reference), **options}
-            family = get_renderer(name, known, **family_options)
+            family = get_renderer(name, known, history=History.TEMPLATE, **family_options)
             differs = _first_difference(family, reference)
         except ValueError as error:
             differs = str(error)
@@ -77,18 +82,21 @@ def choose_renderer(tokenizer: TokenizerLike, **options: Any) -> Choice:
             reason = f"{name} renders every probe token for token like the model's own template"
             if not _prints_tools(reference):
                 reason += f"; the template shows no tools, so they are written as {name} does"
-            return Choice(family, reason, family_options, tuple(disagreements))
+            renderer = get_renderer(name, known, history=history, **family_options)
+            return Choice(renderer, reason, {"history": history, **family_options}, tuple(disagreements))
         disagreements.append(f"{name}: {differs}")
     reason = "no family renders like the model's own template, which is used itself"
     return Choice(reference, reason, options, tuple(disagreements))
 
 
-def _without_template(tokenizer: Tokenizer) -> Choice:
+def _without_template(tokenizer: Tokenizer, history: History | str) -> Choice:
     try:
-        renderer = get_renderer("chatml", tokenizer)
+        renderer = get_renderer("chatml", tokenizer, history=history)
     except RenderError as error:
         raise RenderError(f"{tokenizer.name} has no chat template and no known format; name a family") from error
-    return Choice(renderer, "the model has no chat template; its vocabulary has ChatML's turn markers")
+    return Choice(
+        renderer, "the model has no chat template; its vocabulary has ChatML's turn markers", {"history": history}
+    )
 
 
 def _options_for(name: str, reference: TemplateRenderer) -> dict[str, Any]:

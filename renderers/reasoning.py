@@ -16,10 +16,6 @@ class TaggedReasoning:
     def tags(self) -> tuple[str, str]:
         return (self.open, self.close)
 
-    def read(self, between: str) -> str:
-        """The reasoning in the text between the tags: the newlines next to the tags are the format's."""
-        return between.strip("\n")
-
     def split(self, content: str) -> tuple[str | None, str]:
         """Reasoning and the rest of a content that holds both, as Qwen's templates split it."""
         if self.close not in content:

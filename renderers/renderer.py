@@ -1,45 +1,22 @@
 """The verbs of a renderer, written once for all families.
 
-A family says what its format looks like (:class:`Format`: pieces for the start of a conversation and for each message,
-tags, close, stop tokens); a renderer turns that into prompts, bridges, parsed messages and training weights.
+A kind of renderer says what a conversation looks like in pieces (:class:`~tickertape.renderers.format.Format` for the
+known families, :class:`~tickertape.renderers.template.TemplateRenderer` for any other model); the verbs make prompts,
+bridges, parsed messages and training weights of that.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from tickertape.renderers.encoder import Encoder
 from tickertape.renderers.errors import BridgeRefused, RenderError
 from tickertape.renderers.messages import Message, MessageLike, Tool, as_messages
-from tickertape.renderers.parsing import ResponseFormat, ends_in_reasoning, parse
+from tickertape.renderers.parsing import ResponseFormat, StreamParser
 from tickertape.renderers.pieces import Kind, Piece, Placed, output_markup, place
 from tickertape.renderers.prompt import ParsedResponse, Prompt
 from tickertape.renderers.supervised import TrainOn, supervised_weights
 from tickertape.renderers.tokenizer import Tokenizer, TokenizerLike
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a message stands while it is rendered."""
-
-    messages: Sequence[Message]
-    index: int
-    last_query: int
-    """Index of the last real user message: what comes after it is the running exchange."""
-
-    @property
-    def message(self) -> Message:
-        return self.messages[self.index]
-
-    @property
-    def is_last(self) -> bool:
-        return self.index == len(self.messages) - 1
-
-    def neighbour_has_role(self, offset: int, role: str) -> bool:
-        """Whether the message ``offset`` places away exists and has that role."""
-        at = self.index + offset
-        return 0 <= at < len(self.messages) and self.messages[at].role == role
+from tickertape.renderers.tool_calls.offered import Offered
 
 
 class Renderer(ABC):
@@ -113,8 +90,9 @@ class Renderer(ABC):
         closed_by = completion_ids[-1] if completion_ids and completion_ids[-1] in self.get_stop_sequences() else None
         if closed_by is not None and suffix.token_ids[:1] == [closed_by]:
             return Prompt(suffix.token_ids[1:], suffix.messages[1:], suffix.kinds[1:])
-        if closed_by is None and ends_in_reasoning(self.tokenizer, self.response_format, completion_ids):
-            return _concatenate(self._close_thought(), suffix)
+        if closed_by is None and self._ends_in_thought(completion_ids):
+            close = self.encoder.encode(place(-1, [output_markup(self.response_format.unfinished_close)]))
+            return _concatenate(close, suffix)
         return suffix
 
     def bridge_to_next_turn(
@@ -151,9 +129,16 @@ class Renderer(ABC):
             tools: the tools that were offered; with ``None``, names of called tools are not checked.
             read_calls: ``False`` leaves tool calls as the text that they are written in.
         """
-        names = None if tools is None else {tool_name(tool) for tool in tools}
-        response_format = self.response_format if read_calls else replace(self.response_format, tool_calls=None)
-        return parse(self.tokenizer, response_format, token_ids, names)
+        parser = self.stream_parser(tools, read_calls=read_calls)
+        parser.feed(token_ids)
+        parser.finish()
+        return parser.response()
+
+    def stream_parser(self, tools: Sequence[Tool] | None = None, *, read_calls: bool = True) -> StreamParser:
+        """What :meth:`parse_response` does, while the completion is sampled: feed ids in any chunks, get deltas.
+        Arguments as there."""
+        response_format = self.response_format if read_calls else self.response_format.without_calls()
+        return StreamParser(self.tokenizer, response_format, Offered(tools))
 
     def get_stop_sequences(self) -> list[int]:
         """Token ids that end an assistant turn, the usual one first."""
@@ -184,97 +169,10 @@ class Renderer(ABC):
         opening = self.encoder.encode(place(-1, self._generation_prompt())).token_ids
         return prompt.token_ids, supervised_weights(prompt, given, opening, train_on)
 
-    def _close_thought(self) -> Prompt:
-        reasoning = self.response_format.reasoning
-        if reasoning is None:
-            return Prompt()
-        return self.encoder.encode(place(-1, [output_markup(reasoning.unfinished_close)]))
-
-
-class Format(Renderer):
-    """A renderer for a known family. A subclass is a page: it states the format and holds no logic of its own."""
-
-    markers: tuple[str, ...] = ()
-    """Control tokens without which this format cannot be written."""
-    stop_tokens: tuple[str, ...] = ()
-    """Stop tokens, the one that closes a turn first; those that the vocabulary lacks are left out."""
-    close: tuple[Piece, ...] = ()
-    """What closes an assistant turn and leads to the next."""
-    response: ResponseFormat = ResponseFormat(stop_ids=())
-    """Reasoning and tool-call syntax; stop ids are filled in from ``stop_tokens``."""
-
-    def __init__(self, tokenizer: TokenizerLike) -> None:
-        super().__init__(tokenizer, tags=self.response.tags)
-        missing = [marker for marker in self.markers if marker not in self.tokenizer.control]
-        if missing:
-            raise RenderError(
-                f"{self.name} needs the control tokens {', '.join(missing)}, which {self.tokenizer.name} does not have"
-            )
-        own = [self.tokenizer.control[token] for token in self.stop_tokens if token in self.tokenizer.control]
-        stop_ids = tuple(dict.fromkeys([*own, *self.tokenizer.stop_ids]))
-        self.response_format = ResponseFormat(
-            stop_ids, self.response.reasoning, self.response.tool_calls, self.response.starts_in_reasoning
-        )
-
-    @abstractmethod
-    def start(self, system: Message | None, tools: Sequence[Tool]) -> Iterable[Piece]:
-        """Pieces before the first turn: the leading system message, if there is one, and the tools."""
-
-    @abstractmethod
-    def turn(self, place: Place) -> Iterable[Piece]:
-        """Pieces of one message, its close and separator included."""
-
-    @abstractmethod
-    def generation_prompt(self) -> Iterable[Piece]:
-        """Pieces that open the assistant's turn."""
-
-    def _conversation(
-        self, messages: list[Message], tools: Sequence[Tool] | None, *, generation_prompt: bool
-    ) -> Iterator[Placed]:
-        if not messages:
-            raise RenderError("there are no messages to render")
-        messages = [self._known_role(message) for message in messages]
-        has_system = messages[0].role == "system"
-        yield from place(0 if has_system else -1, self.start(messages[0] if has_system else None, tools or ()))
-        yield from self._turns(messages, first=int(has_system), without_query=len(messages) - 1)
-        if generation_prompt:
-            yield from place(-1, self.generation_prompt())
-
-    def _continuation(
-        self,
-        completion_ids: Sequence[int],  # noqa: ARG002
-        messages: list[Message],
-        tools: Sequence[Tool] | None,  # noqa: ARG002
-    ) -> Iterator[Placed]:
-        yield from place(-1, self.close)
-        # New messages without a query carry on an exchange that is running.
-        yield from self._turns([self._known_role(message) for message in messages], first=0, without_query=-1)
-        yield from place(-1, self.generation_prompt())
-
-    def _generation_prompt(self) -> Iterable[Piece]:
-        return self.generation_prompt()
-
-    def _turns(self, messages: list[Message], first: int, without_query: int) -> Iterator[Placed]:
-        queries = (k for k in reversed(range(len(messages))) if self.is_query(messages[k]))
-        last_query = next(queries, without_query)
-        for index in range(first, len(messages)):
-            yield from place(index, self.turn(Place(messages, index, last_query)))
-
-    def is_query(self, message: Message) -> bool:
-        """Whether a message is a user's own, which starts a new exchange."""
-        return message.role == "user"
-
-    def _known_role(self, message: Message) -> Message:
-        """``developer`` is a system message to every model that has no such role."""
-        if message.role != "developer":
-            return message
-        return Message("system", message.content, name=message.name)
-
-
-def tool_name(tool: Tool) -> str:
-    """The name of an OpenAI-shaped tool."""
-    function: Mapping[str, Any] = tool.get("function", tool)
-    return str(function["name"])
+    def _ends_in_thought(self, completion_ids: Sequence[int]) -> bool:
+        parser = self.stream_parser()
+        parser.feed(completion_ids)
+        return parser.in_thought
 
 
 def _concatenate(*prompts: Prompt) -> Prompt:

@@ -16,7 +16,7 @@ from tickertape.renderers.quoting import Quoter
 from tickertape.renderers.reasoning import TaggedReasoning
 from tickertape.renderers.renderer import Renderer
 from tickertape.renderers.tokenizer import TokenizerLike
-from tickertape.renderers.tool_calls import JsonInTags
+from tickertape.renderers.tool_calls.json_in_tags import JsonInTags
 
 #: A template is somebody's program: on messages that it was not written for it can raise any of these.
 _TEMPLATE_FAILURES = (

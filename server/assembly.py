@@ -59,8 +59,9 @@ def make_parts(settings: Settings, *, say: Callable[[str], None]) -> Parts:
 
 def _choose(settings: Settings, tokenizer: Tokenizer) -> Choice:
     if settings.renderer is None:
-        return choose_renderer(tokenizer)
-    return Choice(get_renderer(settings.renderer, tokenizer), f"{settings.renderer} was asked for")
+        return choose_renderer(tokenizer, history=settings.history)
+    renderer = get_renderer(settings.renderer, tokenizer, history=settings.history)
+    return Choice(renderer, f"{settings.renderer} was asked for", {"history": settings.history})
 
 
 @asynccontextmanager

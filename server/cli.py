@@ -8,11 +8,11 @@ import typer
 
 from tickertape.clients.engines.errors import EngineError
 from tickertape.clients.engines.model_file import ModelFileError
+from tickertape.renderers.format import History
 from tickertape.server.assembly import SettingsError
 from tickertape.server.running import PortInUse, serve_forever
 from tickertape.server.settings import Settings, UnknownFields
 from tickertape.server.store.store import StoreError
-from tickertape.server.trajectories.preparing import History
 
 #: What can be wrong with settings and surroundings; told in a line, without a traceback.
 EXPECTED = (SettingsError, EngineError, ModelFileError, StoreError, PortInUse, ValueError)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from tickertape.server.trajectories.preparing import History
+from tickertape.renderers.format import History
 
 
 class UnknownFields(StrEnum):

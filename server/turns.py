@@ -15,6 +15,7 @@ from typing import Any
 
 from tickertape.clients.engines.engine import Engine, EngineInfo, Sampling
 from tickertape.clients.engines.errors import EngineAborted, EngineError, EngineRefused
+from tickertape.renderers.format import History
 from tickertape.renderers.messages import Message, ToolCall
 from tickertape.renderers.prompt import ParsedResponse
 from tickertape.renderers.renderer import Renderer
@@ -26,7 +27,7 @@ from tickertape.server.renderer_pool import RendererPool
 from tickertape.server.sessions import Sessions
 from tickertape.server.store.store import Store, StoreError
 from tickertape.server.trajectories.matching import context_digests, value_digest
-from tickertape.server.trajectories.preparing import History, Prepared, prepare
+from tickertape.server.trajectories.preparing import Prepared, prepare
 from tickertape.server.trajectories.tree import SessionTree
 from tickertape.server.trajectories.turn import Outcome, Turn
 

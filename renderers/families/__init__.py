@@ -3,7 +3,7 @@
 from tickertape.renderers.families.chatml import ChatML
 from tickertape.renderers.families.qwen2_5 import Qwen25
 from tickertape.renderers.families.qwen3 import Qwen3, Qwen3Instruct2507, Qwen3Thinking2507
-from tickertape.renderers.renderer import Format
+from tickertape.renderers.format import Format
 
 #: Name to family, in the order in which evidence is looked for: special before general.
 FAMILIES: dict[str, type[Format]] = {

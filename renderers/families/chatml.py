@@ -7,12 +7,12 @@ no tools; they are written as Qwen2.5 writes them, which is what ChatML models a
 import json
 from collections.abc import Iterator, Sequence
 
+from tickertape.renderers.format import Format, History, Place
 from tickertape.renderers.messages import Message, Tool
 from tickertape.renderers.parsing import ResponseFormat
-from tickertape.renderers.pieces import Piece, content, markup, output, output_markup, output_value
-from tickertape.renderers.renderer import Format, Place
+from tickertape.renderers.pieces import Piece, content, markup, output, output_markup
 from tickertape.renderers.tokenizer import TokenizerLike
-from tickertape.renderers.tool_calls import JsonInTags
+from tickertape.renderers.tool_calls.json_in_tags import JsonInTags
 
 HERMES = JsonInTags()
 
@@ -22,11 +22,13 @@ class ChatML(Format):
     markers = ("<|im_start|>", "<|im_end|>")
     stop_tokens = ("<|im_end|>", "<|endoftext|>")
     close = (output_markup("<|im_end|>"), markup("\n"))
-    response = ResponseFormat((), tool_calls=HERMES)
+    response = ResponseFormat(tool_calls=HERMES)
 
-    def __init__(self, tokenizer: TokenizerLike, *, default_system: str | None = None) -> None:
+    def __init__(
+        self, tokenizer: TokenizerLike, *, default_system: str | None = None, history: History | str = History.EXACT
+    ) -> None:
         """``default_system`` is what the format says where a conversation brings no system message of its own."""
-        super().__init__(tokenizer)
+        super().__init__(tokenizer, history=history)
         self.default_system = default_system
 
     def start(self, system: Message | None, tools: Sequence[Tool]) -> Iterator[Piece]:
@@ -57,7 +59,13 @@ class ChatML(Format):
         message = place.message
         if message.text:
             yield output(message.text)
-        yield from hermes_calls(message, after_text=bool(message.text))
+        yield from self.calls_after(message, bool(message.text))
+
+    def calls_after(self, message: Message, has_text: bool) -> Iterator[Piece]:
+        """The tool calls, a line each."""
+        if message.tool_calls and has_text:
+            yield output_markup("\n")
+        yield from self.calls(message)
 
     def generation_prompt(self) -> Iterator[Piece]:
         yield markup("<|im_start|>assistant\n")
@@ -77,16 +85,6 @@ def hermes_tools(tools: Sequence[Tool], lead_in: str) -> Iterator[Piece]:
         '<tool_call></tool_call> XML tags:\n<tool_call>\n{"name": <function-name>, "arguments": <args-json-object>}\n'
         "</tool_call>"
     )
-
-
-def hermes_calls(message: Message, *, after_text: bool) -> Iterator[Piece]:
-    """The tool calls of an assistant message, a line each."""
-    for k, call in enumerate(message.tool_calls):
-        if k or after_text:
-            yield output_markup("\n")
-        opening, name, middle, arguments, closing = HERMES.write(call)
-        yield from (output_markup(opening), output_value(name), output_markup(middle), output_value(arguments))
-        yield output_markup(closing)
 
 
 def hermes_tool_result(place: Place) -> Iterator[Piece]:

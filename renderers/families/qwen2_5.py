@@ -4,10 +4,10 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 
-from tickertape.renderers.families.chatml import ChatML, hermes_calls
+from tickertape.renderers.families.chatml import ChatML
+from tickertape.renderers.format import History, Place
 from tickertape.renderers.messages import Message
 from tickertape.renderers.pieces import Piece, output
-from tickertape.renderers.renderer import Place
 from tickertape.renderers.tokenizer import TokenizerLike
 
 
@@ -19,8 +19,9 @@ class Qwen25(ChatML):
         tokenizer: TokenizerLike,
         *,
         default_system: str | None = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.",
+        history: History | str = History.EXACT,
     ) -> None:
-        super().__init__(tokenizer, default_system=default_system)
+        super().__init__(tokenizer, default_system=default_system, history=history)
 
     def said(self, place: Place) -> Iterator[Piece]:
         message = place.message
@@ -28,7 +29,7 @@ class Qwen25(ChatML):
             yield output(message.text)
         # Even without text, the template puts a newline between the role and the first call; the generation prompt
         # ends with that very newline, so to the model they are the same.
-        yield from hermes_calls(_with_json_arguments(message), after_text=bool(message.text))
+        yield from self.calls_after(_with_json_arguments(message), bool(message.text))
 
 
 def _with_json_arguments(message: Message) -> Message:

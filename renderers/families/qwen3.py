@@ -2,15 +2,16 @@
 
 from collections.abc import Iterator
 
-from tickertape.renderers.families.chatml import HERMES, ChatML, hermes_calls
+from tickertape.renderers.families.chatml import HERMES, ChatML
+from tickertape.renderers.format import History, Place
 from tickertape.renderers.messages import Message
 from tickertape.renderers.parsing import ResponseFormat
 from tickertape.renderers.pieces import Piece, markup, output, output_markup
 from tickertape.renderers.reasoning import TaggedReasoning
-from tickertape.renderers.renderer import Place
 from tickertape.renderers.tokenizer import TokenizerLike
 
 THINK = TaggedReasoning()
+NO_THOUGHT = markup("<think>\n\n</think>\n\n")
 
 
 class Qwen3Instruct2507(ChatML):
@@ -18,19 +19,21 @@ class Qwen3Instruct2507(ChatML):
 
     name = "qwen3-instruct-2507"
 
-    def __init__(self, tokenizer: TokenizerLike) -> None:
-        super().__init__(tokenizer)
+    def __init__(self, tokenizer: TokenizerLike, *, history: History | str = History.EXACT) -> None:
+        super().__init__(tokenizer, history=history)
 
 
 class Qwen3(Qwen3Instruct2507):
-    """The hybrid models: they think unless told otherwise, and earlier exchanges are shown without their thoughts."""
+    """The hybrid models: they think unless told otherwise; the template shows earlier exchanges without thoughts."""
 
     name = "qwen3"
-    response = ResponseFormat((), reasoning=THINK, tool_calls=HERMES)
+    response = ResponseFormat(reasoning=THINK, tool_calls=HERMES)
     thought_opening = output_markup(THINK.open + "\n")
 
-    def __init__(self, tokenizer: TokenizerLike, *, enable_thinking: bool = True) -> None:
-        super().__init__(tokenizer)
+    def __init__(
+        self, tokenizer: TokenizerLike, *, enable_thinking: bool = True, history: History | str = History.EXACT
+    ) -> None:
+        super().__init__(tokenizer, history=history)
         self.enable_thinking = enable_thinking
 
     def is_query(self, message: Message) -> bool:
@@ -49,27 +52,34 @@ class Qwen3(Qwen3Instruct2507):
             yield output_markup("\n" + THINK.close + "\n\n")
             yield output(text.lstrip("\n"))
         else:
+            if place.exact and not self.enable_thinking:
+                yield NO_THOUGHT  # the prompt had it
             yield output(text)
-        yield from hermes_calls(message, after_text=bool(text))
+        yield from self.calls_after(message, bool(text))
 
     def _shows_thought(self, place: Place, reasoning: str | None) -> bool:
-        return place.index > place.last_query and bool(place.is_last or reasoning)
+        if place.exact:
+            return reasoning is not None
+        return place.is_running and bool(place.is_last or reasoning)
 
     def generation_prompt(self) -> Iterator[Piece]:
         yield markup("<|im_start|>assistant\n")
         if not self.enable_thinking:
-            yield markup("<think>\n\n</think>\n\n")
+            yield NO_THOUGHT
 
 
 class Qwen3Thinking2507(Qwen3):
     """Qwen3 that always thinks: its prompt opens the thought."""
 
     name = "qwen3-thinking-2507"
-    response = ResponseFormat((), reasoning=THINK, tool_calls=HERMES, starts_in_reasoning=True)
+    response = ResponseFormat(reasoning=THINK, tool_calls=HERMES, starts_in_reasoning=True)
     thought_opening = markup(THINK.open + "\n")  # the prompt's, not the model's
 
-    def __init__(self, tokenizer: TokenizerLike) -> None:
-        super().__init__(tokenizer)
+    def __init__(self, tokenizer: TokenizerLike, *, history: History | str = History.EXACT) -> None:
+        super().__init__(tokenizer, history=history)
+
+    def _shows_thought(self, place: Place, reasoning: str | None) -> bool:
+        return place.exact or super()._shows_thought(place, reasoning)
 
     def generation_prompt(self) -> Iterator[Piece]:
         yield markup("<|im_start|>assistant\n<think>\n")

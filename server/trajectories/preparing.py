@@ -2,27 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 import numpy as np
 
 from tickertape.renderers.errors import BridgeRefused
+from tickertape.renderers.format import History
 from tickertape.renderers.messages import Message
 from tickertape.renderers.prompt import Prompt
 from tickertape.renderers.renderer import Renderer
 from tickertape.server.trajectories.matching import matches
 from tickertape.server.trajectories.tree import Node, SessionTree
 from tickertape.server.trajectories.turn import Spans, TokenIds
-
-
-class History(StrEnum):
-    """What becomes of tokens that the model's own template would render differently later on."""
-
-    EXACT = "exact"
-    """What the model sampled stays as it sampled it."""
-    TEMPLATE = "template"
-    """What the template says counts (old thoughts stripped, …); where it re-writes history, the tree forks."""
 
 
 @dataclass(frozen=True, slots=True)

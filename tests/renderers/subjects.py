@@ -76,7 +76,7 @@ class Subject:
     def renderers(self) -> dict[str, Renderer]:
         """The family and the model's own template, driven by us."""
         return {
-            FAMILY: get_renderer(self.family, self.tokenizer, **self.family_options),
+            FAMILY: get_renderer(self.family, self.tokenizer, history="template", **self.family_options),
             TEMPLATE: get_renderer(TEMPLATE, self.tokenizer, template=self.template, **self.template_options),
         }
 

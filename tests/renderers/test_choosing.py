@@ -28,7 +28,7 @@ def test_each_model_gets_its_family(subject: Subject) -> None:
     tokenizer = subject.tokenizer if subject.name in (SMOLLM2, QWEN25) else with_template(subject.template)
     choice = choose_renderer(tokenizer, **subject.template_options)
     assert choice.renderer.name == subject.family
-    assert dict(choice.options) == {**subject.family_options}
+    assert dict(choice.options) == {"history": "exact", **subject.family_options}
     assert "token for token" in choice.reason
 
 
@@ -38,7 +38,8 @@ def test_a_directory_is_enough() -> None:
 
 def test_the_default_system_message_is_read_off_the_template(smollm2_tokenizer: Tokenizer) -> None:
     choice = choose_renderer(smollm2_tokenizer)
-    assert choice.options == {"default_system": "You are a helpful AI assistant named SmolLM, trained by Hugging Face"}
+    default = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
+    assert choice.options == {"history": "exact", "default_system": default}
     assert "shows no tools" in choice.reason
     again = get_renderer(choice.renderer.name, smollm2_tokenizer, **choice.options)
     messages = [user("Hi")]
@@ -79,7 +80,8 @@ _LIKE_A_FAMILY = {
 @pytest.mark.parametrize("source", _LIKE_A_FAMILY.values(), ids=_LIKE_A_FAMILY)
 def test_a_chosen_family_writes_answers_as_the_template_does(source: str) -> None:
     """Supervised examples end in an answer: a model that has no thoughts must not be taught empty ones."""
-    assert _written_unlike(source, choose_renderer(with_template(source)).renderer) == []
+    renderer = choose_renderer(with_template(source), history="template").renderer
+    assert _written_unlike(source, renderer) == []
 
 
 def _written_unlike(source: str, renderer: Renderer) -> list[tuple[str, str]]:

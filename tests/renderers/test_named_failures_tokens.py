@@ -160,9 +160,13 @@ def test_12_calls_in_all_their_shapes(subject: Subject, renderer: Renderer) -> N
         CallStatus.INVALID_JSON,
         CallStatus.OK,
     ]
-    assert [made.arguments for made in parsed.tool_calls] == ['{"x": true}', '{"x": 1, "x": 2}', '{"x": "yes"}']
-    assert parsed.content.endswith("That is all.")
-    assert bodies[2] in parsed.content
+    assert [made.arguments for made in parsed.tool_calls] == [
+        '{"x": true}',
+        '{"x": 1, "x": 2}',
+        '{"x": NaN}',
+        '{"x": "yes"}',
+    ]
+    assert parsed.content == "That is all."
 
 
 @pytest.mark.parametrize("name", ["Qwen-Qwen3-0.6B", "NousResearch-Hermes-2-Pro-Llama-3-8B-tool_use", "Qwen3-Coder"])

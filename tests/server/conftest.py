@@ -59,8 +59,9 @@ def running(engine: Engine, choice: Choice, settings: Settings) -> Iterator[Prox
 @contextmanager
 def scripted(engine: Engine, directory: Path, renderer: str = "qwen3", **settings: Any) -> Iterator[Proxy]:
     """A proxy for a model with Qwen3's vocabulary."""
-    choice = Choice(get_renderer(renderer, qwen3_tokenizer()), "the test asked for it")
     given = Settings(**{"port": 0, "db": directory / "tape.db", **settings})
+    options = {"history": given.history}
+    choice = Choice(get_renderer(renderer, qwen3_tokenizer(), **options), "the test asked for it", options)
     with running(engine, choice, given) as proxy:
         yield proxy
 

@@ -241,7 +241,7 @@ def test_edited_history_forks_from_the_deepest_turn_that_still_holds(start_proxy
 
 
 def test_history_template_forks_where_the_template_strips_thoughts(start_proxy: StartProxy, session: str) -> None:
-    from tickertape.server.trajectories.preparing import History
+    from tickertape.renderers.format import History
 
     thought = encode("<think>\nHm.\n</think>\n\nHi<|im_end|>")
     proxy = start_proxy(ScriptedEngine(lambda _ids, _sampling: thought), history=History.TEMPLATE)

@@ -1,0 +1,150 @@
+"""What a model family is: a page that describes a format, and holds no logic of its own.
+
+A family states its pieces for the start of a conversation and for each message, its tags, its close, its stop tokens.
+"""
+
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from tickertape.renderers.errors import RenderError
+from tickertape.renderers.messages import Message, Tool
+from tickertape.renderers.parsing import ResponseFormat
+from tickertape.renderers.pieces import Piece, Placed, place
+from tickertape.renderers.renderer import Renderer
+from tickertape.renderers.tokenizer import TokenizerLike
+
+
+class History(StrEnum):
+    """What becomes of tokens that the model's own template would render differently later on."""
+
+    EXACT = "exact"
+    """What the model sampled stays as it sampled it."""
+    TEMPLATE = "template"
+    """What the template says counts (old thoughts stripped, …)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a message stands while it is rendered."""
+
+    messages: Sequence[Message]
+    index: int
+    last_query: int
+    """Index of the last real user message: what comes after it is the running exchange."""
+    exact: bool
+    """Whether an assistant message is shown as it was sampled, wherever it stands (``history="exact"``); else as the
+    model's template shows it."""
+
+    @property
+    def message(self) -> Message:
+        return self.messages[self.index]
+
+    @property
+    def is_last(self) -> bool:
+        return self.index == len(self.messages) - 1
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the message belongs to the running exchange, as templates ask that strip older thoughts."""
+        return self.index > self.last_query
+
+    def neighbour_has_role(self, offset: int, role: str) -> bool:
+        """Whether the message ``offset`` places away exists and has that role."""
+        at = self.index + offset
+        return 0 <= at < len(self.messages) and self.messages[at].role == role
+
+
+class Format(Renderer):
+    """A renderer for a known family. A subclass is a page: it states the format and holds no logic of its own.
+
+    Args:
+        tokenizer: the model's.
+        history: ``"exact"`` shows every assistant message as it would have been sampled where it stands, so that whole
+            conversations render to what bridging makes of them; ``"template"`` does what the model's template does, for
+            instance strip the thoughts of earlier exchanges.
+
+    Raises:
+        RenderError: the vocabulary lacks the format's control tokens.
+    """
+
+    markers: tuple[str, ...] = ()
+    """Control tokens without which this format cannot be written."""
+    stop_tokens: tuple[str, ...] = ()
+    """Stop tokens, the one that closes a turn first; those that the vocabulary lacks are left out."""
+    close: tuple[Piece, ...] = ()
+    """What closes an assistant turn and leads to the next."""
+    response: ResponseFormat = ResponseFormat(stop_ids=())
+    """Reasoning and tool-call syntax; stop ids are filled in from ``stop_tokens``."""
+
+    def __init__(self, tokenizer: TokenizerLike, *, history: History | str = History.EXACT) -> None:
+        super().__init__(tokenizer, tags=self.response.tags)
+        self.history = History(history)
+        missing = [marker for marker in self.markers if marker not in self.tokenizer.control]
+        if missing:
+            raise RenderError(
+                f"{self.name} needs the control tokens {', '.join(missing)}, which {self.tokenizer.name} does not have"
+            )
+        own = [self.tokenizer.control[token] for token in self.stop_tokens if token in self.tokenizer.control]
+        stop_ids = tuple(dict.fromkeys([*own, *self.tokenizer.stop_ids]))
+        self.response_format = replace(self.response, stop_ids=stop_ids)
+
+    @abstractmethod
+    def start(self, system: Message | None, tools: Sequence[Tool]) -> Iterable[Piece]:
+        """Pieces before the first turn: the leading system message, if there is one, and the tools."""
+
+    @abstractmethod
+    def turn(self, place: Place) -> Iterable[Piece]:
+        """Pieces of one message, its close and separator included."""
+
+    @abstractmethod
+    def generation_prompt(self) -> Iterable[Piece]:
+        """Pieces that open the assistant's turn."""
+
+    def _conversation(
+        self, messages: list[Message], tools: Sequence[Tool] | None, *, generation_prompt: bool
+    ) -> Iterator[Placed]:
+        if not messages:
+            raise RenderError("there are no messages to render")
+        messages = [self._known_role(message) for message in messages]
+        has_system = messages[0].role == "system"
+        yield from place(0 if has_system else -1, self.start(messages[0] if has_system else None, tools or ()))
+        yield from self._turns(messages, first=int(has_system), without_query=len(messages) - 1)
+        if generation_prompt:
+            yield from place(-1, self.generation_prompt())
+
+    def _continuation(
+        self,
+        completion_ids: Sequence[int],  # noqa: ARG002
+        messages: list[Message],
+        tools: Sequence[Tool] | None,  # noqa: ARG002
+    ) -> Iterator[Placed]:
+        yield from place(-1, self.close)
+        # New messages without a query carry on an exchange that is running.
+        yield from self._turns([self._known_role(message) for message in messages], first=0, without_query=-1)
+        yield from place(-1, self.generation_prompt())
+
+    def _generation_prompt(self) -> Iterable[Piece]:
+        return self.generation_prompt()
+
+    def _turns(self, messages: list[Message], first: int, without_query: int) -> Iterator[Placed]:
+        queries = (k for k in reversed(range(len(messages))) if self.is_query(messages[k]))
+        last_query = next(queries, without_query)
+        for index in range(first, len(messages)):
+            yield from place(index, self.turn(Place(messages, index, last_query, self.history is History.EXACT)))
+
+    def is_query(self, message: Message) -> bool:
+        """Whether a message is a user's own, which starts a new exchange."""
+        return message.role == "user"
+
+    def _known_role(self, message: Message) -> Message:
+        """``developer`` is a system message to every model that has no such role."""
+        if message.role != "developer":
+            return message
+        return Message("system", message.content, name=message.name)
+
+    def calls(self, message: Message) -> Iterator[Piece]:
+        """Pieces of an assistant message's tool calls, in the family's syntax."""
+        if message.tool_calls and self.response.tool_calls:
+            yield from self.response.tool_calls.write(message.tool_calls)

@@ -1,0 +1,103 @@
+"""JSON as models write it: read strictly, and scanned while it is still being written."""
+
+import json
+import math
+import re
+from typing import Any, NoReturn
+
+from tickertape.renderers.source import Marks, Reading, Sink, Source
+
+
+def strict_json(text: str) -> Any:
+    """JSON that can be sent on: no ``NaN``, no number beyond a float, no half of a surrogate pair.
+
+    Raises:
+        ValueError: it is none, or is nested too deeply to be read.
+    """
+    try:
+        value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+        if "\\ud" in text.lower():
+            json.dumps(value, ensure_ascii=False).encode()  # UnicodeEncodeError, a ValueError, for half a pair
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    return value
+
+
+def is_object(text: str) -> bool:
+    """Whether ``text`` is a JSON object that can be sent on."""
+    try:
+        return isinstance(strict_json(text), dict)
+    except ValueError:
+        return False
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{text} is too large")
+    return number
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+_STRUCTURE = re.compile(r'["{}\[\]]')
+_REST_OF_STRING = re.compile(r'[^"\\]*(?:\\.[^"\\]*)*', re.DOTALL)
+
+
+class _Brackets:
+    """Where a JSON value ends that begins with a bracket."""
+
+    def __init__(self, marks: Marks) -> None:
+        self._marks = marks
+        self._depth = 0
+        self._in_string = False
+
+    def scan(self, text: str, *, more: bool) -> tuple[int, bool | None]:
+        """How far ``text`` is understood, and whether the value ends there: ``False`` at a mark, ``None`` if it goes
+        on.
+        With ``more`` to come, an end that may be the beginning of an escape or of a mark is left for later."""
+        at = 0
+        while at < len(text):
+            if self._in_string:
+                rest = _REST_OF_STRING.match(text, at)
+                at = rest.end() if rest else at
+                if at == len(text) or text[at] == "\\":
+                    break
+                self._in_string = False
+                at += 1
+                continue
+            limit = len(text) - self._marks.held_back(text) if more else len(text)
+            found = _STRUCTURE.search(text, at, limit)
+            mark = self._marks.find(text, at)
+            if mark and (found is None or mark.start() <= found.start()):
+                return mark.start(), False
+            if found is None:
+                return max(at, limit), None
+            at = found.end()
+            if found.group() == '"':
+                self._in_string = True
+            else:
+                self._depth += 1 if found.group() in "{[" else -1
+                if self._depth <= 0:
+                    return at, True
+        return at, None
+
+
+def copy_json(source: Source, sink: Sink, marks: Marks) -> Reading[bool]:
+    """Passes on the JSON object or array at the start of the text as it comes. ``False`` where it does not end before
+    one of the marks; a mark that is spelled in text does not count inside a string."""
+    brackets = _Brackets(marks)
+    while True:
+        understood, complete = brackets.scan(source.text, more=source.tag is None and not source.ended)
+        sink(source.take(understood))
+        if complete is not None:
+            return complete
+        if source.tag is not None or source.ended:
+            sink(source.take(len(source.text)))
+            if source.tag is None or source.tag in marks.tokens:
+                return False
+            sink(source.take_tag(source.tag))
+        else:
+            yield

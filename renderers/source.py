@@ -1,0 +1,201 @@
+"""What a completion says, as readers consume it: text and tags in order, however the token ids arrive.
+
+A reader is a generator (:data:`Reading`): it takes what it needs from a :class:`Source` and yields where it cannot go
+on before more ids have come. So a format is read by plain code, top to bottom, and streams all the same.
+"""
+
+import codecs
+import re
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Sequence
+from typing import TypeAlias, TypeVar
+
+from tickertape.renderers.tokenizer import Tokenizer
+
+#: The opening of a call is not looked for in more text than this.
+_LONGEST_HEAD = 4096
+
+T = TypeVar("T")
+Reading: TypeAlias = Generator[None, None, T]
+Sink: TypeAlias = Callable[[str], None]
+
+
+class Marks:
+    """Tags that end a stretch of text.
+
+    A tag that is a token of the vocabulary is recognised by its id alone: the same characters spelled in ordinary
+    tokens are prose. Others are found in the text.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, tags: Iterable[str]) -> None:
+        known = set(tags) - {""}
+        self.tokens = frozenset(tag for tag in known if tag in tokenizer.control)
+        spelled = sorted(known - self.tokens, key=len, reverse=True)
+        self._spelled = re.compile("|".join(map(re.escape, spelled))) if spelled else None
+        self._beginnings = frozenset(tag[:k] for tag in spelled for k in range(1, len(tag)))
+        self._longest = max(map(len, spelled), default=1) - 1
+
+    def find(self, text: str, start: int = 0) -> re.Match[str] | None:
+        """The first spelled tag in ``text`` from ``start`` on."""
+        return self._spelled.search(text, start) if self._spelled else None
+
+    def held_back(self, text: str) -> int:
+        """How many characters at the end of ``text`` may be the beginning of a spelled tag."""
+        if not self._beginnings:
+            return 0
+        longest = min(self._longest, len(text))
+        return next((k for k in range(longest, 0, -1) if text[-k:] in self._beginnings), 0)
+
+
+class Source:
+    """The unread part of a completion.
+
+    Args:
+        tokenizer: the model's.
+        tags: texts of the tags that count for the format at hand.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, tags: Iterable[str]) -> None:
+        self._tokenizer = tokenizer
+        self._tags = {tokenizer.control[tag]: tag for tag in tags if tag in tokenizer.control}
+        self._marks: dict[tuple[str, ...], Marks] = {}
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._queue: deque[tuple[str, bool]] = deque()  # (text, whether it is a tag)
+        self._record: list[str] = []
+        self.text = ""
+        """Unread text, up to ``tag``."""
+        self.tag: str | None = None
+        """The tag token right behind ``text``, as far as it has come."""
+        self.ended = False
+
+    def feed(self, ids: Sequence[int]) -> None:
+        """Adds token ids; those of a character that is not complete yet wait for its rest."""
+        decode = self._decoder.decode
+        if self._tags.keys().isdisjoint(ids):
+            self._queue.append((decode(self._tokenizer.decode_bytes(ids)), False))
+        else:
+            start = 0
+            for at, token in enumerate(ids):
+                if token in self._tags:
+                    self._queue.append((decode(self._tokenizer.decode_bytes(ids[start:at]), True), False))
+                    self._decoder.reset()
+                    self._queue.append((self._tags[token], True))
+                    start = at + 1
+            self._queue.append((decode(self._tokenizer.decode_bytes(ids[start:])), False))
+        self._pull()
+
+    def end(self) -> None:
+        """No more ids will come."""
+        self._queue.append((self._decoder.decode(b"", True), False))
+        self.ended = True
+        self._pull()
+
+    def _pull(self) -> None:
+        while self.tag is None and self._queue:
+            text, is_tag = self._queue.popleft()
+            if is_tag:
+                self.tag = text
+            else:
+                self.text += text
+
+    def marks(self, *tags: str) -> Marks:
+        """:class:`Marks` for this vocabulary, made once."""
+        found = self._marks.get(tags)
+        if found is None:
+            found = self._marks[tags] = Marks(self._tokenizer, tags)
+        return found
+
+    # Taking text and tags.
+
+    def take(self, length: int) -> str:
+        """The next ``length`` characters of the text."""
+        taken, self.text = self.text[:length], self.text[length:]
+        self._record.append(taken)
+        return taken
+
+    def take_tag(self, tag: str) -> str:
+        """Consumes a tag that :meth:`copy_until` stopped at."""
+        if self.text:
+            return self.take(len(tag))
+        self._record.append(tag)
+        self.tag = None
+        self._pull()
+        return tag
+
+    def keep_tag(self) -> None:
+        """Makes the tag behind the text text as well: it means nothing where it stands."""
+        self.text += self.tag or ""
+        self.tag = None
+        self._pull()
+
+    def start_record(self) -> None:
+        """From here on what is consumed is kept, for :meth:`recorded`."""
+        self._record.clear()
+
+    def recorded(self) -> str:
+        """All that was consumed since :meth:`start_record`."""
+        return "".join(self._record)
+
+    # Readers.
+
+    def copy_until(self, marks: Marks, sink: Sink) -> Reading[str | None]:
+        """Passes text to ``sink`` as early as it is certain to be none of the marks, up to the first of them, which is
+        returned and not consumed; ``None`` at the end of the completion."""
+        while True:
+            if found := marks.find(self.text):
+                sink(self.take(found.start()))
+                return found.group()
+            if self.tag is not None:
+                sink(self.take(len(self.text)))
+                if self.tag in marks.tokens:
+                    return self.tag
+                sink(self.take_tag(self.tag))  # it means nothing here
+                continue
+            if self.ended:
+                sink(self.take(len(self.text)))
+                return None
+            sink(self.take(len(self.text) - marks.held_back(self.text)))
+            yield
+
+    def head(self, pattern: re.Pattern[str], viable: re.Pattern[str], marks: Marks) -> Reading[re.Match[str] | None]:
+        """The match of ``pattern`` at the start of the text, consumed; ``None``, with nothing consumed, as soon as
+        ``viable`` says that it cannot come, or at one of the marks. What ``pattern`` matches must not depend on the
+        text behind the match."""
+        while True:
+            border = marks.find(self.text)
+            text = self.text[: border.start() if border else _LONGEST_HEAD]
+            if match := pattern.match(text):
+                self.take(match.end())
+                return match
+            if border or not viable.match(text) or len(text) >= _LONGEST_HEAD:
+                return None
+            if self.tag is not None:
+                if self.tag in marks.tokens:
+                    return None
+                self.keep_tag()
+            elif self.ended:
+                return None
+            else:
+                yield
+
+    def before(self, marks: Marks, viable: re.Pattern[str]) -> Reading[tuple[str, str] | None]:
+        """The text before the first of the marks, consumed, with that mark, which is not; ``None``, with nothing
+        consumed, as soon as the text does not fully match ``viable``, or at the end of the completion."""
+        while True:
+            found = marks.find(self.text)
+            if found:
+                text = self.text[: found.start()]
+            else:
+                text = self.text if self.tag or self.ended else self.text[: len(self.text) - marks.held_back(self.text)]
+            if len(text) >= _LONGEST_HEAD or not viable.fullmatch(text):
+                return None
+            if found:
+                return self.take(len(text)), found.group()
+            if self.tag is not None and self.tag in marks.tokens:
+                return self.take(len(text)), self.tag
+            if self.tag is not None:
+                self.keep_tag()
+            elif self.ended:
+                return None
+            else:
+                yield

@@ -1,0 +1,190 @@
+"""Calls as nested elements, one for each parameter: Qwen3-Coder, Nemotron 3, Seed-OSS, GLM, MiniMax, DeepSeek V3.2.
+
+Values are written without their types, which come from the tool's schema (:class:`Offered`).
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tickertape.renderers.draft import Draft
+from tickertape.renderers.messages import ToolCall
+from tickertape.renderers.pieces import Piece, output_markup, output_value
+from tickertape.renderers.prompt import CallStatus
+from tickertape.renderers.source import Reading, Source
+from tickertape.renderers.tool_calls.offered import Offered
+from tickertape.renderers.tool_calls.syntax import CallSyntax, read_verbatim
+
+_MAYBE_NAME = re.compile(r"\s*[^\s<>\"{}]{0,256}\s*")
+
+
+def json_or_text(value: Any) -> str:
+    """Text as it is, anything else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def python_or_json(value: Any) -> str:
+    """Lists and objects as JSON, anything else as Python's ``str`` has it (``True``, ``None``)."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else str(value)
+
+
+@dataclass(frozen=True)
+class Elements(CallSyntax):
+    """``<function=f>\\n<parameter=k>\\nv\\n</parameter>\\n</function>``, and its like.
+
+    A call is ``name_open``, its name, ``name_close``; for each parameter ``key_open``, its name, ``key_close``,
+    perhaps an attribute and ``value_open``, its value, ``value_close``; then ``end``. Without ``name_close``, the name
+    ends where the first parameter or the call does.
+    """
+
+    name_open: str = "<function="
+    name_close: str = ">"
+    key_open: str = "<parameter="
+    key_close: str = ">"
+    value_open: str = ""
+    value_close: str = "</parameter>"
+    end: str = "</function>"
+    line: str = "\n"
+    """Behind the name and behind each parameter."""
+    between: str = ""
+    """Between ``key_close`` and ``value_open``."""
+    value_pad: str = "\n"
+    """On both sides of a value."""
+    padding: str = "\n"
+    value_text: Callable[[Any], str] = json_or_text
+    enclosing: tuple[str, ...] = ()
+    """Tags of the section that calls stand in, which end a call that was never closed."""
+
+    @property
+    def opens(self) -> tuple[str, ...]:
+        return (self.name_open,)
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        marks = (self.name_open, self.key_open, self.key_close, self.value_open, self.value_close, self.end)
+        return tuple(tag for tag in marks if len(tag) > 2)  # '">' is no tag by itself
+
+    # Writing.
+
+    def write(self, calls: Sequence[ToolCall]) -> Iterator[Piece]:
+        for k, call in enumerate(calls):
+            yield output_markup((self.padding if k else "") + self.name_open)
+            yield output_value(call.name)
+            yield output_markup(self.name_close + self.line)
+            value = call.arguments_value
+            for key, given in value.items() if isinstance(value, dict) else ():
+                yield from self._write_parameter(str(key), given)
+            yield output_markup(self.end)
+
+    def _write_parameter(self, key: str, value: Any) -> Iterator[Piece]:
+        yield output_markup(self.key_open)
+        yield output_value(key)
+        yield output_markup(self.key_close + self.attribute(value) + self.between + self.value_open + self.value_pad)
+        yield output_value(self.value_text(value))
+        yield output_markup(self.value_pad + self.value_close + self.line)
+
+    def attribute(self, value: Any) -> str:  # noqa: ARG002
+        """What stands between ``key_close`` and ``value_open`` to say a value's type; nothing in most formats."""
+        return ""
+
+    # Reading.
+
+    def json_of(self, attribute: str, tool: str, key: str, written: str, offered: Offered) -> str:  # noqa: ARG002
+        """JSON text of a value as it was written."""
+        return offered.json_of(tool, key, written)
+
+    def is_text(self, attribute: str, tool: str, key: str, offered: Offered) -> bool:  # noqa: ARG002
+        """Whether a value can be nothing but text, so that it is certain while it is being written."""
+        return offered.is_text(tool, key)
+
+    def read(self, opening: str, source: Source, draft: Draft, offered: Offered) -> Reading[None]:
+        source.start_record()
+        stops = (self.name_close,) if self.name_close else (self.key_open, self.end)
+        found = yield from source.before(source.marks(*stops, *self.enclosing), _MAYBE_NAME)
+        head, tag = found or ("", "")
+        name = head.strip() if tag in stops else ""
+        if not name:
+            marks = source.marks(self.name_open, self.end, *self.enclosing)
+            yield from read_verbatim(
+                CallStatus.MALFORMED, source, draft, marks, self.end, opening=opening, already=head
+            )
+            return
+        if self.name_close:
+            source.take_tag(tag)
+        draft.open_call(name)
+        status = yield from self._read_parameters(name, source, draft, offered)
+        draft.close_call(status, opening + source.recorded())
+
+    def _read_parameters(self, name: str, source: Source, draft: Draft, offered: Offered) -> Reading[CallStatus]:
+        marks = source.marks(self.key_open, self.end, self.name_open, *self.enclosing)
+        stray: list[str] = []
+        lead = "{"
+        while True:
+            tag = yield from source.copy_until(marks, stray.append)
+            if tag == self.key_open:
+                source.take_tag(tag)
+                if not (yield from self._read_parameter(name, lead, source, draft, offered)):
+                    return CallStatus.UNCLOSED
+                lead = ", "
+            elif tag == self.end:
+                source.take_tag(tag)
+                draft.argue("{}" if lead == "{" else "}")
+                return CallStatus.MALFORMED if "".join(stray).strip() else CallStatus.OK
+            else:
+                return CallStatus.UNCLOSED
+
+    def _read_parameter(self, name: str, lead: str, source: Source, draft: Draft, offered: Offered) -> Reading[bool]:
+        """Whether the parameter was closed."""
+        key = yield from self._text_until(self.key_close, source)
+        attribute = (yield from self._text_until(self.value_open, source)) if self.value_open else ""
+        if key is None or attribute is None:
+            return False
+        draft.argue(f"{lead}{json.dumps(key, ensure_ascii=False)}: ")
+        marks = source.marks(self.value_close, *self.enclosing)
+        value = _Unpadded(self.value_pad)
+        if self.is_text(attribute, name, key, offered):
+            draft.argue('"')
+            tag = yield from source.copy_until(marks, lambda text: draft.argue(_escaped(value.add(text))))
+            if tag == self.value_close:
+                draft.argue('"')
+        else:
+            written: list[str] = []
+            tag = yield from source.copy_until(marks, lambda text: written.append(value.add(text)))
+            if tag == self.value_close:
+                draft.argue(self.json_of(attribute, name, key, "".join(written), offered))
+        if tag != self.value_close:
+            return False
+        source.take_tag(tag)
+        return True
+
+    def _text_until(self, stop: str, source: Source) -> Reading[str | None]:
+        parts: list[str] = []
+        tag = yield from source.copy_until(source.marks(stop, self.end, *self.enclosing), parts.append)
+        if tag != stop:
+            return None
+        source.take_tag(tag)
+        return "".join(parts)
+
+
+class _Unpadded:
+    """Takes the format's white space off both ends of a value that comes in parts."""
+
+    def __init__(self, pad: str) -> None:
+        self._pad = pad
+        self._lead = pad
+        self._held = ""
+
+    def add(self, text: str) -> str:
+        """What is certain to be the value's own; the pad at its end never becomes so."""
+        while self._lead and text:
+            self._lead, text = (self._lead[1:], text[1:]) if text[0] == self._lead[0] else ("", text)
+        text = self._held + text
+        held = next((k for k in range(len(self._pad), 0, -1) if text.endswith(self._pad[:k])), 0)
+        self._held = text[len(text) - held :]
+        return text[: len(text) - held]
+
+
+def _escaped(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)[1:-1]

@@ -1,0 +1,99 @@
+"""A name, a separator, and the arguments as JSON: DeepSeek V3 and V3.1, Kimi K2, Mistral."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from tickertape.renderers.draft import Draft
+from tickertape.renderers.json_text import copy_json, is_object
+from tickertape.renderers.messages import ToolCall
+from tickertape.renderers.pieces import Piece, output_markup, output_value
+from tickertape.renderers.prompt import CallStatus
+from tickertape.renderers.source import Reading, Source
+from tickertape.renderers.tool_calls.offered import Offered
+from tickertape.renderers.tool_calls.syntax import CallSyntax, read_verbatim
+
+
+@dataclass(frozen=True)
+class NamedJson(CallSyntax):
+    """``<｜tool▁call▁begin｜>name<｜tool▁sep｜>{…}<｜tool▁call▁end｜>``."""
+
+    open: str
+    separator: str
+    """The tag between the name and the arguments."""
+    close: str | None
+    """What closes a call; ``None`` where it just ends."""
+    before_arguments: str = ""
+    """Text between the separator and the arguments, such as the opening of a code block."""
+    after_arguments: str = ""
+    padding: str = ""
+    viable_head: re.Pattern[str] = re.compile(r"\s*[\w.:/-]{0,256}\s*")
+    """What may stand before the separator while a call is still possible; anything else is prose."""
+
+    @property
+    def opens(self) -> tuple[str, ...]:
+        return (self.open,)
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        return (self.open, self.separator) if self.close is None else (self.open, self.separator, self.close)
+
+    def name_and_id(self, head: str) -> tuple[str, str | None] | None:
+        """Name and call id in what stands before the separator; ``None`` where there is no name. Formats that write
+        more than the name there say how it is read."""
+        name = head.strip()
+        return (name, None) if name else None
+
+    def head(self, call: ToolCall) -> Iterator[Piece]:
+        """What stands before the separator."""
+        yield output_value(call.name)
+
+    def write(self, calls: Sequence[ToolCall]) -> Iterator[Piece]:
+        for k, call in enumerate(calls):
+            yield output_markup((self.padding if k else "") + self.open)
+            yield from self.head(call)
+            yield output_markup(self.separator + self.before_arguments)
+            yield output_value(call.arguments_json)
+            yield output_markup(self.after_arguments + (self.close or ""))
+
+    def read(self, opening: str, source: Source, draft: Draft, offered: Offered) -> Reading[None]:  # noqa: ARG002
+        source.start_record()
+        found = yield from source.before(source.marks(*self.tags), self.viable_head)
+        head, tag = found or ("", "")
+        named = self.name_and_id(head) if tag == self.separator else None
+        if named:
+            source.take_tag(self.separator)
+            draft.open_call(*named)
+            yield from self._read_arguments(opening, source, draft)
+        else:
+            close = self.close or ""
+            marks = source.marks(self.open, close)
+            yield from read_verbatim(CallStatus.MALFORMED, source, draft, marks, close, opening=opening, already=head)
+
+    def _read_arguments(self, opening: str, source: Source, draft: Draft) -> Reading[None]:
+        marks = source.marks(*self.tags)
+        yield from source.head(_BEFORE_OBJECT, _MAYBE_BEFORE_OBJECT, marks)
+        arguments: list[str] = []
+
+        def argue(text: str) -> None:
+            arguments.append(text)
+            draft.argue(text)
+
+        complete = False
+        if source.text.startswith("{"):
+            complete = yield from copy_json(source, argue, marks)
+        behind: list[str] = []
+        tag = None
+        if self.close is not None or not complete:
+            tag = yield from source.copy_until(marks, behind.append if complete else argue)
+        closed = complete if self.close is None else tag == self.close
+        if tag is not None and tag == self.close:
+            source.take_tag(tag)
+        well_formed = is_object("".join(arguments)) and "".join(behind).strip() == self.after_arguments.strip()
+        status = CallStatus.OK if well_formed else CallStatus.INVALID_JSON
+        draft.close_call(status if closed else CallStatus.UNCLOSED, opening + source.recorded())
+
+
+#: White space, or the opening of a code block, before the arguments.
+_BEFORE_OBJECT = re.compile(r"\s*(?:```(?:json)?\s*)?(?=\{)")
+_MAYBE_BEFORE_OBJECT = re.compile(r"\s*(?:`{0,3}(?:j(?:s(?:on?)?)?)?\s*)?(?:\{|\Z)")
