@@ -60,14 +60,17 @@ def conversations_for(subject: Subject) -> st.SearchStrategy[Conversation]:
     limits = subject.limits
     kinds = [kind for kind in _KINDS if _expresses(limits, kind)]
     steps = st.lists(st.tuples(st.sampled_from(kinds), _parts), min_size=1, max_size=8)
-    drawn = st.builds(lambda tools, plan: _Maker(subject).conversation(tools, plan), _numbers, steps)
     refused = [deviation.applies for deviation in subject.deviations]
+
+    @st.composite  # not st.builds: a failure should show the conversation, not its numbers
+    def drawn(draw: st.DrawFn) -> Conversation:
+        return _Maker(subject).conversation(draw(_numbers), draw(steps))
 
     def is_wanted(conversation: Conversation) -> bool:
         expressed = limits.expresses is None or limits.expresses(conversation)
         return expressed and not any(applies(conversation) for applies in refused)
 
-    return drawn.filter(is_wanted)
+    return drawn().filter(is_wanted)
 
 
 def _expresses(limits: Limits, kind: str) -> bool:
