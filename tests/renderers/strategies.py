@@ -7,13 +7,14 @@ is made of control tokens, whole, cut, nested and side by side.
 import json
 import string
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from tests.renderers.subjects import Conversation as Conversation
 from tests.renderers.subjects import OpenAIMessage, Subject
 
 #: For the slow twin of a property.
@@ -86,14 +87,6 @@ json_values = st.recursive(
     max_leaves=6,
 )
 arguments = st.dictionaries(st.one_of(identifiers, texts), json_values, max_size=3)
-
-
-@dataclass(frozen=True)
-class Conversation:
-    """Messages in OpenAI's shape and the tools that were offered."""
-
-    messages: list[OpenAIMessage]
-    tools: list[dict[str, Any]] | None = None
 
 
 def tool(name: str, description: str, properties: Mapping[str, Any]) -> dict[str, Any]:
@@ -183,12 +176,6 @@ def tool_rounds(draw: st.DrawFn, contents: st.SearchStrategy[str], *, reasoning:
     thought = draw(st.one_of(st.none(), texts)) if reasoning else None
     results = [tool_result(draw(texts), number) for number in range(len(names))]
     return [assistant(draw(contents), *made, reasoning=thought), *results]
-
-
-def conversations_for(subject: Subject) -> st.SearchStrategy[Conversation]:
-    """Conversations that the model's own template can express."""
-    calls = bool(subject.offers_tools)
-    return st.one_of(any_order(reasoning=calls, calls=calls), well_ordered(reasoning=calls, calls=calls))
 
 
 def with_texts(conversation: Conversation, change: Callable[[str], str]) -> Conversation:

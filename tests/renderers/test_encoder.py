@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.renderers.strategies import assistant, conversations_for, flush_texts, system, texts, user, well_ordered
+from tests.renderers.conversations import conversations_for
+from tests.renderers.strategies import assistant, flush_texts, system, texts, user, well_ordered
 from tests.renderers.subjects import QWEN3, SMOLLM2, Subject
 from tickertape.renderers.encoder import Encoder
 from tickertape.renderers.messages import as_messages

@@ -5,31 +5,38 @@ Texts here spell no control tokens: such text is encoded as plain words on purpo
 """
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, settings
 
-from tests.renderers.strategies import Conversation, assistant, conversations_for, slow, system, thorough, user
-from tests.renderers.subjects import QWEN3, QWENS, Subject
+from tests.renderers.conversations import conversations_for
+from tests.renderers.strategies import assistant, slow, system, user
+from tests.renderers.subjects import QWEN3, QWENS, SUBJECTS, Conversation, Subject
 from tickertape.renderers.renderer import Renderer
 
+_EACH = pytest.mark.parametrize("subject", SUBJECTS, indirect=True)
 
-@given(data=st.data())
-def test_ids_equal_the_models_own_template(subject: Subject, renderer: Renderer, data: st.DataObject) -> None:
-    _assert_parity(subject, renderer, data.draw(conversations_for(subject)))
+
+@_EACH
+def test_ids_equal_the_models_own_template(subject: Subject, renderer: Renderer) -> None:
+    _assert_parity(subject, renderer, examples=25)
 
 
 @slow
-@thorough
-@given(data=st.data())
+@_EACH
 def test_ids_equal_the_models_own_template_thoroughly(
-    subject: Subject, renderer: Renderer, data: st.DataObject
+    subject: Subject, renderer: Renderer, pytestconfig: pytest.Config
 ) -> None:
-    _assert_parity(subject, renderer, data.draw(conversations_for(subject)))
+    """``pytest -m slow tests/renderers/test_parity.py --parity-examples 2000`` is the evidence in docs/renderers.md."""
+    _assert_parity(subject, renderer, examples=pytestconfig.getoption("parity_examples"))
 
 
-def _assert_parity(subject: Subject, renderer: Renderer, conversation: Conversation) -> None:
-    prompt = renderer.build_generation_prompt(conversation.messages, conversation.tools)
-    assert prompt.token_ids == subject.template_ids(conversation.messages, conversation.tools)
+def _assert_parity(subject: Subject, renderer: Renderer, *, examples: int) -> None:
+    @settings(max_examples=examples)
+    @given(conversation=conversations_for(subject))
+    def check(conversation: Conversation) -> None:
+        prompt = renderer.build_generation_prompt(conversation.messages, conversation.tools)
+        assert prompt.token_ids == subject.template_ids(conversation.messages, conversation.tools)
+
+    check()
 
 
 @pytest.mark.parametrize("subject", [QWEN3], indirect=True)

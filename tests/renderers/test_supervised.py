@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.renderers.conversations import conversations_for
 from tests.renderers.strategies import (
     assistant,
     call,
-    conversations_for,
     system,
     tool,
     tool_result,

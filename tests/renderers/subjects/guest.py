@@ -1,0 +1,46 @@
+"""A vocabulary for the templates of models whose own is not at hand: Qwen3's with their turn markers."""
+
+from copy import copy
+from functools import cache
+from typing import Any
+
+import tokenizers
+
+from tests.materials import QWEN3, template
+from tickertape.renderers.template import TemplateRenderer
+from tickertape.renderers.tokenizer import Tokenizer
+
+#: Turn markers of other families: Llama 3, Gemma, Phi and GLM, Mistral, DeepSeek, Kimi, gpt-oss, Granite, MiniMax.
+GUEST_MARKERS = (
+    *(
+        f"<|{name}|>"
+        for name in ("begin_of_text", "start_header_id", "end_header_id", "eot_id", "eom_id", "python_tag")
+    ),
+    *("<start_of_turn>", "<end_of_turn>"),
+    *(f"<|{name}|>" for name in ("system", "user", "assistant", "observation", "end")),
+    *("[INST]", "[/INST]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[TOOL_CALLS]", "[TOOL_RESULTS]", "[/TOOL_RESULTS]"),
+    *(f"<｜{name}｜>" for name in ("begin▁of▁sentence", "end▁of▁sentence", "User", "Assistant", "tool▁call▁begin")),
+    *(f"<|im_{name}|>" for name in ("system", "user", "assistant", "middle")),
+    *(f"<|{name}|>" for name in ("start", "message", "channel", "call", "return")),
+    *("<|start_of_role|>", "<|end_of_role|>", "<|end_of_text|>", "]~b]", "[e~["),
+)
+
+
+@cache
+def guest_tokenizer() -> Tokenizer:
+    """A vocabulary for the templates of others: Qwen3's with their turn markers, and with a token that begins texts."""
+    backend = tokenizers.Tokenizer.from_str(QWEN3.tokenizer.backend.to_str())
+    backend.add_tokens([tokenizers.AddedToken(marker, special=True, normalized=False) for marker in GUEST_MARKERS])
+    return Tokenizer(backend, special_tokens={"bos_token": "<|endoftext|>", "eos_token": "<|im_end|>"}, name="guest")
+
+
+def driven(template_name: str, **options: Any) -> TemplateRenderer:
+    """Another model's template, driven with that vocabulary."""
+    return TemplateRenderer(guest_tokenizer(), template=template(template_name), **options)
+
+
+def with_template(source: str) -> Tokenizer:
+    """That vocabulary as if a model with the template had it."""
+    tokenizer = copy(guest_tokenizer())
+    tokenizer.chat_template = source
+    return tokenizer
