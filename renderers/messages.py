@@ -93,7 +93,9 @@ def _from_openai(message: Mapping[str, Any], place: str) -> Message:
     role = message.get("role")
     if role not in ROLES:
         raise ValueError(f"{place}.role is {role!r}; it must be one of {', '.join(sorted(ROLES))}")
-    reasoning = message.get("reasoning_content", message.get("reasoning"))
+    reasoning = message.get("reasoning_content")
+    if reasoning is None:
+        reasoning = message.get("reasoning")
     return Message(
         role=role,
         content=flatten_content(message.get("content"), place),

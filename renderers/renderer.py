@@ -148,17 +148,22 @@ class Renderer(ABC):
         self,
         messages: Iterable[MessageLike],
         tools: Sequence[Tool] | None = None,
-        train_on: TrainOn = TrainOn.LAST_ASSISTANT_MESSAGE,
+        train_on: TrainOn | Sequence[bool] = TrainOn.LAST_ASSISTANT_MESSAGE,
     ) -> tuple[list[int], list[float]]:
         """Token ids and one loss weight for each, for supervised fine-tuning.
 
         Weight 1.0 stands on what the model would have sampled, its stop token included; what its prompt would have
         held (role header, a thought opened for it, the separator after the stop token) weighs 0.0.
 
+        Args:
+            messages: the conversation.
+            tools: the tools that were offered.
+            train_on: which messages are trained, or a flag for each message.
+
         Raises:
             RenderError: as :meth:`build_generation_prompt`; or a chat template rewrites the messages, so that it cannot
                 be told whose its tokens are.
-            ValueError: a message is malformed.
+            ValueError: a message is malformed, or there are not as many flags as messages.
         """
         given = as_messages(messages)
         prompt = self.encoder.encode(

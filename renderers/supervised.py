@@ -21,7 +21,7 @@ class TrainOn(StrEnum):
 
 
 def supervised_weights(
-    prompt: Prompt, messages: Sequence[Message], opening: Sequence[int], train_on: TrainOn
+    prompt: Prompt, messages: Sequence[Message], opening: Sequence[int], train_on: TrainOn | Sequence[bool]
 ) -> list[float]:
     """One weight, 0.0 or 1.0, for each token of ``prompt``.
 
@@ -29,7 +29,10 @@ def supervised_weights(
         prompt: the rendered conversation.
         messages: the messages it was rendered from.
         opening: ids of the generation prompt, which the model reads and does not sample.
-        train_on: which tokens weigh 1.0.
+        train_on: which tokens weigh 1.0; or a flag for each message, whose words are trained where it is set.
+
+    Raises:
+        ValueError: there are not as many flags as messages.
     """
     if train_on is TrainOn.ALL_TOKENS:
         return [1.0] * len(prompt)
@@ -44,8 +47,14 @@ def supervised_weights(
     return weights
 
 
-def _trained_messages(messages: Sequence[Message], train_on: TrainOn) -> frozenset[int]:
+def _trained_messages(messages: Sequence[Message], train_on: TrainOn | Sequence[bool]) -> frozenset[int]:
     everyone = range(len(messages))
+    if not isinstance(train_on, TrainOn):
+        if isinstance(train_on, str) or len(train_on) != len(messages):
+            raise ValueError(
+                f"train_on is {train_on!r}; it must be a TrainOn or one flag for each of {len(messages)} messages"
+            )
+        return frozenset(k for k in everyone if train_on[k])
     if train_on is TrainOn.ALL_MESSAGES:
         return frozenset(everyone)
     assistant = [k for k in everyone if messages[k].role == "assistant"]

@@ -57,6 +57,18 @@ def test_each_choice_trains_its_messages_and_nothing_else(
     assert _trained(subject, renderer, _TALK, train_on=train_on) == expected
 
 
+@pytest.mark.parametrize("subject", [INSTRUCT, QWEN25], indirect=True)
+def test_a_flag_for_each_message_trains_those_that_are_set(subject: Subject, renderer: Renderer) -> None:
+    flags = [False, True, True, False, False, False, True]
+    assert _trained(subject, renderer, _TALK, train_on=flags) == "First?One.<|im_end|>Two.<|im_end|>"
+
+
+@pytest.mark.parametrize("flags", [[True], [], "last_turn_of_all"])
+def test_flags_that_do_not_fit_the_messages_are_refused(subject: Subject, renderer: Renderer, flags: Any) -> None:
+    with pytest.raises(ValueError, match="one flag for each of 3 messages"):
+        renderer.build_supervised_example(_TALK[:3], train_on=flags)
+
+
 def test_all_tokens_means_all(subject: Subject, renderer: Renderer) -> None:
     messages = [system("Be brief."), user("First?"), assistant("One.", reasoning="Hm.")]
     ids, weights = renderer.build_supervised_example(messages, train_on=TrainOn.ALL_TOKENS)
