@@ -180,3 +180,25 @@ def with_template(source: str) -> Tokenizer:
     tokenizer = copy(guest_tokenizer())
     tokenizer.chat_template = source
     return tokenizer
+
+
+def guest_text(
+    template_name: str,
+    messages: Sequence[OpenAIMessage],
+    tools: Sequence[Mapping[str, Any]] | None = None,
+    *,
+    prompt: bool = True,
+) -> str | None:
+    """What ``transformers`` renders with another model's template, or ``None`` where that refuses."""
+    try:
+        text: str = qwen(QWEN3).oracle.apply_chat_template(
+            messages,
+            tools=tools,
+            chat_template=template(template_name),
+            add_generation_prompt=prompt,
+            tokenize=False,
+            bos_token="<|endoftext|>",
+        )
+    except Exception:  # noqa: BLE001 - a template is a program that raises what it likes
+        return None
+    return text
