@@ -1,8 +1,8 @@
 """What a model's chat template does to a growing conversation, told to a person.
 
 A template keeps prefixes if rendering a longer conversation begins with what the model read and wrote so far. Where it
-does not, a trainer that renders history anew learns from tokens that were never sampled. The audit plays the usual ways in
-which conversations grow, shows where a template breaks them, and says what bridging makes of each.
+does not, a trainer that renders history anew learns from tokens that were never sampled. The audit plays the usual ways
+in which conversations grow, shows where a template breaks them, and says whether each is bridged.
 """
 
 from collections.abc import Iterator, Sequence
@@ -110,7 +110,7 @@ def _unbridged(
     choice: Choice, prompt: Sequence[int], wrote: Sequence[int], new: Sequence[Message], tools: Sequence[Tool] | None
 ) -> str | None:
     try:
-        choice.renderer.bridge_suffix(wrote, new, tools)
+        choice.renderer.bridge_suffix(wrote, new, tools, prompt_ids=prompt)
     except (BridgeRefused, RenderError) as refusal:
         return str(refusal)
     return None
@@ -142,7 +142,7 @@ def _growths() -> Iterator[tuple[str, list[Message], list[Message], Sequence[Too
     called_with_thought = {**called, "reasoning_content": "I need the tool."}
     result = {"role": "tool", "tool_call_id": "call00000", "name": "look_up", "content": "sunny"}
     more = {"role": "user", "content": "And tomorrow?"}
-    edges = {"role": "assistant", "content": "\n Fair. \n"}
+    edges = {"role": "assistant", "content": " Fair. \n"}
     shapes: list[tuple[str, list[dict[str, Any]], list[dict[str, Any]], bool]] = [
         ("a user turn after an answer", [question, answer], [more], False),
         ("a user turn after an answer with white space around it", [question, edges], [more], False),

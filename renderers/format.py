@@ -116,6 +116,7 @@ class Format(Renderer):
 
     def _continuation(
         self,
+        prompt_ids: Sequence[int],  # noqa: ARG002
         completion_ids: Sequence[int],  # noqa: ARG002
         messages: list[Message],
         tools: Sequence[Tool] | None,  # noqa: ARG002

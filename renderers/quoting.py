@@ -6,11 +6,20 @@ private-use character (its code point moved into a supplementary plane). Whateve
 token in its output starts with a character of its own; and the private characters become ordinary text again
 (NO-FORGERY). Words that are just the inside of a tag (a parameter called ``think``, which a template prints as
 ``<think>``) are broken the same way. The words of JSON schema itself stay, because templates look things up by them.
+
+That is the strict :class:`Manner`. A template may notice it: it sorts keys, asks whether a value holds a ``<``, or
+switches on a ``<|think_off|>``. The open manner leaves keys as they are and shows the words that the template looks
+for, unless they hold a control token. It is no proof by itself; it is used only where the sealed manner, which hides
+*every* character but those words, leads to the same control tokens in the same order. Sealed words spell nothing and
+are all that differs, so what a template does on account of the words it looks for it does in both; a token forged by
+other words, or by their meeting a word that is shown, is one too many.
 """
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from enum import Enum
+from functools import partial
 from typing import Any
 
 from tickertape.renderers.messages import Message, Tool, ToolCall
@@ -38,18 +47,34 @@ _PLANES = {
 }
 
 
+def unescape(text: str, plane: int) -> str:
+    """The text with private characters as such where the template escaped them."""
+    if "\\" not in text:
+        return text
+    return _PLANES[plane].sub(lambda match: chr(_code_point(match.group())), text)
+
+
+class Manner(Enum):
+    """How much is hidden."""
+
+    STRICT = "whatever could start a control token"
+    OPEN = "the same, but for names and the words that the template looks for"
+    SEALED = "everything but the words that the template looks for"
+
+
 class Quoter:
     """Quotes and unquotes for one vocabulary.
 
     Args:
         control: texts of all control tokens.
         tags: those that an assistant's own words may spell: reasoning and tool-call tags.
+        looked_for: words that the template looks for in messages.
 
     Raises:
         ValueError: a control token starts with a character outside the basic plane.
     """
 
-    def __init__(self, control: Collection[str], tags: Collection[str]) -> None:
+    def __init__(self, control: Collection[str], tags: Collection[str], looked_for: Collection[str] = ()) -> None:
         firsts = {token[0] for token in control if not token[0].isalnum()}
         # Letters are everywhere: of a token that starts with one, only whole occurrences are hidden.
         lettered = sorted((token for token in control if token[0].isalnum()), key=len, reverse=True)
@@ -62,7 +87,8 @@ class Quoter:
         self._completions = tuple(
             {token[k:].rstrip(_BRACKETS) for token in control for k in range(1, _leading(token) + 1)} - {""}
         )
-        self._tags = re.compile(f"({'|'.join(map(re.escape, sorted(tags, key=len, reverse=True)))})") if tags else None
+        self._tags = _any_of(tags)
+        self._looked_for = _any_of(word for word in looked_for if not any(token in word for token in control))
 
     def plane_for(self, messages: Sequence[Message], tools: Sequence[Tool] | None) -> int:
         """A private-use area that none of the messages uses.
@@ -76,63 +102,82 @@ class Quoter:
                 return plane
         raise ValueError("the messages use characters of both supplementary private-use areas (U+F0000, U+100000)")
 
-    def quote(self, message: Message, plane: int) -> Message:
+    def quote(self, message: Message, plane: int, manner: Manner = Manner.STRICT) -> Message:
+        hide = partial(self._hide, plane=plane, manner=manner)
+        said = partial(self._said, plane=plane, manner=manner) if message.role == "assistant" else hide
         calls = (
-            ToolCall(self._name(c.name, plane), self._deep(c.arguments, plane), self._text(c.id, plane))
+            ToolCall(self._name(c.name, plane, manner), self._deep(c.arguments, plane, manner), c.id and hide(c.id))
             for c in message.tool_calls
         )
-        said = self._said if message.role == "assistant" else self._text
         return replace(
             message,
-            content=said(message.content, plane),
-            reasoning=said(message.reasoning, plane),
+            content=message.content and said(message.content),
+            reasoning=message.reasoning and said(message.reasoning),
             tool_calls=tuple(calls),
-            tool_call_id=self._text(message.tool_call_id, plane),
-            name=self._text(message.name, plane),
+            tool_call_id=message.tool_call_id and hide(message.tool_call_id),
+            name=message.name and hide(message.name),
         )
 
-    def quote_tool(self, tool: Tool, plane: int) -> dict[str, Any]:
-        quoted: dict[str, Any] = self._deep(tool, plane)
+    def quote_tool(self, tool: Tool, plane: int, manner: Manner = Manner.STRICT) -> dict[str, Any]:
+        quoted: dict[str, Any] = self._deep(tool, plane, manner)
         return quoted
 
     def unquote(self, text: str, plane: int) -> str:
         """The text with every hidden character shown, also where the template escaped it."""
         return _PLANES[plane].sub(lambda match: chr(_code_point(match.group()) - plane), text)
 
-    def _text(self, text: str | None, plane: int) -> str | None:
-        return None if text is None else self._hide(text, plane)
-
-    def _said(self, text: str | None, plane: int) -> str | None:
+    def _said(self, text: str, plane: int, manner: Manner) -> str:
         """An assistant's words, whose tags mean what they say."""
-        if text is None or self._tags is None:
-            return self._text(text, plane)
-        parts = self._tags.split(text)  # words and tags in turn
-        return "".join(part if k % 2 else self._hide(part, plane) for k, part in enumerate(parts))
+        return _each(self._tags, text, lambda words: self._hide(words, plane, manner))
 
-    def _hide(self, text: str, plane: int) -> str:
+    def _hide(self, text: str, plane: int, manner: Manner) -> str:
         if text in _SCHEMA_WORDS:
             return text
-        hidden = text.translate(self._hidden[plane])
-        if self._lettered is not None:
-            hidden = self._lettered.sub(lambda match: _broken(match.group(), plane), hidden)
+        if manner is Manner.SEALED:
+            return _each(self._looked_for, text, lambda words: _sealed(words, plane))
+        if manner is Manner.OPEN:
+            return _each(self._looked_for, text, lambda words: self._hide_starts(words, plane))
+        hidden = self._hide_starts(text, plane)
         inside = text.strip(_BRACKETS + " \n\t")
         return hidden.replace(inside, _broken(inside, plane)) if inside in self._insides else hidden
 
-    def _name(self, text: str, plane: int) -> str:
+    def _hide_starts(self, text: str, plane: int) -> str:
+        hidden = text.translate(self._hidden[plane])
+        if self._lettered is not None:
+            hidden = self._lettered.sub(lambda match: _broken(match.group(), plane), hidden)
+        return hidden
+
+    def _name(self, text: str, plane: int, manner: Manner) -> str:
         """A key or a name, which templates print between brackets of their own."""
-        hidden = self._hide(text, plane)
-        if text not in _SCHEMA_WORDS and hidden.startswith(self._completions):
+        hidden = self._hide(text, plane, manner)
+        if manner is Manner.STRICT and text not in _SCHEMA_WORDS and hidden.startswith(self._completions):
             return _broken(hidden, plane)
         return hidden
 
-    def _deep(self, value: Any, plane: int) -> Any:
+    def _deep(self, value: Any, plane: int, manner: Manner) -> Any:
         if isinstance(value, str):
-            return self._hide(value, plane)
+            return self._hide(value, plane, manner)
         if isinstance(value, Mapping):
-            return {self._name(str(k), plane): self._deep(v, plane) for k, v in value.items()}
+            return {self._name(str(k), plane, manner): self._deep(v, plane, manner) for k, v in value.items()}
         if isinstance(value, list | tuple):
-            return [self._deep(item, plane) for item in value]
+            return [self._deep(item, plane, manner) for item in value]
         return value
+
+
+def _any_of(words: Iterable[str]) -> re.Pattern[str] | None:
+    """Finds any of the words, the longest first, as :func:`re.split` keeps them."""
+    longest_first = sorted(words, key=len, reverse=True)
+    return re.compile(f"({'|'.join(map(re.escape, longest_first))})") if longest_first else None
+
+
+def _each(shown: re.Pattern[str] | None, text: str, hide: Callable[[str], str]) -> str:
+    """The text with what stands between shown words hidden."""
+    parts = [text] if shown is None else shown.split(text)  # words and shown words in turn
+    return "".join(part if k % 2 else hide(part) for k, part in enumerate(parts))
+
+
+def _sealed(words: str, plane: int) -> str:
+    return "".join(c if c.isspace() or ord(c) >= HIDDEN_BELOW else chr(plane + ord(c)) for c in words)
 
 
 def _leading(token: str) -> int:

@@ -49,7 +49,11 @@ class Renderer(ABC):
 
     @abstractmethod
     def _continuation(
-        self, completion_ids: Sequence[int], messages: list[Message], tools: Sequence[Tool] | None
+        self,
+        prompt_ids: Sequence[int],
+        completion_ids: Sequence[int],
+        messages: list[Message],
+        tools: Sequence[Tool] | None,
     ) -> Iterable[Placed]:
         """Pieces that follow the assistant's last word: the turn's close, the new messages, the generation prompt.
 
@@ -74,10 +78,22 @@ class Renderer(ABC):
         return self.encoder.encode(self._conversation(as_messages(messages), tools, generation_prompt=False))
 
     def bridge_suffix(
-        self, completion_ids: Sequence[int], new_messages: Iterable[MessageLike], tools: Sequence[Tool] | None = None
+        self,
+        completion_ids: Sequence[int],
+        new_messages: Iterable[MessageLike],
+        tools: Sequence[Tool] | None = None,
+        *,
+        prompt_ids: Sequence[int] = (),
     ) -> Prompt:
         """What must be appended to a completion so that the next turn can be sampled: the turn's close as far as the
         model did not sample it itself, the new messages, the generation prompt. Indices count ``new_messages``.
+
+        Args:
+            completion_ids: what the model sampled.
+            new_messages: what follows.
+            tools: the tools that are offered.
+            prompt_ids: what the completion was sampled from, or its last hundreds of tokens. A chat template may be
+                switched by earlier messages; how the prompt ends shows it. Without them such a template is refused.
 
         Raises:
             BridgeRefused: that this extends the turn exactly cannot be proven.
@@ -86,7 +102,7 @@ class Renderer(ABC):
         messages = as_messages(new_messages)
         if not messages:
             raise BridgeRefused("there is no new message to answer")
-        suffix = self.encoder.encode(self._continuation(completion_ids, messages, tools))
+        suffix = self.encoder.encode(self._continuation(prompt_ids, completion_ids, messages, tools))
         closed_by = completion_ids[-1] if completion_ids and completion_ids[-1] in self.get_stop_sequences() else None
         if closed_by is not None and suffix.token_ids[:1] == [closed_by]:
             return Prompt(suffix.token_ids[1:], suffix.messages[1:], suffix.kinds[1:])
@@ -109,7 +125,7 @@ class Renderer(ABC):
         :meth:`bridge_suffix` says why. Tokens of the prefix belong to message -1.
         """
         try:
-            suffix = self.bridge_suffix(completion_ids, new_messages, tools)
+            suffix = self.bridge_suffix(completion_ids, new_messages, tools, prompt_ids=prompt_ids)
         except BridgeRefused:
             return None
         read, wrote = len(prompt_ids), len(completion_ids)

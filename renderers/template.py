@@ -9,10 +9,11 @@ import jinja2
 from tickertape.renderers.attribution import attribute
 from tickertape.renderers.derived_bridge import Derivation
 from tickertape.renderers.errors import RenderError
+from tickertape.renderers.looked_for import looked_for
 from tickertape.renderers.messages import Message, Tool, ToolCall
 from tickertape.renderers.parsing import ResponseFormat
 from tickertape.renderers.pieces import Kind, Piece, Placed, Trust
-from tickertape.renderers.quoting import Quoter
+from tickertape.renderers.quoting import Manner, Quoter, unescape
 from tickertape.renderers.reasoning import TaggedReasoning
 from tickertape.renderers.renderer import Renderer
 from tickertape.renderers.tokenizer import TokenizerLike
@@ -22,7 +23,10 @@ from tickertape.renderers.tool_calls.json_in_tags import JsonInTags
 _TEMPLATE_FAILURES = (
     jinja2.TemplateError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError,
 )  # fmt: skip
-_RenderQuoted = Callable[[Sequence[Message], Sequence[Mapping[str, Any]] | None], str]
+_Tools = Sequence[Mapping[str, Any]] | None
+_RenderQuoted = Callable[[Sequence[Message], _Tools], str]
+#: So many tokens at the end of a prompt hold its generation prompt.
+_PROMPT_END = 256
 
 
 class TemplateRenderer(Renderer):
@@ -47,14 +51,16 @@ class TemplateRenderer(Renderer):
         self.template = source
         self.options = options
         self._arguments_as_text = self._wants_arguments_as_text()
-        self.derivation = Derivation(self._render)
+        words = looked_for(source)
+        control = self.tokenizer.control
+        stops = [token for token, i in control.items() if i in self.tokenizer.stop_ids]
+        holdable = [word for word in words if not any(token in word for token in control)]
+        self.derivation = Derivation(self._render, holdable, stops)
         syntax = _syntax_spelled_in(source)
-        self.quoter = Quoter(self.tokenizer.control, syntax.tags)
-        self._close_token = next(
-            (part for part in self.tokenizer.split_control(self.derivation.close) if part in self.tokenizer.control),
-            None,
-        )
-        own_stop = [self.tokenizer.control[self._close_token]] if self._close_token else []
+        self.quoter = Quoter(control, syntax.tags, words)
+        self._close_token = self._first_control(self.derivation.close)
+        closes = [self._close_token, self._first_control(self.derivation.close_of_call)]
+        own_stop = [control[token] for token in closes if token]
         self.response_format = replace(
             syntax,
             stop_ids=tuple(dict.fromkeys([*own_stop, *self.tokenizer.stop_ids])),
@@ -67,22 +73,27 @@ class TemplateRenderer(Renderer):
         if not messages:
             raise RenderError("there are no messages to render")
 
-        def render(quoted: Sequence[Message], quoted_tools: Sequence[Mapping[str, Any]] | None) -> str:
+        def render(quoted: Sequence[Message], quoted_tools: _Tools) -> str:
             return self._render(quoted, quoted_tools, generation_prompt)
 
         return self._placed(messages, tools, render, self.quoter.plane_for(messages, tools))
 
     def _continuation(
-        self, completion_ids: Sequence[int], messages: list[Message], tools: Sequence[Tool] | None
+        self,
+        prompt_ids: Sequence[int],
+        completion_ids: Sequence[int],
+        messages: list[Message],
+        tools: Sequence[Tool] | None,
     ) -> Iterable[Placed]:
         # Of a sampled call the names alone matter: the synthetic turn has arguments of its own.
         names = [call.name for call in self.parse_response(completion_ids).tool_calls]
         called = Message("assistant", tool_calls=tuple(ToolCall(name, {}) for name in names))
         plane = self.quoter.plane_for([called, *messages], tools)
         calls = self.quoter.quote(called, plane).tool_calls
+        prompt_end, wrote = (self.tokenizer.decode(ids) for ids in (prompt_ids[-_PROMPT_END:], completion_ids))
 
-        def render(quoted: Sequence[Message], quoted_tools: Sequence[Mapping[str, Any]] | None) -> str:
-            return self.derivation.continuation(quoted, quoted_tools, calls, plane)
+        def render(quoted: Sequence[Message], quoted_tools: _Tools) -> str:
+            return self.derivation.continuation(quoted, quoted_tools, calls, plane, prompt_end=prompt_end, wrote=wrote)
 
         return self._placed(messages, tools, render, plane)
 
@@ -93,12 +104,11 @@ class TemplateRenderer(Renderer):
         self, messages: Sequence[Message], tools: Sequence[Tool] | None, render: _RenderQuoted, plane: int
     ) -> Iterator[Placed]:
         """Quotes, renders, attributes, and unquotes piece by piece."""
-        quoted = [self.quoter.quote(message, plane) for message in messages]
-        quoted_tools = None if tools is None else [self.quoter.quote_tool(tool, plane) for tool in tools]
+        text, quoted, quoted_tools = self._rendered(messages, tools, render, plane)
         regions = attribute(
-            render(quoted, quoted_tools),
+            text,
             quoted,
-            lambda marked: render(marked, quoted_tools),
+            lambda marked: unescape(render(marked, quoted_tools), plane),
             plane=plane,
             close_token=self._close_token,
             generation_prompt=self.derivation.generation_prompt,
@@ -108,6 +118,32 @@ class TemplateRenderer(Renderer):
                 # Whatever is a control token now is the template's own, or a tag that an assistant may use.
                 trust = Trust.ALL if part in self.tokenizer.control else Trust.NONE
                 yield region.message, Piece(self.quoter.unquote(part, plane), region.kind, trust)
+
+    def _rendered(
+        self, messages: Sequence[Message], tools: Sequence[Tool] | None, render: _RenderQuoted, plane: int
+    ) -> tuple[str, list[Message], _Tools]:
+        """What the template makes of the messages, and the messages as it saw them: quoted openly if that is as safe as
+        quoting strictly."""
+
+        def in_manner(manner: Manner) -> tuple[list[Message], _Tools]:
+            quoted_tools = None if tools is None else [self.quoter.quote_tool(tool, plane, manner) for tool in tools]
+            return [self.quoter.quote(message, plane, manner) for message in messages], quoted_tools
+
+        strict, opened = in_manner(Manner.STRICT), in_manner(Manner.OPEN)
+        if opened != strict:
+            try:
+                text, sealed = unescape(render(*opened), plane), unescape(render(*in_manner(Manner.SEALED)), plane)
+            except RenderError:  # a word that is shown or sealed is beyond the template; strict quoting decides
+                text, sealed = "", "-"
+            if text and self._control_in(text) == self._control_in(sealed):
+                return text, *opened
+        return unescape(render(*strict), plane), *strict
+
+    def _control_in(self, text: str) -> list[str]:
+        return [part for part in self.tokenizer.split_control(text) if part in self.tokenizer.control]
+
+    def _first_control(self, text: str) -> str | None:
+        return next(iter(self._control_in(text)), None)
 
     def _render(
         self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None, generation_prompt: bool

@@ -15,6 +15,9 @@ from tickertape.server.trajectories.matching import matches
 from tickertape.server.trajectories.tree import Node, SessionTree
 from tickertape.server.trajectories.turn import Spans, TokenIds
 
+#: So many tokens of a prompt show how it ends; a bridge needs no more of it.
+_PROMPT_END = 256
+
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
@@ -56,7 +59,9 @@ def prepare(
             reason = reason or "template_options_changed"
         else:
             try:
-                suffix = renderer.bridge_suffix(node.completion.tolist(), messages[covered:], tools)
+                suffix = renderer.bridge_suffix(
+                    node.completion.tolist(), messages[covered:], tools, prompt_ids=node.prompt_end(_PROMPT_END)
+                )
             except BridgeRefused as refusal:
                 reason = reason or f"no_bridge: {refusal}"
             else:

@@ -40,6 +40,16 @@ class Node:
         """Every token that the model read and wrote up to the end of this turn."""
         return np.concatenate([part for node in self.path() for part in (node.prompt_delta, node.completion)])
 
+    def prompt_end(self, most: int) -> list[int]:
+        """The last tokens of this turn's prompt, up to ``most`` of them."""
+        end: list[int] = self.prompt_delta[-most:].tolist()
+        node = self.parent
+        while node is not None and len(end) < most:
+            for part in (node.completion, node.prompt_delta):
+                end = [*part[len(part) - min(len(part), most - len(end)) :].tolist(), *end]
+            node = node.parent
+        return end
+
 
 class SessionTree:
     """All turns of one session. Only :meth:`add` changes it, and only by adding."""

@@ -7,7 +7,7 @@ forgery with an entry there. How one is written says :class:`~tests.renderers.su
 from importlib import import_module
 from pkgutil import iter_modules
 
-from tests.renderers.subjects.guest import GUEST_MARKERS, driven, guest_tokenizer, with_template
+from tests.renderers.subjects.guest import GUEST_MARKERS, driven, guest_text, guest_tokenizer, with_template
 from tests.renderers.subjects.qwen import INSTRUCT, QWEN3, QWEN3_SILENT, QWEN25, THINKING
 from tests.renderers.subjects.smollm import SMOLLM2
 from tests.renderers.subjects.subject import (
@@ -51,6 +51,7 @@ __all__ = [
     "clock",
     "control_counts",
     "driven",
+    "guest_text",
     "guest_tokenizer",
     "qwen",
     "with_template",

@@ -1,5 +1,6 @@
 """A vocabulary for the templates of models whose own is not at hand: Qwen3's with their turn markers."""
 
+from collections.abc import Mapping, Sequence
 from copy import copy
 from functools import cache
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import tokenizers
 
 from tests.materials import QWEN3, template
+from tests.renderers.subjects.subject import OpenAIMessage
 from tickertape.renderers.template import TemplateRenderer
 from tickertape.renderers.tokenizer import Tokenizer
 
@@ -44,3 +46,25 @@ def with_template(source: str) -> Tokenizer:
     tokenizer = copy(guest_tokenizer())
     tokenizer.chat_template = source
     return tokenizer
+
+
+def guest_text(
+    template_name: str,
+    messages: Sequence[OpenAIMessage],
+    tools: Sequence[Mapping[str, Any]] | None = None,
+    *,
+    prompt: bool = True,
+) -> str | None:
+    """What ``transformers`` renders with another model's template, or ``None`` where that refuses."""
+    try:
+        text: str = QWEN3.oracle.apply_chat_template(
+            messages,
+            tools=tools,
+            chat_template=template(template_name),
+            add_generation_prompt=prompt,
+            tokenize=False,
+            bos_token="<|endoftext|>",
+        )
+    except Exception:  # noqa: BLE001 - a template is a program that raises what it likes
+        return None
+    return text
