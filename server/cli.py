@@ -1,5 +1,6 @@
 """The command line."""
 
+import json
 import os
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +10,7 @@ import typer
 from tickertape.clients.engines.errors import EngineError
 from tickertape.clients.engines.model_file import ModelFileError
 from tickertape.renderers.format import History
+from tickertape.renderers.supervised import TrainOn
 from tickertape.server.assembly import SettingsError
 from tickertape.server.running import PortInUse, serve_forever
 from tickertape.server.settings import Settings, UnknownFields
@@ -88,6 +90,61 @@ def demo(
     except EXPECTED as error:
         _say(f"tickertape: {error}")
         raise typer.Exit(1) from error
+
+
+@app.command("audit")
+def audit_command(
+    source: Annotated[
+        str, typer.Argument(metavar="MODEL|TOKENIZER_DIR|TEMPLATE", help="A hub name, a directory, a file.")
+    ],
+) -> None:
+    """Say which renderer fits a model and why, and where its chat template breaks the prefix of a growing conversation.
+
+    Exit code: 0 if the template keeps every prefix, 1 if it breaks one, 2 if there is nothing to audit."""
+    from rich.console import Console
+
+    from tickertape.server.inspecting import print_audit
+
+    try:
+        keeps = print_audit(source, Console(highlight=False))
+    except (ValueError, OSError) as error:
+        _say(f"tickertape: {error}")
+        raise typer.Exit(2) from error
+    raise typer.Exit(0 if keeps else 1)
+
+
+@app.command("render")
+def render_command(
+    model: Annotated[str, typer.Argument(metavar="MODEL|TOKENIZER_DIR|TEMPLATE", help="Whose format.")],
+    file: Annotated[str, typer.Argument(help="JSON: messages, or a chat request; '-' reads stdin.")] = "-",
+    renderer: Annotated[str | None, typer.Option(help="A family's name, or 'template'. Default: by evidence.")] = None,
+    train_on: Annotated[
+        TrainOn | None, typer.Option(help="Show what an example for fine-tuning would train, instead of a prompt.")
+    ] = None,
+    option: Annotated[
+        list[str] | None, typer.Option(help="A template option, KEY=JSON, such as enable_thinking=false; repeatable.")
+    ] = None,
+    color: Annotated[bool, typer.Option(help="Trained tokens in another colour.")] = True,
+) -> None:
+    """Print a conversation token for token as the model reads it."""
+    from tickertape.server.inspecting import print_conversation
+
+    try:
+        options = dict(map(_key_and_value, option or ()))
+        print_conversation(file, model, renderer_name=renderer, train_on=train_on, options=options, color=color)
+    except (ValueError, OSError) as error:
+        _say(f"tickertape: {error}")
+        raise typer.Exit(2) from error
+
+
+def _key_and_value(option: str) -> tuple[str, object]:
+    key, equals, value = option.partition("=")
+    if not equals or not key:
+        raise ValueError(f"--option {option!r}: it must be KEY=JSON")
+    try:
+        return key, json.loads(value)
+    except json.JSONDecodeError:
+        return key, value
 
 
 def _say(line: str) -> None:
