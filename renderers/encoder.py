@@ -5,9 +5,8 @@ tokenised: ``"user\\n"`` and a content that starts with a newline share a token.
 the piece in which it starts.
 """
 
-from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from itertools import accumulate, repeat
+from itertools import repeat
 
 from tickertape.renderers.pieces import Kind, Piece, Placed, Trust
 from tickertape.renderers.prompt import Prompt
@@ -30,13 +29,15 @@ class Encoder:
         self._markup: dict[str, list[str]] = {}
         self._scaffold_runs: dict[str, list[int]] = {}
 
-    def encode(self, placed: Iterable[Placed], *, split_before: Kind | None = None) -> Prompt:
+    def encode(self, placed: Iterable[Placed], *, split_before: Kind | None = None, continues: bool = False) -> Prompt:
         """One :class:`Prompt` from pieces in order.
 
         Args:
             placed: the pieces, each with its message.
             split_before: also end a run where a piece of this kind follows one of another, so that no token straddles
                 that border: where sampling starts, the model never sees a token that reaches over it.
+            continues: the pieces carry on a prompt; else they begin one, which matters to vocabularies that put a space
+                before the first word of a prompt.
         """
         prompt = Prompt()
         run: list[tuple[str, _Owner]] = []
@@ -45,7 +46,7 @@ class Encoder:
         for message, piece in placed:
             owner = (message, piece.kind)
             if piece.kind == split_before != last_kind:
-                self._flush(run, prompt)
+                self._flush(run, prompt, continues)
             last_kind = piece.kind
             for part in self._split(piece):
                 control_id = self.tokenizer.control.get(part) if piece.trust is not Trust.NONE else None
@@ -54,11 +55,11 @@ class Encoder:
                     strip_next = strip_next and not part.strip()
                     continue
                 left, strip_next = self.tokenizer.strips.get(part, (False, False))
-                self._flush(_rstrip(run) if left else run, prompt)
+                self._flush(_rstrip(run) if left else run, prompt, continues)
                 prompt.token_ids.append(control_id)
                 prompt.messages.append(message)
                 prompt.kinds.append(piece.kind)
-        self._flush(run, prompt)
+        self._flush(run, prompt, continues)
         return prompt
 
     def _may_spell(self, piece: Piece, token: str) -> bool:
@@ -83,7 +84,7 @@ class Encoder:
                 joined[-1] += part
         return joined
 
-    def _flush(self, run: list[tuple[str, _Owner]], prompt: Prompt) -> None:
+    def _flush(self, run: list[tuple[str, _Owner]], prompt: Prompt, continues: bool) -> None:
         """Encodes the run into ``prompt`` and empties it."""
         if not run:
             return
@@ -92,19 +93,17 @@ class Encoder:
         if not owners:
             run.clear()
             return
+        first = not continues and not prompt.token_ids
         if all(owner == owners[0] for owner in owners):
-            ids = self._encode_scaffold(text) if owners[0][1] is Kind.SCAFFOLD else self.tokenizer.encode_text(text)
+            is_scaffold = owners[0][1] is Kind.SCAFFOLD and not first
+            ids = self._encode_scaffold(text) if is_scaffold else self.tokenizer.encode_text(text, first=first)
             prompt.messages.extend(repeat(owners[0][0], len(ids)))
             prompt.kinds.extend(repeat(owners[0][1], len(ids)))
         else:
-            ids, starts = self.tokenizer.encode_text_with_starts(text)
-            ends = accumulate(len(text) for text, _ in run if text)
-            done = 0
-            for (message, kind), end in zip(owners, ends, strict=True):
-                upto = bisect_left(starts, end, lo=done)
-                prompt.messages.extend(repeat(message, upto - done))
-                prompt.kinds.extend(repeat(kind, upto - done))
-                done = upto
+            ids, counts = self.tokenizer.encode_parts([text for text, _ in run if text], first=first)
+            for (message, kind), count in zip(owners, counts, strict=True):
+                prompt.messages.extend(repeat(message, count))
+                prompt.kinds.extend(repeat(kind, count))
         prompt.token_ids.extend(ids)
         run.clear()
 

@@ -109,7 +109,7 @@ class Renderer(ABC):
         messages = as_messages(new_messages)
         if not messages:
             raise BridgeRefused("there is no new message to answer")
-        suffix = self.encoder.encode(self._continuation(completion_ids, messages, tools))
+        suffix = self.encoder.encode(self._continuation(completion_ids, messages, tools), continues=True)
         closed_by = completion_ids[-1] if completion_ids and completion_ids[-1] in self.get_stop_sequences() else None
         if closed_by is not None and suffix.token_ids[:1] == [closed_by]:
             return Prompt(suffix.token_ids[1:], suffix.messages[1:], suffix.kinds[1:])
@@ -181,14 +181,14 @@ class Renderer(ABC):
         )
         if train_on is not TrainOn.ALL_TOKENS and set(prompt.messages) == {-1}:
             raise RenderError("the chat template rewrites these messages: which tokens come from which cannot be told")
-        opening = self.encoder.encode(place(-1, self._generation_prompt())).token_ids
+        opening = self.encoder.encode(place(-1, self._generation_prompt()), continues=True).token_ids
         return prompt.token_ids, supervised_weights(prompt, given, opening, train_on)
 
     def _close_thought(self) -> Prompt:
         reasoning = self.response_format.reasoning
         if reasoning is None:
             return Prompt()
-        return self.encoder.encode(place(-1, [output_markup(reasoning.unfinished_close)]))
+        return self.encoder.encode(place(-1, [output_markup(reasoning.unfinished_close)]), continues=True)
 
 
 class Format(Renderer):
