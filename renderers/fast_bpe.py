@@ -138,8 +138,8 @@ class FastBPE:
         ids = self.encode(text)
         if ids is None:
             return None
-        parts_in_bytes: Sequence[str | bytes] = parts if text.isascii() else [part.encode() for part in parts]
-        return ids, begins_in(accumulate(map(self._length, ids), initial=0), map(len, parts_in_bytes))
+        lengths = map(len, parts if text.isascii() else [part.encode() for part in parts])
+        return ids, begins_in(accumulate(map(self._length, ids), initial=0), lengths)
 
     def _is_plain(self, text: str) -> bool:
         """Whether it is text at all (tiktoken replaces half a surrogate pair), and needs no normalising."""
