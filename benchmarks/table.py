@@ -72,19 +72,26 @@ def machine() -> str:
 
 
 def show(cells: Sequence[Cell], notes: Sequence[str], connections: int, *, markdown: bool) -> None:
-    titles = columns(connections)
-    rows = [row for cell in cells for row in cell.rows()]
+    rows = [cell.rows() for cell in cells]
+    show_table(columns(connections), rows, notes, markdown=markdown)
+
+
+def show_table(
+    titles: Sequence[str], sections: Sequence[Sequence[list[str]]], notes: Sequence[str], *, markdown: bool
+) -> None:
+    """One table with lines between its sections; of its columns, the first two are text and the others numbers."""
     if markdown:
         titles = [title.replace("\n", " ") for title in titles]
         rule = ["---", "---", *["---:"] * (len(titles) - 2)]
+        rows = [row for section in sections for row in section]
         print(*(f"| {' | '.join(row)} |" for row in [titles, rule, *rows]), sep="\n")
         print("", *notes, sep="\n")
         return
     table = Table(*titles[:2])
     for title in titles[2:]:
         table.add_column(title, justify="right")
-    for cell in cells:
-        for row in cell.rows():
+    for section in sections:
+        for row in section:
             table.add_row(*row)
         table.add_section()
     console = Console()

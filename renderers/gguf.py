@@ -12,9 +12,9 @@ from typing import Any
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
+from tickertape.renderers.fast_bpe import GPT2_PATTERN
 from tickertape.renderers.tokenizer import Tokenizer, TokenizerError
 
-_GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 _LLAMA3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
     r"|\s+(?!\S)|\s+"
@@ -26,12 +26,12 @@ _QWEN35 = (
 )
 #: ``tokenizer.ggml.pre`` to the patterns that split text, one after the other.
 _SPLITS: dict[str, tuple[str, ...]] = {
-    "gpt-2": (_GPT2,),
+    "gpt-2": (GPT2_PATTERN,),
     "llama-bpe": (_LLAMA3,),
     "qwen2": (_QWEN2,),
     "qwen35": (_QWEN35,),
-    "smollm": (r"\p{N}", _GPT2),
-    "starcoder": (r"\p{N}", _GPT2),
+    "smollm": (r"\p{N}", GPT2_PATTERN),
+    "starcoder": (r"\p{N}", GPT2_PATTERN),
 }
 
 _CONTROL, _USER_DEFINED = 3, 4  # gguf.TokenType

@@ -7,6 +7,7 @@ bridges, parsed messages and training weights of that.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from itertools import repeat
 
 from tickertape.renderers.encoder import Encoder
 from tickertape.renderers.errors import BridgeRefused, RenderError
@@ -102,12 +103,14 @@ class Renderer(ABC):
         messages = as_messages(new_messages)
         if not messages:
             raise BridgeRefused("there is no new message to answer")
-        suffix = self.encoder.encode(self._continuation(prompt_ids, completion_ids, messages, tools))
+        continuation = self._continuation(prompt_ids, completion_ids, messages, tools)
+        suffix = self.encoder.encode(continuation, continues=True)
         closed_by = completion_ids[-1] if completion_ids and completion_ids[-1] in self.get_stop_sequences() else None
         if closed_by is not None and suffix.token_ids[:1] == [closed_by]:
             return Prompt(suffix.token_ids[1:], suffix.messages[1:], suffix.kinds[1:])
         if closed_by is None and self._ends_in_thought(completion_ids):
-            close = self.encoder.encode(place(-1, [output_markup(self.response_format.unfinished_close)]))
+            unfinished = output_markup(self.response_format.unfinished_close)
+            close = self.encoder.encode(place(-1, [unfinished]), continues=True)
             return _concatenate(close, suffix)
         return suffix
 
@@ -129,11 +132,11 @@ class Renderer(ABC):
         except BridgeRefused:
             return None
         read, wrote = len(prompt_ids), len(completion_ids)
-        return Prompt(
-            [*prompt_ids, *completion_ids, *suffix.token_ids],
-            [-1] * (read + wrote) + suffix.messages,
-            [Kind.SCAFFOLD] * read + [Kind.SAMPLED] * wrote + suffix.kinds,
-        )
+        # Long lists grow in place; sums of lists would be allocated anew each time, which takes longer than all else.
+        bridged = Prompt([*prompt_ids, *completion_ids], [-1] * (read + wrote), [Kind.SCAFFOLD] * read)
+        bridged.kinds.extend(repeat(Kind.SAMPLED, wrote))
+        _append(bridged, suffix)
+        return bridged
 
     def parse_response(
         self, token_ids: Sequence[int], tools: Sequence[Tool] | None = None, *, read_calls: bool = True
@@ -187,7 +190,7 @@ class Renderer(ABC):
         )
         if train_on is not TrainOn.ALL_TOKENS and set(prompt.messages) == {-1}:
             raise RenderError("the chat template rewrites these messages: which tokens come from which cannot be told")
-        opening = self.encoder.encode(place(-1, self._generation_prompt())).token_ids
+        opening = self.encoder.encode(place(-1, self._generation_prompt()), continues=True).token_ids
         return prompt.token_ids, supervised_weights(prompt, given, opening, train_on)
 
     def _ends_in_thought(self, completion_ids: Sequence[int]) -> bool:
@@ -199,7 +202,11 @@ class Renderer(ABC):
 def _concatenate(*prompts: Prompt) -> Prompt:
     whole = Prompt()
     for prompt in prompts:
-        whole.token_ids.extend(prompt.token_ids)
-        whole.messages.extend(prompt.messages)
-        whole.kinds.extend(prompt.kinds)
+        _append(whole, prompt)
     return whole
+
+
+def _append(whole: Prompt, prompt: Prompt) -> None:
+    whole.token_ids.extend(prompt.token_ids)
+    whole.messages.extend(prompt.messages)
+    whole.kinds.extend(prompt.kinds)

@@ -6,13 +6,27 @@ because one character may be spread over several sampled tokens.
 """
 
 import json
+import logging
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 import orjson
 import tokenizers
+
+from tickertape.renderers.fast_bpe import FastBPE, NotFast, begins_in
+from tickertape.renderers.vocabulary import (
+    BytesOfToken,
+    byte_level_bytes,
+    is_word,
+    missing_bytes,
+    rules_of,
+    sentencepiece_bytes,
+)
+
+_log = logging.getLogger(__name__)
 
 
 class HuggingFaceTokenizer(Protocol):
@@ -56,19 +70,23 @@ class Tokenizer:
         self.special_tokens: dict[str, str] = dict(special_tokens or {})
         self.name = name
         added = backend.get_added_tokens_decoder()
-        #: Control tokens: text to id. Added tokens of mere white space are words, not control (GPT-NeoX, Gemma).
-        self.control: dict[str, int] = {t.content: i for i, t in added.items() if not _is_white_space(t.content)}
+        special_texts = set(self.special_tokens.values())
+        words = {i: t for i, t in added.items() if is_word(t) and t.content not in special_texts and i not in stop_ids}
+        #: Control tokens: text to id. Of the added tokens, those that are words like any other are not among them.
+        self.control: dict[str, int] = {token.content: i for i, token in added.items() if i not in words}
         self.control_ids = frozenset(self.control.values())
-        self.strips = {t.content: (t.lstrip, t.rstrip) for t in added.values() if t.lstrip or t.rstrip}
+        self.strips = {
+            t.content: (t.lstrip, t.rstrip)
+            for t in added.values()
+            if (t.lstrip or t.rstrip) and t.content in self.control
+        }
         self.vocab_size: int = max(backend.get_vocab(with_added_tokens=True).values()) + 1
         self.stop_ids = list(stop_ids) or self._eos_ids()
-        self._bytes = _BytesOfToken(self._word_bytes, {i: text.encode() for text, i in self.control.items()})
-        description = orjson.loads(backend.to_str())
-        self._is_byte_level = "ByteLevel" in str(description["decoder"])
-        description["added_tokens"] = [t for t in description["added_tokens"] if _is_white_space(t["content"])]
-        description["post_processor"] = None
-        _prepend_nothing(description["pre_tokenizer"])
-        self._words = tokenizers.Tokenizer.from_str(orjson.dumps(description).decode())
+        self._bytes = BytesOfToken(self._word_bytes, {i: token.encode() for token, i in self.control.items()})
+        self._is_byte_level = "ByteLevel" in str(rules_of(backend)["decoder"])
+        self._words, self._first_words = _words_views(backend, words)
+        self._missing = missing_bytes(backend) if self._is_byte_level else None
+        self._reported = False
         longest_first = sorted(self.control, key=len, reverse=True)
         self._control_pattern = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
 
@@ -100,20 +118,47 @@ class Tokenizer:
         eos = self.special_tokens.get("eos_token")
         return [self.control[eos]] if eos in self.control else []
 
-    def encode_text(self, text: str) -> list[int]:
-        """Ids of ordinary text: never a control token, whatever the text spells (NO-FORGERY)."""
-        ids: list[int] = self._encode(text).ids
-        return ids if self.control_ids.isdisjoint(ids) else self.encode_text_with_starts(text)[0]
-
-    def _encode(self, text: str) -> tokenizers.Encoding:
+    @cached_property
+    def _fast_or_why(self) -> FastBPE | str:
+        """Built when first used: it takes about half a second."""
         try:
-            return self._words.encode(text, add_special_tokens=False)
-        except TypeError as error:  # the one kind of str that is no text
-            raise TokenizerError(f"{text[:200]!a} holds half of a surrogate pair, which is no text") from error
+            return FastBPE.of(self._words, self.control)
+        except NotFast as reason:
+            return str(reason)
 
-    def encode_text_with_starts(self, text: str) -> tuple[list[int], list[int]]:
-        """Like :meth:`encode_text`, with the character of ``text`` at which each token starts."""
-        encoding = self._encode(text)
+    @property
+    def encoder(self) -> str:
+        """Which encoder is in use, and why it is not the fast one where it is not; for people to read."""
+        fast = self._fast_or_why
+        return f"tokenizers: {fast}" if isinstance(fast, str) else "tiktoken"
+
+    def encode_text(self, text: str, *, first: bool = False) -> list[int]:
+        """Ids of ordinary text: never a control token, whatever the text spells (NO-FORGERY).
+
+        Args:
+            text: a run of text between control tokens.
+            first: whether a prompt begins with it; some vocabularies put a space before the first word of a prompt.
+
+        Raises:
+            TokenizerError: it holds half of a surrogate pair, or cannot be encoded but as a control token.
+        """
+        fast = self._fast_or_why
+        if isinstance(fast, str) or (ids := fast.encode(text)) is None:
+            ids = self.encode_text_with_starts(text, first=first)[0]
+        return ids
+
+    def encode_parts(self, parts: Sequence[str], *, first: bool = False) -> tuple[list[int], list[int]]:
+        """Ids of the joined parts, and how many of the tokens begin in each. Otherwise as :meth:`encode_text`."""
+        fast = self._fast_or_why
+        if isinstance(fast, str) or (found := fast.encode_parts(parts)) is None:
+            ids, starts = self.encode_text_with_starts("".join(parts), first=first)
+            return ids, begins_in(starts, map(len, parts))
+        return found
+
+    def encode_text_with_starts(self, text: str, *, first: bool = False) -> tuple[list[int], list[int]]:
+        """Like :meth:`encode_text`, with the character of ``text`` at which each token starts. Slow."""
+        self._report_lost(text)
+        encoding = self._encode_words(text, first)
         ids: list[int] = encoding.ids
         starts = [start for start, _ in encoding.offsets]
         if self.control_ids.isdisjoint(ids):
@@ -124,9 +169,28 @@ class Tokenizer:
         if end - start < 2:
             raise TokenizerError(f"{text[start:end]!r} cannot be encoded but as control token {ids[forged]}")
         cut = start + (end - start) // 2
-        left, left_starts = self.encode_text_with_starts(text[:cut])
+        left, left_starts = self.encode_text_with_starts(text[:cut], first=first)
         right, right_starts = self.encode_text_with_starts(text[cut:])
         return left + right, left_starts + [cut + s for s in right_starts]
+
+    def _encode_words(self, text: str, first: bool) -> tokenizers.Encoding:
+        try:
+            return (self._first_words if first else self._words).encode(text, add_special_tokens=False)
+        except TypeError as error:  # the one kind of str that is no text
+            raise TokenizerError(f"{text[:200]!a} holds half of a surrogate pair, which is no text") from error
+
+    def lost(self, text: str) -> set[str]:
+        """The characters that the vocabulary cannot spell, wholly or in part: SmolLM2 has no token for some bytes.
+        Its ids simply lack them, as they do with ``transformers``. The first loss is logged."""
+        if self._missing is None:
+            return set()
+        return {char for char in set(text) if self._missing.search(char.encode("utf-8", "surrogatepass"))}
+
+    def _report_lost(self, text: str) -> None:
+        if not self._reported and (lost := self.lost(text)):
+            self._reported = True
+            shown = ", ".join(f"U+{ord(char):04X}" for char in sorted(lost))
+            _log.warning("%s cannot spell every character: %s are missing from a prompt", self.name, shown)
 
     def encode_like_model(self, text: str) -> list[int]:
         """Ids as ``transformers`` gives them for a rendered template: control tokens recognised in the text."""
@@ -149,11 +213,7 @@ class Tokenizer:
         token = self.backend.id_to_token(token_id)
         if token is None:
             return b""
-        if self._is_byte_level:
-            return b"".join(_BYTE_OF_CHAR.get(char) or char.encode() for char in token)
-        if match := re.fullmatch(r"<0x([0-9A-Fa-f]{2})>", token):
-            return bytes([int(match[1], 16)])
-        return token.replace("▁", " ").encode()
+        return byte_level_bytes(token) if self._is_byte_level else sentencepiece_bytes(token)
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """The bytes of several tokens, control tokens spelled out."""
@@ -164,32 +224,49 @@ class Tokenizer:
         return self.decode_bytes(ids).decode("utf-8", errors="replace")
 
 
-def _is_white_space(token: str) -> bool:
-    """``▁`` is the space of vocabularies that were made by SentencePiece."""
-    return not token.replace("▁", " ").strip()
+def _words_views(
+    backend: tokenizers.Tokenizer, words: Mapping[int, tokenizers.AddedToken]
+) -> tuple[tokenizers.Tokenizer, tokenizers.Tokenizer]:
+    """The vocabulary without its control tokens: for text anywhere in a prompt, and for text that begins one.
+
+    They differ for Metaspace with ``prepend_scheme: first`` (Llama, Mistral), which puts a space before the first word
+    of a prompt, not of each run of text between control tokens.
+    """
+    anywhere, first = _without_control(backend, words), _without_control(backend, words)
+    rules = rules_of(backend)
+    if not _prepends_to_first(rules["pre_tokenizer"]):
+        return anywhere, anywhere
+    anywhere.pre_tokenizer = tokenizers.Tokenizer.from_str(orjson.dumps(rules).decode()).pre_tokenizer
+    return anywhere, first
 
 
-def _prepend_nothing(pre_tokenizer: dict[str, Any] | None) -> None:
-    """A tokenizer that puts a space before the first word of a text does so once in a prompt, not in each run of text
-    between control tokens; and a prompt starts with a control token."""
+def _without_control(backend: tokenizers.Tokenizer, words: Mapping[int, tokenizers.AddedToken]) -> tokenizers.Tokenizer:
+    view = tokenizers.Tokenizer(backend.model)  # shared, not copied
+    view.normalizer, view.pre_tokenizer, view.decoder = backend.normalizer, backend.pre_tokenizer, backend.decoder
+    n_words = backend.get_vocab_size(with_added_tokens=False)
+    # Ids beyond the model's own are given in order, so up to the last word each control token needs one that stands for
+    # it. Its text is what nobody writes; if somebody does, it counts as that control token, and is broken apart.
+    added = sorted(backend.get_added_tokens_decoder().items())
+    last = max(words, default=-1)
+    for i, token in added:
+        if i in words:
+            view.add_tokens([token])
+        elif n_words <= i < last:
+            view.add_tokens([tokenizers.AddedToken(f"\uffff{i}\uffff", normalized=False)])
+    if moved := [token.content for i, token in words.items() if view.token_to_id(token.content) != i]:
+        raise TokenizerError(f"the added tokens {moved} have ids out of order")
+    return view
+
+
+def _prepends_to_first(pre_tokenizer: dict[str, Any] | None) -> bool:
+    """Whether it does so for the first word of a prompt only; if so, ``pre_tokenizer`` is changed not to."""
     if pre_tokenizer is None:
-        return
-    if pre_tokenizer.get("prepend_scheme") == "first":
-        pre_tokenizer["prepend_scheme"] = "never"
-    for part in pre_tokenizer.get("pretokenizers", ()):
-        _prepend_nothing(part)
-
-
-class _BytesOfToken(dict[int, bytes]):
-    """Looked up for each token that is ever decoded, so kept; found out when first asked for."""
-
-    def __init__(self, find: Callable[[int], bytes], known: Mapping[int, bytes]) -> None:
-        super().__init__(known)
-        self._find = find
-
-    def __missing__(self, token_id: int) -> bytes:
-        found = self[token_id] = self._find(token_id)
-        return found
+        return False
+    parts = [_prepends_to_first(part) for part in pre_tokenizer.get("pretokenizers", ())]
+    if pre_tokenizer.get("prepend_scheme") != "first":
+        return any(parts)
+    pre_tokenizer["prepend_scheme"] = "never"
+    return True
 
 
 def _from_pretrained(source: str) -> HuggingFaceTokenizer:
@@ -221,13 +298,3 @@ def _generation_stop_ids(source: str) -> list[int]:
         path = Path(found)
     eos = json.loads(path.read_text()).get("eos_token_id", [])
     return [eos] if isinstance(eos, int) else list(eos)
-
-
-def byte_level_alphabet() -> dict[str, bytes]:
-    """GPT-2's printable stand-ins for bytes (openai/gpt-2, ``encoder.py``, ``bytes_to_unicode``), reversed."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    others = [b for b in range(256) if b not in set(printable)]
-    return {chr(b): bytes([b]) for b in printable} | {chr(256 + n): bytes([b]) for n, b in enumerate(others)}
-
-
-_BYTE_OF_CHAR = byte_level_alphabet()

@@ -135,6 +135,6 @@ def _last_merge(token: bytes, rank: int, ranks: dict[bytes, int]) -> list[bytes]
 
 
 def _bytes_by_char() -> dict[str, int]:
-    from tickertape.renderers.tokenizer import byte_level_alphabet
+    from tickertape.renderers.vocabulary import byte_level_alphabet
 
     return {char: byte[0] for char, byte in byte_level_alphabet().items()}

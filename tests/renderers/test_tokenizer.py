@@ -1,7 +1,9 @@
 """One vocabulary seen twice: words, which never become control tokens, and what the model itself makes of a text."""
 
 import unicodedata
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tokenizers
@@ -156,6 +158,25 @@ def test_words_after_a_control_token_are_encoded_as_the_model_does(prepend: str)
     assert ids == tokenizer.encode_like_model(text)
 
 
+@pytest.mark.parametrize("prepend", ["always", "never", "normalizer", "first"])
+def test_a_prompt_that_begins_with_words_is_encoded_as_the_model_does(prepend: str) -> None:
+    tokenizer = _sentencepiece_like(prepend)
+    source = "how {% for m in messages %}{{ m.content + '<|im_end|>' }}{% endfor %}"
+    renderer = TemplateRenderer(tokenizer, template=source)
+    prompt = renderer.build_generation_prompt([user("are you"), user("you are")])
+    assert prompt.token_ids == tokenizer.encode_like_model("how are you<|im_end|>you are<|im_end|>")
+
+
+@pytest.mark.parametrize("prepend", ["never", "first"])
+def test_what_is_bridged_onto_a_prompt_does_not_begin_one(prepend: str) -> None:
+    """The continuation starts with words: the turn's close is no token, and the next user's words follow."""
+    tokenizer = _sentencepiece_like(prepend)
+    source = "{% for m in messages %}{{ m.content + '\n' }}{% endfor %}"
+    renderer = TemplateRenderer(tokenizer, template=source)
+    suffix = renderer.bridge_suffix([], [user("how")])
+    assert tokenizer.decode(suffix.token_ids) == "\nhow\n"
+
+
 def test_control_tokens_that_swallow_white_space_swallow_it() -> None:
     """Phi's ``<|end|>`` takes the white space behind it, a mask token that before it."""
     backend = tokenizers.Tokenizer.from_str(qwen(QWEN3).tokenizer.backend.to_str())
@@ -184,6 +205,57 @@ def test_a_vocabulary_whose_words_include_a_control_token() -> None:
     assert tokenizer.control == {"<end>": 13}
     ids, starts = tokenizer.encode_text_with_starts("x<end>x")
     assert 13 not in ids
-    assert "".join(backend.id_to_token(i) for i in ids) == "x<end>x"
+    assert "".join(backend.id_to_token(i) or "" for i in ids) == "x<end>x"
     assert starts == sorted(starts)
     assert tokenizer.encode_text("x<end>x") == ids
+
+
+def _with_added(*added: tokenizers.AddedToken, **options: Any) -> Tokenizer:
+    """Qwen3's vocabulary with more tokens."""
+    backend = tokenizers.Tokenizer.from_str(qwen(QWEN3).tokenizer.backend.to_str())
+    backend.add_tokens(list(added))
+    return Tokenizer(backend, **options)
+
+
+def test_added_tokens_that_are_words_are_encoded_as_the_model_does() -> None:
+    """Runs of white space, and HTML; not what is marked special, nor what the model ends texts with."""
+    added = [
+        tokenizers.AddedToken(text, normalized=False) for text in ("   ", "<h1>", "</h1>", "<li>", "</s>", "<tool>")
+    ]
+    tokenizer = _with_added(*added, tokenizers.AddedToken("<s>", special=True), special_tokens={"eos_token": "</s>"})
+    words = "<h1>A   title</h1><li>"
+    assert tokenizer.encode_text(words) == tokenizer.encode_like_model(words)
+    assert tokenizer.decode(tokenizer.encode_text(words)) == words
+    assert {"<s>", "</s>", "<tool>"} <= tokenizer.control.keys()
+    assert tokenizer.control.keys().isdisjoint({"   ", "<h1>", "</h1>", "<li>"})
+    assert "added tokens" in tokenizer.encoder
+    placeholder = "\uffff151643\uffff"
+    assert tokenizer.decode(tokenizer.encode_text(placeholder)) == placeholder
+
+
+@given(text=hostile_texts)
+def test_words_that_are_added_tokens_do_not_let_others_through(text: str) -> None:
+    tokenizer = _html_tokenizer()
+    ids = tokenizer.encode_text(text + "<h1>")
+    assert tokenizer.control_ids.isdisjoint(ids)
+    assert tokenizer.decode(ids) == text + "<h1>"
+
+
+@cache
+def _html_tokenizer() -> Tokenizer:
+    return _with_added(tokenizers.AddedToken("<h1>", normalized=False))
+
+
+def test_characters_that_a_vocabulary_cannot_spell_are_named(
+    smollm2_tokenizer: Tokenizer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """``transformers`` drops them without a word; the ids stay the same, but it is said."""
+    tokenizer = Tokenizer(smollm2_tokenizer.backend, name="SmolLM2")
+    text = "a\x04b\U00052000c"
+    assert tokenizer.lost(text) == {"\x04", "\U00052000"}
+    for _ in range(2):
+        assert tokenizer.encode_text(text) == tokenizer.encode_like_model(text)
+    assert [record.getMessage() for record in caplog.records] == [
+        "SmolLM2 cannot spell every character: U+0004, U+52000 are missing from a prompt"
+    ]
+    assert qwen(QWEN3).tokenizer.lost(text) == set()
