@@ -4,12 +4,14 @@ A family states its pieces for the start of a conversation and for each message,
 """
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import cache
+from itertools import takewhile
 
 from tickertape.renderers.errors import RenderError
-from tickertape.renderers.messages import Message, Tool
+from tickertape.renderers.messages import Message, Tool, ToolCall
 from tickertape.renderers.parsing import ResponseFormat
 from tickertape.renderers.pieces import Piece, Placed, place
 from tickertape.renderers.renderer import Renderer
@@ -36,6 +38,10 @@ class Place:
     exact: bool
     """Whether an assistant message is shown as it was sampled, wherever it stands (``history="exact"``); else as the
     model's template shows it."""
+    earlier_calls: Callable[[], Sequence[ToolCall]] = tuple
+    """Tool calls made right before ``messages``: those of the completion that a bridge extends."""
+    generation_prompt: bool = True
+    """Whether an assistant's turn is opened behind the last message."""
 
     @property
     def message(self) -> Message:
@@ -54,6 +60,30 @@ class Place:
         """Whether the message ``offset`` places away exists and has that role."""
         at = self.index + offset
         return 0 <= at < len(self.messages) and self.messages[at].role == role
+
+    def open_calls(self) -> Sequence[ToolCall]:
+        """The latest tool calls made before this message."""
+        earlier = reversed(self.messages[: self.index])
+        return next((message.tool_calls for message in earlier if message.tool_calls), None) or self.earlier_calls()
+
+    def called_name(self) -> str | None:
+        """The function whose result this message is: that of the call with its ``tool_call_id``; else the ``name`` it
+        bears itself; else, its place among the results is that of its call among the calls. ``None`` where nothing
+        was called.
+
+        Models that write no ids have none in a completion either, so behind a bridge the last two decide.
+        """
+        message, before = self.message, self.messages[: self.index]
+        if message.tool_call_id is not None:
+            made = [call for earlier in before for call in earlier.tool_calls if call.id == message.tool_call_id]
+            if made := made or [call for call in self.earlier_calls() if call.id == message.tool_call_id]:
+                return made[-1].name
+        calls = self.open_calls()
+        if message.name is not None or not calls:
+            return message.name
+        since = takewhile(lambda earlier: not earlier.tool_calls, reversed(before))
+        number = sum(earlier.role == "tool" for earlier in since)
+        return calls[min(number, len(calls) - 1)].name
 
 
 class Format(Renderer):
@@ -110,30 +140,44 @@ class Format(Renderer):
         messages = [self._known_role(message) for message in messages]
         has_system = messages[0].role == "system"
         yield from place(0 if has_system else -1, self.start(messages[0] if has_system else None, tools or ()))
-        yield from self._turns(messages, first=int(has_system), without_query=len(messages) - 1)
+        yield from self._turns(messages, int(has_system), len(messages) - 1, generation_prompt=generation_prompt)
         if generation_prompt:
             yield from place(-1, self.generation_prompt())
 
     def _continuation(
         self,
         prompt_ids: Sequence[int],  # noqa: ARG002
-        completion_ids: Sequence[int],  # noqa: ARG002
+        completion_ids: Sequence[int],
         messages: list[Message],
         tools: Sequence[Tool] | None,  # noqa: ARG002
     ) -> Iterator[Placed]:
+        @cache
+        def calls() -> Sequence[ToolCall]:
+            return self.parse_response(completion_ids).tool_calls
+
         yield from place(-1, self.close)
         # New messages without a query carry on an exchange that is running.
-        yield from self._turns([self._known_role(message) for message in messages], first=0, without_query=-1)
+        messages = [self._known_role(message) for message in messages]
+        yield from self._turns(messages, first=0, without_query=-1, earlier_calls=calls)
         yield from place(-1, self.generation_prompt())
 
     def _generation_prompt(self) -> Iterable[Piece]:
         return self.generation_prompt()
 
-    def _turns(self, messages: list[Message], first: int, without_query: int) -> Iterator[Placed]:
+    def _turns(
+        self,
+        messages: list[Message],
+        first: int,
+        without_query: int,
+        *,
+        earlier_calls: Callable[[], Sequence[ToolCall]] = tuple,
+        generation_prompt: bool = True,
+    ) -> Iterator[Placed]:
         queries = (k for k in reversed(range(len(messages))) if self.is_query(messages[k]))
-        last_query = next(queries, without_query)
+        last_query, exact = next(queries, without_query), self.history is History.EXACT
         for index in range(first, len(messages)):
-            yield from place(index, self.turn(Place(messages, index, last_query, self.history is History.EXACT)))
+            where = Place(messages, index, last_query, exact, earlier_calls, generation_prompt)
+            yield from place(index, self.turn(where))
 
     def is_query(self, message: Message) -> bool:
         """Whether a message is a user's own, which starts a new exchange."""

@@ -8,7 +8,8 @@ import re
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
-from tickertape.renderers.tokenizer import Tokenizer, byte_level_alphabet
+from tickertape.renderers.tokenizer import Tokenizer
+from tickertape.renderers.vocabulary import byte_level_alphabet
 
 #: How control tokens of open models are spelled: <|x|>, <｜x｜>, <|x>, <x|>, [X], <x>, ]~b], [e~[.
 _SPELLED = re.compile(
