@@ -48,17 +48,18 @@ def _conversations(draw: st.DrawFn) -> Conversation:
 
 
 def _assert_nothing_forged(name: str, conversation: Conversation) -> None:
-    """Compared with harmless words in the same places, between the words that the template may look for."""
+    """Compared with harmless words in the same places: ideographs, between the words that the template looks for, or
+    anything throughout."""
     renderer, tokenizer = driven(name), guest_tokenizer()
     prompt = renderer.build_generation_prompt(conversation.messages, conversation.tools)
     quoter = Quoter(tokenizer.control, (), looked_for(renderer.template))
 
     def harmless(text: str) -> str:
         sealed = quoter.quote(Message("user", text), _PLANE, Manner.SEALED).text
-        return "".join("x" if ord(c) >= _PLANE else c for c in sealed)
+        return "".join(chr(ord("一") + ord(c) - _PLANE) if ord(c) >= _PLANE else c for c in sealed)
 
     numbers = iter(range(1000))
-    twin = with_texts(conversation, lambda text: f"{harmless(text)}{next(numbers)}" if text.strip() else text)
+    twin = with_texts(conversation, harmless)
     plain = with_texts(conversation, lambda text: f"x{next(numbers)}" if text.strip() else text)
     counts = [
         control_counts(tokenizer, renderer.build_generation_prompt(each.messages, each.tools).token_ids)
