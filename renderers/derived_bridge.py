@@ -145,11 +145,12 @@ class Derivation:
 
     def _behind_answer(self, *then: Message) -> str:
         marker = chr(_PLANE + _MARKER_AT)
-        try:
-            text = self._render([*_HISTORIES[0], Message("assistant", marker), *then], None, False)
-            return _after(marker, text)
-        except (RenderError, BridgeRefused):
-            return ""
+        for tools in (None, [A_TOOL]):  # some templates render nothing without tools
+            try:
+                return _after(marker, self._render([*_HISTORIES[0], Message("assistant", marker), *then], tools, False))
+            except (RenderError, BridgeRefused):
+                continue
+        return ""
 
     @cached_property
     def _close_before_user(self) -> str:

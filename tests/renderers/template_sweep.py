@@ -60,6 +60,11 @@ class Finding:
         return "one question" in self.rendered
 
     @property
+    def trains_answers(self) -> bool:
+        """Whether the template shows an answer, and a supervised example trains it."""
+        return self.closes is not None and SAID in self.trained
+
+    @property
     def shows_calls(self) -> bool:
         loop = self.rendered.get("tool loop", "")
         return CITY in loop and RESULT["content"] in loop

@@ -45,20 +45,105 @@ def test_a_suffix_that_depends_on_the_history_is_refused() -> None:
         renderer.bridge_suffix([2], [_NEXT])
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["HuggingFaceTB-SmolLM3-3B", "NVIDIA-Nemotron-Nano-v2", "nvidia-Llama-3_3-Nemotron-Super-49B-v1_5"],
-)
-def test_a_switch_in_an_earlier_message_is_not_forgotten(name: str) -> None:
+_SWITCHED = [
+    ("HuggingFaceTB-SmolLM3-3B", "/no_think"),
+    ("NVIDIA-Nemotron-Nano-v2", "/no_think"),
+    ("nvidia-Llama-3_3-Nemotron-Super-49B-v1_5", "/no_think"),
+    ("lancejames221b-HAWQ", "<|think_off|>"),
+    ("XMB480-Qwen3.6-fixed-tool-calling", "<|think_off|>"),
+    ("tcclaviger-Laguna-S-2.1-RFA_L", "<|think_off|>"),
+]
+
+
+@pytest.mark.parametrize("offered", [None, [_TOOL]])
+@pytest.mark.parametrize("switch", ["", "switched"])
+@pytest.mark.parametrize(("name", "word"), _SWITCHED)
+def test_a_switch_in_an_earlier_message_is_not_forgotten(
+    name: str, word: str, switch: str, offered: list[dict[str, Any]] | None
+) -> None:
     """``/no_think`` in the system message closes every thought in advance, in the bridged prompt as in the first."""
     renderer = driven(name)
-    messages = [system("Be brief. /no_think"), _QUESTION]
-    prompt = renderer.build_generation_prompt(messages).token_ids
+    messages = [system(f"Be brief. {word}" if switch else "Be brief."), _QUESTION]
+    prompt = renderer.build_generation_prompt(messages, offered).token_ids
+    assert guest_tokenizer().decode(prompt) == guest_text(name, messages, offered)
     wrote = guest_tokenizer().encode_like_model(_SAID)
-    bridged = renderer.bridge_to_next_turn(prompt, wrote, [_NEXT])
-    anew = renderer.build_generation_prompt([*messages, assistant(_SAID), _NEXT]).token_ids
-    opening = guest_tokenizer().decode(anew).rpartition("tomorrow?")[2]
-    assert bridged is None or guest_tokenizer().decode(bridged.token_ids).endswith(opening)
+    bridged = renderer.bridge_to_next_turn(prompt, wrote, [_NEXT], offered)
+    anew = guest_text(name, [*messages, assistant(_SAID), _NEXT], offered)
+    assert bridged is not None
+    assert anew is not None
+    assert guest_tokenizer().decode(bridged.token_ids).endswith(anew.rpartition(_SAID)[2])
+
+
+def test_what_a_switch_changes_is_refused_where_the_prompt_is_not_known() -> None:
+    renderer = driven("HuggingFaceTB-SmolLM3-3B")
+    with pytest.raises(BridgeRefused, match="'/no_think' in an earlier message"):
+        renderer.bridge_suffix([2], [_NEXT])
+
+
+def test_a_switch_that_the_model_wrote_is_refused() -> None:
+    """HAWQ's template obeys ``<|think_off|>`` wherever it stands."""
+    renderer = driven("lancejames221b-HAWQ")
+    prompt = renderer.build_generation_prompt([_QUESTION]).token_ids
+    wrote = guest_tokenizer().encode_text("Off: <|think_off|>.")
+    with pytest.raises(BridgeRefused, match="the turn itself holds"):
+        renderer.bridge_suffix(wrote, [_NEXT], prompt_ids=prompt)
+
+
+def test_a_prompt_that_ends_as_none_of_the_template_is_refused() -> None:
+    renderer = driven("Qwen-Qwen3-0.6B")
+    prompt = renderer.build_generation_prompt([_QUESTION]).token_ids
+    with pytest.raises(BridgeRefused, match="ends as no prompt of this template"):
+        renderer.bridge_suffix([2], [_NEXT], prompt_ids=prompt[:-1])
+
+
+_CALLED = "look_up"
+_CLOSES = [
+    ("Qwen-Qwen3-0.6B", "<|im_end|>\n<|im_start|>user\n<tool_response>\n"),
+    ("openai-gpt-oss-120b", "<|call|><|start|>functions.look_up to=assistant"),
+    ("google-gemma-4-E4B-it", "<|tool_response>response:look_up{value:"),
+    ("unsloth-functiongemma-270m-it", "<start_function_response>response:look_up{value:"),
+    ("CohereLabs-command-a-plus-05-2026-w4a4", "<|END_OF_TURN_TOKEN|><|START_OF_TURN_TOKEN|>"),
+    ("CohereForAI-c4ai-command-r-plus-tool_use", "<|START_OF_TURN_TOKEN|><|SYSTEM_TOKEN|><results>"),
+    ("tiiuae-Falcon3-7B-Instruct", "<|im_end|>\n<|assistant|>\n<tool_response>"),
+    ("tiiuae-Falcon-H1-Tiny-Tool-Calling-90M", "<|im_start|>assistant\n<tool_response>"),
+    ("upstage-Solar-Open-100B", "<|calls|><|begin|>tool"),
+    ("meetkai-functionary-medium-v3.1", "<|eom_id|><|start_header_id|>ipython"),
+    ("ServiceNow-AI-Apriel-1.6-15b-Thinker", "\n<|end|>\n<|begin_tool_result|>\n"),
+    ("Motif-Technologies-Motif-3-Beta", "<|endofturn|><|startofturn|><|tool|>"),
+    ("NVIDIA-Nemotron-Nano-v2", "\n<SPECIAL_12>\n<SPECIAL_11>User\n<TOOL_RESPONSE>"),
+    ("Reka-Edge", "\n\n<sep>human: <tool_response>"),
+    ("NightPrince-Muslim-6B-PRO", "<|im_end|>\n<|im_start|>user\n<tool_response>"),
+    ("GLM-4.6", "<|observation|>\n<tool_response>"),
+    ("MiniMax-M2", "[e~[\n]~b]tool\n<response>"),
+]
+
+
+@pytest.mark.parametrize(("name", "close"), _CLOSES)
+def test_a_turn_with_a_call_is_closed_as_its_template_closes_it(name: str, close: str) -> None:
+    renderer = driven(name)
+    prompt = renderer.build_generation_prompt([_QUESTION], [_TOOL]).token_ids
+    wrote = guest_tokenizer().encode_text("a call that was cut")
+    suffix = guest_tokenizer().decode(renderer.bridge_suffix(wrote, [_RESULT], [_TOOL], prompt_ids=prompt).token_ids)
+    assert suffix.removeprefix("\n</think>\n\n").startswith(close)
+    whole = guest_text(name, [_QUESTION, assistant("", call(_CALLED, {"city": "Rome"})), _RESULT], [_TOOL])
+    assert whole is not None
+    assert whole.endswith(suffix.removeprefix("\n</think>\n\n"))
+
+
+@pytest.mark.parametrize(
+    ("name", "stop"), [("openai-gpt-oss-120b", "<|call|>"), ("GLM-4.6", "<|observation|>"), ("MiniMax-M2", "[e~[")]
+)
+def test_what_closes_a_call_is_sampled_once(name: str, stop: str) -> None:
+    """The model stops there, whether the tokenizer's settings know the token as a stop or not."""
+    renderer = driven(name)
+    token = guest_tokenizer().control[stop]
+    assert token in renderer.get_stop_sequences()
+    prompt = renderer.build_generation_prompt([_QUESTION], [_TOOL]).token_ids
+    wrote = guest_tokenizer().encode_text("a call")
+    cut, stopped = (
+        renderer.bridge_suffix(ids, [_RESULT], [_TOOL], prompt_ids=prompt).token_ids for ids in (wrote, [*wrote, token])
+    )
+    assert [token, *stopped] == cut[cut.index(token) :]
 
 
 @pytest.mark.parametrize("arguments", ['{"city": "Rome"}', {"city": "Rome"}])
@@ -71,7 +156,7 @@ def test_arguments_come_in_the_shape_that_the_template_prints(name: str, argumen
 
 
 def test_keys_that_a_template_sorts_stay_in_order() -> None:
-    """Gemma 4 sorts parameters; ``end`` and ``user``, which are the insides of tags, sort as any other name."""
+    """Gemma 4 sorts parameters; ``end`` and ``user``, the insides of tags, sort as any other name, bracketed or not."""
     offered = [tool("f", "d", {key: {"type": "string"} for key in ("user", "zone", "a", "end")})]
     _assert_rendered_alike("google-gemma-4-E4B-it", [_QUESTION], offered)
 
