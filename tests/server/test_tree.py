@@ -180,3 +180,15 @@ def test_arguments_of_any_text_have_a_canonical_form(text: str) -> None:
 def test_deeply_nested_arguments_have_a_canonical_form() -> None:
     for text in ("[" * 100_000, '{"a":' * 5_000, "(" * 5_000):
         canonical(Message("assistant", None, tool_calls=(ToolCall("f", text),)))
+
+
+@given(growths=GROWTHS, most=st.integers(1, 12))
+def test_the_end_of_a_turns_prompt_is_the_end_of_what_it_was_sampled_from(growths: list[Growth], most: int) -> None:
+    tree = grow(growths).tree
+    nodes = list(tree.roots)
+    while nodes:
+        node = nodes.pop()
+        prompt = node.stream().tolist()
+        del prompt[len(prompt) - len(node.completion) :]
+        assert node.prompt_end(most) == prompt[-most:]
+        nodes += node.children
