@@ -11,13 +11,12 @@ from tickertape.renderers.derived_bridge import Derivation
 from tickertape.renderers.errors import RenderError
 from tickertape.renderers.looked_for import looked_for
 from tickertape.renderers.messages import Message, Tool, ToolCall
-from tickertape.renderers.parsing import ResponseFormat
 from tickertape.renderers.pieces import Kind, Piece, Placed, Trust
+from tickertape.renderers.probing import probe
 from tickertape.renderers.quoting import Manner, Quoter, unescape
 from tickertape.renderers.reasoning import TaggedReasoning
 from tickertape.renderers.renderer import Renderer
 from tickertape.renderers.tokenizer import TokenizerLike
-from tickertape.renderers.tool_calls.json_in_tags import JsonInTags
 
 #: A template is somebody's program: on messages that it was not written for it can raise any of these.
 _TEMPLATE_FAILURES = (
@@ -56,7 +55,8 @@ class TemplateRenderer(Renderer):
         stops = [token for token, i in control.items() if i in self.tokenizer.stop_ids]
         holdable = [word for word in words if not any(token in word for token in control)]
         self.derivation = Derivation(self._render, holdable, stops)
-        syntax = _syntax_spelled_in(source)
+        self.probed = probe(self.tokenizer, source, self._render, self.derivation.generation_prompt)
+        syntax = self.probed.format
         self.quoter = Quoter(control, syntax.tags, words)
         self._close_token = self._first_control(self.derivation.close)
         closes = [self._close_token, self._first_control(self.derivation.close_of_call)]
@@ -188,17 +188,6 @@ def _for_template(message: Message, *, as_text: bool) -> dict[str, Any]:
         value = source.arguments_value
         call["function"]["arguments"] = source.arguments_json if as_text or not isinstance(value, dict) else value
     return shaped
-
-
-def _syntax_spelled_in(template: str) -> ResponseFormat:
-    """The reasoning and tool-call syntax whose tags the template itself uses."""
-    reasoning = TaggedReasoning()
-    calls = JsonInTags()
-    return ResponseFormat(
-        stop_ids=(),
-        reasoning=reasoning if reasoning.close in template else None,
-        tool_calls=calls if calls.open in template and '"arguments"' in template else None,
-    )
 
 
 def _opens_thought(generation_prompt: str, reasoning: TaggedReasoning | None) -> bool:
