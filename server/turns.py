@@ -17,7 +17,7 @@ from tickertape.clients.engines.engine import Engine, EngineInfo, Sampling
 from tickertape.clients.engines.errors import EngineAborted, EngineError, EngineRefused
 from tickertape.renderers.format import History
 from tickertape.renderers.messages import Message, ToolCall
-from tickertape.renderers.prompt import ParsedResponse
+from tickertape.renderers.prompt import CallStatus, ParsedResponse
 from tickertape.renderers.renderer import Renderer
 from tickertape.server.dialects.request import TurnRequest, TurnResult
 from tickertape.server.errors import ContextLengthExceeded, InvalidRequest, ProxyError, StoreFailed
@@ -306,9 +306,10 @@ def _parsed(turn: Turn, renderer: Renderer, request: TurnRequest) -> Message:
 def _outcome(turn: Turn, parsed: ParsedResponse) -> Outcome:
     if turn.finish_reason == "length":
         return Outcome.LENGTH
-    if parsed.tool_calls:
-        return Outcome.TOOL_CALLS
-    return Outcome.PARSE_FAILED if parsed.calls else Outcome.STOP
+    if not parsed.calls:
+        return Outcome.STOP
+    readable = any(call.status in (CallStatus.OK, CallStatus.UNKNOWN_TOOL) for call in parsed.calls)
+    return Outcome.TOOL_CALLS if readable else Outcome.PARSE_FAILED
 
 
 def _without_stop_string(message: Message, stop: str) -> Message:

@@ -223,7 +223,7 @@ def write_response(result: TurnResult, token_bytes: Callable[[int], bytes], *, w
         "index": 0,
         "message": turn.response,
         "logprobs": _logprobs(result, token_bytes) if wants_logprobs else None,
-        "finish_reason": {"length": "length", "tool_calls": "tool_calls"}.get(turn.outcome, "stop"),
+        "finish_reason": _finish_reason(result),
     }
     return {
         "id": f"chatcmpl-{turn.id}",
@@ -237,6 +237,13 @@ def write_response(result: TurnResult, token_bytes: Callable[[int], bytes], *, w
             "total_tokens": result.prompt_tokens + len(turn.completion),
         },
     }
+
+
+def _finish_reason(result: TurnResult) -> str:
+    """OpenAI's word. Calls with broken arguments are calls too: their text is the client's to refuse."""
+    if result.turn.outcome == "length":
+        return "length"
+    return "tool_calls" if result.message.tool_calls else "stop"
 
 
 def write_message(message: Message) -> dict[str, Any]:
