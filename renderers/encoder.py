@@ -6,7 +6,6 @@ the piece in which it starts.
 """
 
 from collections.abc import Iterable, Sequence
-from itertools import repeat
 
 from tickertape.renderers.pieces import Kind, Piece, Placed, Trust
 from tickertape.renderers.prompt import Prompt
@@ -59,8 +58,7 @@ class Encoder:
                 left, strip_next = self.tokenizer.strips.get(part, (False, False))
                 self._flush(_rstrip(run) if left else run, prompt, continues)
                 prompt.token_ids.append(control_id)
-                prompt.messages.append(message)
-                prompt.kinds.append(kind)
+                prompt.add_span(message, kind, 1)
         self._flush(run, prompt, continues)
         return prompt
 
@@ -105,8 +103,7 @@ class Encoder:
             ids, counts = self.tokenizer.encode_parts([part for part, _ in worded], first=first)
         prompt.token_ids.extend(ids)
         for (_, (message, kind)), count in zip(worded, counts, strict=False):
-            prompt.messages.extend(repeat(message, count))
-            prompt.kinds.extend(repeat(kind, count))
+            prompt.add_span(message, kind, count)
 
     def _encode_scaffold(self, text: str) -> list[int]:
         """Scaffold comes in few variants (``"\\n"``, ``"assistant\\n"``), so each is encoded once."""

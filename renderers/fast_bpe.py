@@ -105,9 +105,9 @@ class FastBPE:
         Raises:
             NotFast: it is no byte-level BPE, or one that tiktoken cannot do; the text says why.
         """
+        nfc, pattern = _rules(words)
         if words.get_added_tokens_decoder():
             raise NotFast("some of its words are added tokens")
-        nfc, pattern = _rules(words)
         ranks, ids = _ranks(words, control)
         whole = f"{pattern}|(?:(?!{pattern})[\\s\\S])+"
         try:

@@ -1,31 +1,65 @@
 """What rendering and parsing give back."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from itertools import groupby
+from typing import TypeAlias
 
 from tickertape.renderers.messages import Message, ToolCall
 from tickertape.renderers.pieces import Kind
 
+#: ``(message, kind, n_tokens)``: so many tokens of one message and kind. The message is an index into those that were
+#: rendered; -1 for tokens of none of them (the generation prompt, or what stood there before a bridge).
+Span: TypeAlias = tuple[int, Kind, int]
+
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """Token ids with, for each token, the message it comes from and its kind. Three lists of one length."""
+    """Token ids, and where each comes from."""
 
     token_ids: list[int] = field(default_factory=list)
-    messages: list[int] = field(default_factory=list)
-    """Index into the messages that were rendered; -1 for tokens of none of them (the generation prompt, or what stood
-    there before a bridge)."""
-    kinds: list[Kind] = field(default_factory=list)
+    spans: list[Span] = field(default_factory=list)
+    """Runs over ``token_ids``; no two neighbours are alike, and none is empty."""
 
     def __len__(self) -> int:
         return len(self.token_ids)
 
-    def spans(self) -> Iterator[tuple[int, Kind, int]]:
-        """Run lengths: ``(message, kind, n_tokens)`` in order."""
-        for (message, kind), run in groupby(zip(self.messages, self.kinds, strict=True)):
-            yield message, kind, sum(1 for _ in run)
+    @property
+    def messages(self) -> list[int]:
+        """For each token the index of its message, or -1."""
+        return [message for message, _, n_tokens in self.spans for _ in range(n_tokens)]
+
+    @property
+    def kinds(self) -> list[Kind]:
+        """For each token its kind."""
+        return [kind for _, kind, n_tokens in self.spans for _ in range(n_tokens)]
+
+    def add(self, token_ids: Sequence[int], message: int, kind: Kind) -> None:
+        """Appends tokens of one message and kind."""
+        self.token_ids.extend(token_ids)
+        self.add_span(message, kind, len(token_ids))
+
+    def add_span(self, message: int, kind: Kind, n_tokens: int) -> None:
+        """Says where the next tokens come from."""
+        if self.spans and self.spans[-1][:2] == (message, kind):
+            n_tokens += self.spans.pop()[2]
+        if n_tokens:
+            self.spans.append((message, kind, n_tokens))
+
+    def extend(self, other: "Prompt") -> None:
+        """Appends another prompt."""
+        self.token_ids.extend(other.token_ids)
+        for span in other.spans:
+            self.add_span(*span)
+
+    def behind(self, start: int) -> "Prompt":
+        """The prompt from token ``start`` on."""
+        rest = Prompt(self.token_ids[start:])
+        at = 0
+        for message, kind, n_tokens in self.spans:
+            at += n_tokens
+            rest.add_span(message, kind, max(0, min(n_tokens, at - start)))
+        return rest
 
 
 class CallStatus(StrEnum):

@@ -7,7 +7,6 @@ bridges, parsed messages and training weights of that.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from itertools import repeat
 
 from tickertape.renderers.encoder import Encoder
 from tickertape.renderers.errors import BridgeRefused, RenderError
@@ -107,11 +106,12 @@ class Renderer(ABC):
         suffix = self.encoder.encode(continuation, continues=True)
         closed_by = completion_ids[-1] if completion_ids and completion_ids[-1] in self.get_stop_sequences() else None
         if closed_by is not None and suffix.token_ids[:1] == [closed_by]:
-            return Prompt(suffix.token_ids[1:], suffix.messages[1:], suffix.kinds[1:])
+            return suffix.behind(1)
         if closed_by is None and self._ends_in_thought(completion_ids):
             unfinished = output_markup(self.response_format.unfinished_close)
-            close = self.encoder.encode(place(-1, [unfinished]), continues=True)
-            return _concatenate(close, suffix)
+            closed = self.encoder.encode(place(-1, [unfinished]), continues=True)
+            closed.extend(suffix)
+            return closed
         return suffix
 
     def bridge_to_next_turn(
@@ -131,11 +131,10 @@ class Renderer(ABC):
             suffix = self.bridge_suffix(completion_ids, new_messages, tools, prompt_ids=prompt_ids)
         except BridgeRefused:
             return None
-        read, wrote = len(prompt_ids), len(completion_ids)
-        # Long lists grow in place; sums of lists would be allocated anew each time, which takes longer than all else.
-        bridged = Prompt([*prompt_ids, *completion_ids], [-1] * (read + wrote), [Kind.SCAFFOLD] * read)
-        bridged.kinds.extend(repeat(Kind.SAMPLED, wrote))
-        _append(bridged, suffix)
+        bridged = Prompt()
+        bridged.add(prompt_ids, -1, Kind.SCAFFOLD)
+        bridged.add(completion_ids, -1, Kind.SAMPLED)
+        bridged.extend(suffix)
         return bridged
 
     def parse_response(
@@ -188,7 +187,7 @@ class Renderer(ABC):
         prompt = self.encoder.encode(
             self._conversation(given, tools, generation_prompt=False), split_before=Kind.OUTPUT
         )
-        if train_on is not TrainOn.ALL_TOKENS and set(prompt.messages) == {-1}:
+        if train_on is not TrainOn.ALL_TOKENS and {message for message, _, _ in prompt.spans} == {-1}:
             raise RenderError("the chat template rewrites these messages: which tokens come from which cannot be told")
         opening = self.encoder.encode(place(-1, self._generation_prompt()), continues=True).token_ids
         return prompt.token_ids, supervised_weights(prompt, given, opening, train_on)
@@ -197,16 +196,3 @@ class Renderer(ABC):
         parser = self.stream_parser()
         parser.feed(completion_ids)
         return parser.in_thought
-
-
-def _concatenate(*prompts: Prompt) -> Prompt:
-    whole = Prompt()
-    for prompt in prompts:
-        _append(whole, prompt)
-    return whole
-
-
-def _append(whole: Prompt, prompt: Prompt) -> None:
-    whole.token_ids.extend(prompt.token_ids)
-    whole.messages.extend(prompt.messages)
-    whole.kinds.extend(prompt.kinds)

@@ -37,13 +37,14 @@ def supervised_weights(
     if train_on is TrainOn.ALL_TOKENS:
         return [1.0] * len(prompt)
     trained = _trained_messages(messages, train_on)
-    weights = [
-        1.0 if message in trained and kind in (Kind.OUTPUT, Kind.CONTENT) else 0.0
-        for message, kind in zip(prompt.messages, prompt.kinds, strict=True)
-    ]
+    weights: list[float] = []
+    starts: dict[int, int] = {}
+    for message, kind, n_tokens in prompt.spans:
+        starts.setdefault(message, len(weights))
+        weights += [1.0 if message in trained and kind in (Kind.OUTPUT, Kind.CONTENT) else 0.0] * n_tokens
     for index in trained:
-        if messages[index].role == "assistant":
-            _clear_opening(prompt, index, opening, weights)
+        if messages[index].role == "assistant" and index in starts:
+            _clear_opening(prompt, starts[index], opening, weights)
     return weights
 
 
@@ -66,8 +67,7 @@ def _trained_messages(messages: Sequence[Message], train_on: TrainOn | Sequence[
     return frozenset(assistant)
 
 
-def _clear_opening(prompt: Prompt, index: int, opening: Sequence[int], weights: list[float]) -> None:
+def _clear_opening(prompt: Prompt, start: int, opening: Sequence[int], weights: list[float]) -> None:
     """Takes the weight off what the generation prompt would have put in front of the model's first token."""
-    start = prompt.messages.index(index) if index in prompt.messages else len(prompt)
     if prompt.token_ids[start : start + len(opening)] == list(opening):
         weights[start : start + len(opening)] = [0.0] * len(opening)

@@ -71,7 +71,7 @@ def prepare(
 
 def _extend(node: Node, suffix: Prompt, covered: int, fork_reason: str | None) -> Prepared:
     delta = np.array(suffix.token_ids, np.int32)
-    spans: Spans = [(m + covered if m >= 0 else m, int(kind), n) for m, kind, n in suffix.spans()]
+    spans: Spans = [(m + covered if m >= 0 else m, int(kind), n) for m, kind, n in suffix.spans]
     return Prepared(node, np.concatenate([node.stream(), delta]), delta, spans, covered, fork_reason)
 
 
@@ -86,11 +86,11 @@ def _render_anew(
     ids = np.array(prompt.token_ids, np.int32)
     parent = tree.deepest_prefix(ids)
     start = parent.length if parent else 0
-    covered = min((m for m in prompt.messages[start:] if m >= 0), default=len(messages))
+    rest = prompt.behind(start)
+    covered = min((m for m, _, _ in rest.spans if m >= 0), default=len(messages))
     if parent is None and tree.roots:
         reason = reason or "history_differs"
     elif parent is not None and parent.children:
         reason = reason or "sibling"
-    rest = Prompt(prompt.token_ids[start:], prompt.messages[start:], prompt.kinds[start:])
-    spans: Spans = [(m, int(kind), n) for m, kind, n in rest.spans()]
+    spans: Spans = [(m, int(kind), n) for m, kind, n in rest.spans]
     return Prepared(parent, ids, ids[start:], spans, covered if parent else 0, reason)

@@ -29,8 +29,8 @@ def test_every_token_has_a_message_and_a_kind(subject: Subject, renderer: Render
     prompt = renderer.build_generation_prompt(conversation.messages, conversation.tools)
     assert len(prompt) == len(prompt.token_ids) == len(prompt.messages) == len(prompt.kinds)
     assert set(prompt.messages) <= {-1, *range(len(conversation.messages))}
-    assert sum(length for _, _, length in prompt.spans()) == len(prompt)
-    repeated = [(message, kind) for message, kind, length in prompt.spans() for _ in range(length)]
+    assert sum(length for _, _, length in prompt.spans) == len(prompt)
+    repeated = [(message, kind) for message, kind, length in prompt.spans for _ in range(length)]
     assert repeated == list(zip(prompt.messages, prompt.kinds, strict=True))
     for message, kind in repeated:
         if kind is Kind.OUTPUT:
@@ -66,7 +66,7 @@ def test_an_answer_without_words_still_has_its_close(subject: Subject, renderer:
 
 def test_the_generation_prompt_belongs_to_no_message(subject: Subject, renderer: Renderer) -> None:
     prompt = renderer.build_generation_prompt([system("s"), user("q"), assistant("a"), user("r")])
-    *_, (message, kind, length) = prompt.spans()
+    *_, (message, kind, length) = prompt.spans
     assert (message, kind) == (-1, Kind.SCAFFOLD)
     opening = subject.tokenizer.decode(prompt.token_ids[-length:]).lstrip("\n")
     assert opening.startswith("<|im_start|>assistant")

@@ -6,24 +6,43 @@ from typing import Any
 
 import pytest
 import tokenizers
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
-from tests.materials import template, template_names
+from tests.materials import (
+    DEEPSEEK_V3,
+    DEEPSEEK_V4,
+    GEMMA3,
+    GEMMA4,
+    GPT_OSS,
+    LLAMA3,
+    QWEN3,
+    QWEN35,
+    REAL,
+    SMOLLM2,
+    Vocabulary,
+    template,
+    template_names,
+)
 from tests.renderers.strategies import hostile_texts, texts
-from tests.renderers.subjects import QWEN3, SMOLLM2, Subject, qwen
 from tickertape.renderers.fast_bpe import FastBPE, begins_in, strangers
 from tickertape.renderers.tokenizer import Tokenizer, TokenizerError
 from tickertape.renderers.vocabulary import byte_level_alphabet
 
-one_vocabulary_each = pytest.mark.parametrize("subject", [QWEN3, SMOLLM2], indirect=True)
+FAST = (QWEN3, LLAMA3, GPT_OSS, DEEPSEEK_V3, DEEPSEEK_V4, SMOLLM2)
+SLOW = {GEMMA3: "normalised by Replace", GEMMA4: "normalised by Replace", QWEN35: "do not always make its token"}
+
+each_fast_one = pytest.mark.parametrize("vocabulary", FAST, ids=repr)
 
 _TRICKY = (" ", "  ", "\n", "\r\n", "\t", "a", "B'S", "'ll", "12", "½", "漢", "ー", "é", "—", "_")
 #: Whatever can be written, and what split patterns look at most.
 anything = st.one_of(
     texts, hostile_texts, st.text(max_size=60), st.lists(st.sampled_from(_TRICKY), max_size=20).map("".join)
 )
+
+
+_MARKUP = ("<table>", "</td>", "<h1>", "</b>", "<s>", "<body>", "▁", "▁▁▁", "   ", "\n\n\n", "\t\t", "text", " a", "é")
 
 
 def _slow(tokenizer: Tokenizer, text: str) -> tuple[list[int], list[int]]:
@@ -37,47 +56,62 @@ def _assert_encoded_alike(tokenizer: Tokenizer, parts: list[str]) -> None:
     assert tokenizer.encode_parts(parts) == (ids, begins_in(starts, map(len, parts)))
 
 
-@one_vocabulary_each
-def test_byte_level_vocabularies_are_encoded_fast(subject: Subject) -> None:
-    assert subject.tokenizer.encoder == "tiktoken"
+@each_fast_one
+def test_byte_level_vocabularies_are_encoded_fast(vocabulary: Vocabulary) -> None:
+    assert vocabulary.tokenizer.encoder == "tiktoken"
 
 
-@one_vocabulary_each
+@pytest.mark.parametrize("vocabulary", SLOW, ids=repr)
+def test_vocabularies_that_tiktoken_cannot_do_say_so(vocabulary: Vocabulary) -> None:
+    assert vocabulary.tokenizer.encoder.startswith("tokenizers: ")
+    assert SLOW[vocabulary] in vocabulary.tokenizer.encoder
+
+
+@pytest.mark.parametrize("vocabulary", REAL, ids=repr)
+@given(text=st.one_of(anything, st.lists(st.sampled_from(_MARKUP)).map("".join)))
+def test_words_are_encoded_as_the_model_does(vocabulary: Vocabulary, text: str) -> None:
+    """HTML, which Gemma has added tokens for, and runs of spaces included."""
+    tokenizer = vocabulary.tokenizer
+    assume(len(tokenizer.split_control(text)) <= 1 and text not in tokenizer.control)
+    assert tokenizer.encode_text(text) == tokenizer.encode_like_model(text)
+
+
+@each_fast_one
 @settings(max_examples=200)
 @given(parts=st.lists(anything, max_size=4))
-def test_fast_and_slow_encode_alike(subject: Subject, parts: list[str]) -> None:
-    _assert_encoded_alike(subject.tokenizer, parts)
+def test_fast_and_slow_encode_alike(vocabulary: Vocabulary, parts: list[str]) -> None:
+    _assert_encoded_alike(vocabulary.tokenizer, parts)
 
 
-@one_vocabulary_each
-def test_fast_and_slow_encode_long_texts_alike(subject: Subject) -> None:
+@each_fast_one
+def test_fast_and_slow_encode_long_texts_alike(vocabulary: Vocabulary) -> None:
     for name in template_names()[::12]:
         source = template(name)
-        _assert_encoded_alike(subject.tokenizer, [source[:1000], source[1000:]])
+        _assert_encoded_alike(vocabulary.tokenizer, [source[:1000], source[1000:]])
 
 
-@one_vocabulary_each
-def test_each_token_is_what_its_text_is_encoded_to(subject: Subject) -> None:
+@pytest.mark.parametrize("vocabulary", [QWEN3, DEEPSEEK_V3, DEEPSEEK_V4, SMOLLM2], ids=repr)
+def test_each_token_is_what_its_text_is_encoded_to(vocabulary: Vocabulary) -> None:
     """From which it follows that tiktoken, which joins any two tokens whose bytes make a third, joins only what the
     merges join. At load a sample is tried; here all."""
-    tokenizer = subject.tokenizer
+    tokenizer = vocabulary.tokenizer
     assert strangers(tokenizer.backend, (t for t in tokenizer.backend.get_vocab() if t not in tokenizer.control)) == []
 
 
-@one_vocabulary_each
+@each_fast_one
 @pytest.mark.parametrize("run", [" ", "\n", " \n", "a", "=", "漢", "7"])
-def test_no_run_is_too_long(subject: Subject, run: str) -> None:
+def test_no_run_is_too_long(vocabulary: Vocabulary, run: str) -> None:
     """tiktoken's patterns run out of stack in a million spaces."""
     text = "x" + run * 300_000 + "y"
-    ids = subject.tokenizer.encode_text(text)
-    assert subject.tokenizer.decode(ids) == text
+    ids = vocabulary.tokenizer.encode_text(text)
+    assert vocabulary.tokenizer.decode(ids) == text
 
 
 def test_half_a_surrogate_pair_is_refused() -> None:
     with pytest.raises(TokenizerError, match="half of a surrogate pair"):
-        qwen(QWEN3).tokenizer.encode_text("a \ud800 b")
+        QWEN3.tokenizer.encode_text("a \ud800 b")
     with pytest.raises(TokenizerError, match="half of a surrogate pair"):
-        qwen(QWEN3).tokenizer.encode_parts(["a ", "\ud800"])
+        QWEN3.tokenizer.encode_parts(["a ", "\ud800"])
 
 
 # Small vocabularies with one peculiarity each.
@@ -160,7 +194,7 @@ def test_other_vocabularies_stay_slow_and_say_why(tokenizer: Tokenizer, reason: 
 
 def test_a_vocabulary_that_fails_a_probe_stays_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the difference is: here, an encoder that loses its last token."""
-    backend = qwen(QWEN3).tokenizer.backend
+    backend = QWEN3.tokenizer.backend
     encode = FastBPE.encode
     monkeypatch.setattr(FastBPE, "encode", lambda self, text: (encode(self, text) or [])[:-1] or None)
     tokenizer = Tokenizer(backend)
