@@ -82,8 +82,7 @@ class StreamParser:
     """
 
     def __init__(self, tokenizer: Tokenizer, format_: ResponseFormat, offered: Offered) -> None:
-        self._stop_ids = frozenset(format_.stop_ids)
-        self._source = Source(tokenizer, format_.tags)
+        self._source = Source(tokenizer, format_.tags, format_.stop_ids)
         self._draft = Draft(format_.padding, offered.names)
         self._reading = format_.read(self._source, self._draft, offered)
         self._going = True
@@ -102,14 +101,10 @@ class StreamParser:
         if self._stop_token is not None:
             self._rest.extend(token_ids)
             return []
-        ids = token_ids if isinstance(token_ids, list) else list(token_ids)
-        stop_at = None
-        if not self._stop_ids.isdisjoint(ids):
-            stop_at = min(ids.index(i) for i in self._stop_ids.intersection(ids))
-            self._stop_token = ids[stop_at]
-            self._rest.extend(ids[stop_at + 1 :])
-        self._source.feed(ids[:stop_at])
+        stop_at = self._source.feed(token_ids)
         if stop_at is not None:
+            self._stop_token = token_ids[stop_at]
+            self._rest.extend(token_ids[stop_at + 1 :])
             self._source.end()
         self._advance()
         return self._draft.take_deltas()

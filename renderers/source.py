@@ -53,11 +53,13 @@ class Source:
     Args:
         tokenizer: the model's.
         tags: texts of the tags that count for the format at hand.
+        stop_ids: stop tokens; what is fed behind one is not read.
     """
 
-    def __init__(self, tokenizer: Tokenizer, tags: Iterable[str]) -> None:
+    def __init__(self, tokenizer: Tokenizer, tags: Iterable[str], stop_ids: Iterable[int] = ()) -> None:
         self._tokenizer = tokenizer
-        self._tags = {tokenizer.control[tag]: tag for tag in tags if tag in tokenizer.control}
+        tag_of: dict[int, str | None] = {tokenizer.control[tag]: tag for tag in tags if tag in tokenizer.control}
+        self._known = tag_of | dict.fromkeys(stop_ids)
         self._marks: dict[tuple[str, ...], Marks] = {}
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._queue: deque[tuple[str, bool]] = deque()  # (text, whether it is a tag)
@@ -68,21 +70,30 @@ class Source:
         """The tag token right behind ``text``, as far as it has come."""
         self.ended = False
 
-    def feed(self, ids: Sequence[int]) -> None:
-        """Adds token ids; those of a character that is not complete yet wait for its rest."""
-        decode = self._decoder.decode
-        if self._tags.keys().isdisjoint(ids):
-            self._queue.append((decode(self._tokenizer.decode_bytes(ids)), False))
-        else:
-            start = 0
-            for at, token in enumerate(ids):
-                if token in self._tags:
-                    self._queue.append((decode(self._tokenizer.decode_bytes(ids[start:at]), True), False))
-                    self._decoder.reset()
-                    self._queue.append((self._tags[token], True))
-                    start = at + 1
-            self._queue.append((decode(self._tokenizer.decode_bytes(ids[start:])), False))
+    def feed(self, ids: Sequence[int]) -> int | None:
+        """Adds token ids up to the first stop token, whose place is returned; ``None`` where there is none. Those of a
+        character that is not complete yet wait for its rest."""
+        start = 0
+        stop_at = None
+        known = self._known
+        for at in [k for k, i in enumerate(ids) if i in known]:
+            tag = known[ids[at]]
+            if tag is None:
+                stop_at = at
+                break
+            self._add_text(ids[start:at], final=True)
+            self._queue.append((tag, True))
+            start = at + 1
+        self._add_text(ids[start:stop_at], final=False)
         self._pull()
+        return stop_at
+
+    def _add_text(self, ids: Sequence[int], *, final: bool) -> None:
+        text = self._decoder.decode(self._tokenizer.decode_bytes(ids), final)
+        if text:
+            self._queue.append((text, False))
+        if final:
+            self._decoder.reset()
 
     def end(self) -> None:
         """No more ids will come."""
