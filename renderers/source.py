@@ -181,7 +181,7 @@ class Source:
             if border or not viable.match(text) or len(text) >= _LONGEST_HEAD:
                 return None
             if self.tag is not None:
-                if self.tag in marks.tokens:
+                if self.tag in marks.tokens or not viable.match(text + self.tag):
                     return None
                 self.keep_tag()
             elif self.ended:
@@ -204,6 +204,8 @@ class Source:
                 return self.take(len(text)), found.group()
             if self.tag is not None and self.tag in marks.tokens:
                 return self.take(len(text)), self.tag
+            if self.tag is not None and not viable.fullmatch(text + self.tag):
+                return None
             if self.tag is not None:
                 self.keep_tag()
             elif self.ended:

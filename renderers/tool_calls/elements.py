@@ -5,11 +5,12 @@ Values are written without their types, which come from the tool's schema (:clas
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tickertape.renderers.draft import Draft
+from tickertape.renderers.errors import RenderError
 from tickertape.renderers.messages import ToolCall
 from tickertape.renderers.pieces import Piece, output_markup, output_value
 from tickertape.renderers.prompt import CallStatus
@@ -18,6 +19,21 @@ from tickertape.renderers.tool_calls.offered import Offered
 from tickertape.renderers.tool_calls.syntax import CallSyntax, read_verbatim
 
 _MAYBE_NAME = re.compile(r"\s*[^\s<>\"{}]{0,256}\s*")
+_WHITE_SPACE = re.compile(r"\s*")
+
+
+def _object(call: ToolCall) -> Mapping[str, Any]:
+    """A call's arguments; this syntax has no way to write anything but an object.
+
+    Raises:
+        RenderError: they are none.
+    """
+    value = call.arguments_value
+    if value in ("", None):
+        return {}
+    if not isinstance(value, Mapping):
+        raise RenderError(f"the arguments of {call.name} are no JSON object: {call.arguments_json[:80]!r}")
+    return value
 
 
 def json_or_text(value: Any) -> str:
@@ -73,8 +89,7 @@ class Elements(CallSyntax):
             yield output_markup((self.padding if k else "") + self.name_open)
             yield output_value(call.name)
             yield output_markup(self.name_close + self.line)
-            value = call.arguments_value
-            for key, given in value.items() if isinstance(value, dict) else ():
+            for key, given in _object(call).items():
                 yield from self._write_parameter(str(key), given)
             yield output_markup(self.end)
 
@@ -101,21 +116,26 @@ class Elements(CallSyntax):
 
     def read(self, opening: str, source: Source, draft: Draft, offered: Offered) -> Reading[None]:
         source.start_record()
-        stops = (self.name_close,) if self.name_close else (self.key_open, self.end)
-        found = yield from source.before(source.marks(*stops, *self.enclosing), _MAYBE_NAME)
-        head, tag = found or ("", "")
-        name = head.strip() if tag in stops else ""
+        name = yield from self._read_name(source)
         if not name:
             marks = source.marks(self.name_open, self.end, *self.enclosing)
             yield from read_verbatim(
-                CallStatus.MALFORMED, source, draft, marks, self.end, opening=opening, already=head
+                CallStatus.MALFORMED, source, draft, marks, self.end, opening=opening, already=source.recorded()
             )
             return
-        if self.name_close:
-            source.take_tag(tag)
         draft.open_call(name)
         status = yield from self._read_parameters(name, source, draft, offered)
         draft.close_call(status, opening + source.recorded())
+
+    def _read_name(self, source: Source) -> Reading[str | None]:
+        """The name, if arguments begin behind it; else it is prose that mentions the tag."""
+        begins = (self.key_open, self.end)
+        stops = (self.name_close,) if self.name_close else begins
+        head, tag = (yield from source.before(source.marks(*stops, *self.enclosing), _MAYBE_NAME)) or ("", "")
+        if self.name_close and tag == self.name_close:
+            source.take_tag(tag)
+            _, tag = (yield from source.before(source.marks(*begins, *self.enclosing), _WHITE_SPACE)) or ("", "")
+        return head.strip() if tag in begins else None
 
     def _read_parameters(self, name: str, source: Source, draft: Draft, offered: Offered) -> Reading[CallStatus]:
         marks = source.marks(self.key_open, self.end, self.name_open, *self.enclosing)

@@ -45,10 +45,12 @@ class Section(CallSyntax):
 
     def read(self, opening: str, source: Source, draft: Draft, offered: Offered) -> Reading[None]:
         """White space between the calls is the format's; other words there are content."""
-        if opening != self.open:  # the section's own tag was left out
-            yield from self.call.read(opening, source, draft, offered)
-            return
         marks = source.marks(self.close, self.open, *self.call.opens)
+        if opening != self.open:  # the section's own tag was left out; the one that closes it may be there
+            yield from self.call.read(opening, source, draft, offered)
+            if (found := (yield from source.before(marks, _WHITE_SPACE))) and found[1] == self.close:
+                source.take_tag(self.close)
+            return
         source.start_record()
         n_read = 0
         while True:
