@@ -1,18 +1,24 @@
 """The tools that were offered, as parsing asks for them: names, and the types of their parameters."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 from tickertape.renderers.json_text import strict_json
 from tickertape.renderers.messages import Tool
+from tickertape.renderers.tool_calls.python_text import json_of_python
 
-_JSON_TYPE_NAMES = {
+_JSON_TYPES = ("string", "integer", "number", "boolean", "array", "object", "null")
+#: Names that are no JSON types, as tools declare them all the same.
+_OTHER_NAMES = {
     "str": "string", "text": "string", "varchar": "string", "char": "string", "enum": "string",
     "int": "integer", "long": "integer", "float": "number", "double": "number", "num": "number",
     "bool": "boolean", "dict": "object", "map": "object", "list": "array", "tuple": "array", "none": "null",
 }  # fmt: skip
+
+#: References are followed only so far: a schema may refer to itself.
+_DEEPEST_REFERENCE = 8
 
 
 class Offered:
@@ -24,6 +30,7 @@ class Offered:
 
     def __init__(self, tools: Sequence[Tool] | None) -> None:
         self._tools = tools
+        self._types: dict[tuple[str, str], frozenset[str]] = {}
 
     @cached_property
     def names(self) -> frozenset[str] | None:
@@ -33,82 +40,94 @@ class Offered:
     @cached_property
     def _parameters(self) -> dict[str, Mapping[str, Any]]:
         functions = [tool.get("function", tool) for tool in self._tools or ()]
-        return {str(f["name"]): _properties(f.get("parameters")) for f in functions}
+        return {str(f["name"]): _mapping(f.get("parameters")) for f in functions}
 
     def types(self, tool: str, parameter: str) -> frozenset[str]:
         """JSON types that a parameter may have; empty where nothing is known of it."""
-        schema = self._parameters.get(tool, {}).get(parameter)
-        return frozenset(_types(schema)) if isinstance(schema, Mapping) else frozenset()
+        known = self._types.get((tool, parameter))
+        if known is None:
+            schema = self._parameters.get(tool, {})
+            declared = _mapping(schema.get("properties")).get(parameter)
+            known = self._types[tool, parameter] = frozenset(_types(declared, schema))
+        return known
 
     def json_of(self, tool: str, parameter: str, written: str) -> str:
-        """JSON text for a value that a model wrote without saying its type.
+        """JSON text for a value that a model wrote without saying its type, and text without quotes.
 
         The schema decides: text where only text is allowed; else the number, truth value, null, list or object that is
-        spelled, in JSON's or Python's way; what fits no type of the schema stays text.
+        spelled, in JSON's or Python's way; what fits no type of the schema is text.
         """
         types = self.types(tool, parameter)
-        if types == {"string"}:
-            return json.dumps(written, ensure_ascii=False)
-        value = _spelled(written.strip())
-        if value is _NOTHING or (types and not _fits(value, types)):
-            return json.dumps(written, ensure_ascii=False)
-        return written.strip() if _is_json(written) else json.dumps(value, ensure_ascii=False)
+        found = None if types == {"string"} else _spelled(written.strip(), types)
+        return json.dumps(written, ensure_ascii=False) if found is None else found
 
     def is_text(self, tool: str, parameter: str) -> bool:
         """Whether a parameter can be nothing but text, so that its value is certain while it is being written."""
         return self.types(tool, parameter) == {"string"}
 
 
-_NOTHING = object()
-_PYTHON_WORDS = {"True": True, "False": False, "None": None}
+def _spelled(text: str, types: frozenset[str]) -> str | None:
+    """JSON for a value of one of the ``types`` (any, where there are none) that ``text`` spells, but for text itself,
+    whose quotes would be its own."""
+    for spelling in (text, json_of_python(text)):
+        if spelling is None:
+            continue
+        try:
+            value = strict_json(spelling)
+        except ValueError:
+            continue
+        if not isinstance(value, str) and (not types or not types.isdisjoint(_types_of(value))):
+            return spelling
+    return None
 
 
-def _spelled(text: str) -> Any:
-    if text in _PYTHON_WORDS:
-        return _PYTHON_WORDS[text]
-    try:
-        return strict_json(text)
-    except ValueError:
-        return _NOTHING
+def _types_of(value: Any) -> tuple[str, ...]:
+    """Names of the JSON types that a value has; a whole number is an integer however it is written."""
+    match value:
+        case None:
+            return ("null",)
+        case bool():
+            return ("boolean",)
+        case int():
+            return ("integer", "number")
+        case float():
+            return ("integer", "number") if value.is_integer() else ("number",)
+        case str():
+            return ("string",)
+        case list():
+            return ("array",)
+    return ("object",)
 
 
-def _is_json(text: str) -> bool:
-    return text.strip() not in _PYTHON_WORDS
-
-
-def _fits(value: Any, types: Iterable[str]) -> bool:
-    return any(
-        {
-            "null": value is None,
-            "boolean": isinstance(value, bool),
-            "integer": isinstance(value, int) and not isinstance(value, bool),
-            "number": isinstance(value, int | float) and not isinstance(value, bool),
-            "object": isinstance(value, dict),
-            "array": isinstance(value, list),
-            "string": isinstance(value, str),
-        }.get(name, True)
-        for name in types
-    )
-
-
-def _properties(schema: Any) -> Mapping[str, Any]:
-    properties = schema.get("properties") if isinstance(schema, Mapping) else None
-    return properties if isinstance(properties, Mapping) else {}
-
-
-def _types(schema: Mapping[str, Any]) -> Iterable[str]:
-    """Type names that a schema allows, unions and alternatives included."""
+def _types(schema: Any, root: Mapping[str, Any], depth: int = 0) -> Iterator[str]:
+    """Type names that a schema allows, unions, alternatives and references included."""
+    if not isinstance(schema, Mapping) or depth > _DEEPEST_REFERENCE:
+        return
     declared = schema.get("type")
     for name in [declared] if isinstance(declared, str) else declared or ():
-        yield _JSON_TYPE_NAMES.get(str(name).lower(), str(name).lower())
+        known = _OTHER_NAMES.get(str(name).lower(), str(name).lower())
+        yield from [known] if known in _JSON_TYPES else _JSON_TYPES
+    if schema.get("nullable") is True:
+        yield "null"
     for key in ("anyOf", "oneOf", "allOf"):
         for alternative in schema.get(key) or ():
-            if isinstance(alternative, Mapping):
-                yield from _types(alternative)
-    if declared is None and isinstance(schema.get("enum"), list):
-        yield from (_type_of(value) for value in schema["enum"])
+            yield from _types(alternative, root, depth + 1)
+    if isinstance(schema.get("$ref"), str):
+        yield from _types(_referred(schema["$ref"], root), root, depth + 1)
+    if declared is None:
+        listed = schema.get("enum")
+        for value in listed if isinstance(listed, list) else [schema["const"]] if "const" in schema else []:
+            yield _types_of(value)[0]
+        yield from ["object"] * ("properties" in schema) + ["array"] * ("items" in schema)
 
 
-def _type_of(value: Any) -> str:
-    names = ("null", "boolean", "integer", "number", "object", "array", "string")
-    return next(name for name in names if _fits(value, [name]))
+def _referred(reference: str, root: Mapping[str, Any]) -> Any:
+    """The schema at ``#/$defs/Name``; ``None`` where there is none."""
+    found: Any = root
+    for step in reference.removeprefix("#/").split("/") if reference.startswith("#/") else ():
+        found = _mapping(found).get(step)
+    return found if found is not root else None
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
