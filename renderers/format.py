@@ -120,6 +120,13 @@ class Format(Renderer):
         stop_ids = tuple(dict.fromkeys([*own, *self.tokenizer.stop_ids]))
         self.response_format = replace(self.response, stop_ids=stop_ids)
 
+    def check(self, messages: Sequence[Message]) -> None:
+        """Refuses whole conversations that the format's template refuses.
+
+        Raises:
+            RenderError: it cannot express them.
+        """
+
     @abstractmethod
     def start(self, system: Message | None, tools: Sequence[Tool]) -> Iterable[Piece]:
         """Pieces before the first turn: the leading system message, if there is one, and the tools."""
@@ -138,6 +145,7 @@ class Format(Renderer):
         if not messages:
             raise RenderError("there are no messages to render")
         messages = [self._known_role(message) for message in messages]
+        self.check(messages)
         has_system = messages[0].role == "system"
         yield from place(0 if has_system else -1, self.start(messages[0] if has_system else None, tools or ()))
         yield from self._turns(messages, int(has_system), len(messages) - 1, generation_prompt=generation_prompt)

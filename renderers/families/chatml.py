@@ -32,39 +32,55 @@ class ChatML(Format):
         self.default_system = default_system
 
     def start(self, system: Message | None, tools: Sequence[Tool]) -> Iterator[Piece]:
-        has_words = system is not None or self.default_system is not None
+        default = self.default_words(tools)
+        has_words = system is not None or default is not None
         if not has_words and not tools:
             return
         yield markup("<|im_start|>system\n")
-        yield content(system.text) if system is not None else markup(self.default_system or "")
+        yield content(system.text) if system is not None else markup(default or "")
         if tools:
-            yield from hermes_tools(tools, lead_in="\n\n" if has_words else "")
+            yield from self.offer(tools, lead_in="\n\n" if has_words else "")
         yield markup("<|im_end|>\n")
+
+    def default_words(self, tools: Sequence[Tool]) -> str | None:  # noqa: ARG002
+        """The system message of a conversation that brings none."""
+        return self.default_system
+
+    def offer(self, tools: Sequence[Tool], lead_in: str) -> Iterator[Piece]:
+        """The instructions that offer tools, behind the system message's words."""
+        return hermes_tools(tools, lead_in)
 
     def turn(self, place: Place) -> Iterator[Piece]:
         message = place.message
         if message.role == "tool":
-            yield from hermes_tool_result(place)
+            yield from self.result(place)
         elif message.role == "assistant":
             yield markup("<|im_start|>assistant\n")
             yield from self.said(place)
             yield from self.close
         else:
             yield markup(f"<|im_start|>{message.role}\n")
-            yield content(message.text)
+            yield content(self.words(message))
             yield markup("<|im_end|>\n")
+
+    def words(self, message: Message) -> str:
+        """A message's content as this format shows it."""
+        return message.text
+
+    def result(self, place: Place) -> Iterator[Piece]:
+        """Pieces of a tool result, with the turn that it shares with its neighbours."""
+        return hermes_tool_result(place, self.words(place.message))
 
     def said(self, place: Place) -> Iterator[Piece]:
         """Pieces of an assistant message between header and close."""
-        message = place.message
-        if message.text:
-            yield output(message.text)
-        yield from self.calls_after(message, bool(message.text))
+        text = self.words(place.message)
+        yield output(text)
+        yield from self.calls_after(place.message, bool(text))
 
     def calls_after(self, message: Message, has_text: bool) -> Iterator[Piece]:
-        """The tool calls, a line each."""
+        """The tool calls, set off from the words before them."""
         if message.tool_calls and has_text:
-            yield output_markup("\n")
+            yield output_markup(self.response.padding.before_calls)
         yield from self.calls(message)
 
     def generation_prompt(self) -> Iterator[Piece]:
@@ -87,12 +103,12 @@ def hermes_tools(tools: Sequence[Tool], lead_in: str) -> Iterator[Piece]:
     )
 
 
-def hermes_tool_result(place: Place) -> Iterator[Piece]:
+def hermes_tool_result(place: Place, words: str) -> Iterator[Piece]:
     """One tool result; neighbouring results share one user turn."""
     if not place.neighbour_has_role(-1, "tool"):
         yield markup("<|im_start|>user")
     yield markup("\n<tool_response>\n")
-    yield content(place.message.text)
+    yield content(words)
     yield markup("\n</tool_response>")
     if not place.neighbour_has_role(+1, "tool"):
         yield markup("<|im_end|>\n")

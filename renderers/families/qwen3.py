@@ -14,6 +14,12 @@ THINK = TaggedReasoning()
 NO_THOUGHT = markup("<think>\n\n</think>\n\n")
 
 
+def is_own_query(role: str, text: str) -> bool:
+    """Whether a message is a user's own, and no tool result in a user's turn."""
+    is_result = text.startswith("<tool_response>") and text.endswith("</tool_response>")
+    return role == "user" and not is_result
+
+
 class Qwen3Instruct2507(ChatML):
     """Qwen3 without thinking."""
 
@@ -37,9 +43,7 @@ class Qwen3(Qwen3Instruct2507):
         self.enable_thinking = enable_thinking
 
     def is_query(self, message: Message) -> bool:
-        text = message.text
-        is_result = text.startswith("<tool_response>") and text.endswith("</tool_response>")
-        return message.role == "user" and not is_result
+        return is_own_query(message.role, message.text)
 
     def said(self, place: Place) -> Iterator[Piece]:
         message = place.message

@@ -8,7 +8,7 @@ from importlib import import_module
 from pkgutil import iter_modules
 
 from tests.renderers.subjects.guest import GUEST_MARKERS, driven, guest_text, guest_tokenizer, with_template
-from tests.renderers.subjects.qwen import INSTRUCT, QWEN3, QWEN3_SILENT, QWEN25, THINKING
+from tests.renderers.subjects.qwen import CODER, INSTRUCT, QWEN3, QWEN3_SILENT, QWEN25, THINKING
 from tests.renderers.subjects.smollm import SMOLLM2
 from tests.renderers.subjects.subject import (
     FAMILY,
@@ -26,6 +26,7 @@ from tests.renderers.subjects.subject import (
 )
 
 __all__ = [
+    "CODER",
     "FAMILY",
     "GUEST_MARKERS",
     "INSTRUCT",
