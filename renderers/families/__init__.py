@@ -1,24 +1,19 @@
 """One page for each family of formats; :data:`FAMILIES` names them."""
 
 from tickertape.renderers.families.chatml import ChatML
+from tickertape.renderers.families.hermes import Hermes2Pro, Hermes3, Hermes4, Hermes4Llama
 from tickertape.renderers.families.qwen2_5 import Qwen25
-from tickertape.renderers.families.qwen3 import Qwen3, Qwen3Instruct2507, Qwen3Thinking2507
+from tickertape.renderers.families.qwen3 import Qwen3, Qwen3Instruct2507, Qwen3Thinking2507, Qwen3VLInstruct
 from tickertape.renderers.families.qwen3_5 import Qwen35, Qwen36
 from tickertape.renderers.families.qwen3_coder import Qwen3Coder, Qwen3CoderNext
+from tickertape.renderers.families.smollm3 import SmolLM3, SmolLM3Undated
 from tickertape.renderers.format import Format
 
+_PAGES: tuple[type[Format], ...] = (
+    *(Qwen36, Qwen35, Qwen3Coder, Qwen3CoderNext, Qwen3VLInstruct, Qwen3, Qwen3Thinking2507, Qwen3Instruct2507, Qwen25),
+    *(Hermes4, Hermes4Llama, Hermes3, Hermes2Pro, SmolLM3, SmolLM3Undated),
+    ChatML,
+)
+
 #: Name to family, in the order in which evidence is looked for: special before general.
-FAMILIES: dict[str, type[Format]] = {
-    family.name: family
-    for family in (
-        Qwen36,
-        Qwen35,
-        Qwen3Coder,
-        Qwen3CoderNext,
-        Qwen3,
-        Qwen3Thinking2507,
-        Qwen3Instruct2507,
-        Qwen25,
-        ChatML,
-    )
-}
+FAMILIES: dict[str, type[Format]] = {family.name: family for family in _PAGES}

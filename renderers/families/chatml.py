@@ -6,6 +6,7 @@ no tools; they are written as Qwen2.5 writes them, which is what ChatML models a
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from tickertape.renderers.format import Format, History, Place
 from tickertape.renderers.messages import Message, Tool
@@ -19,9 +20,9 @@ HERMES = JsonInTags()
 
 class ChatML(Format):
     name = "chatml"
-    markers = ("<|im_start|>", "<|im_end|>")
-    stop_tokens = ("<|im_end|>", "<|endoftext|>")
-    close = (output_markup("<|im_end|>"), markup("\n"))
+    markers: tuple[str, ...] = ("<|im_start|>", "<|im_end|>")
+    stop_tokens: tuple[str, ...] = ("<|im_end|>", "<|endoftext|>")
+    close: tuple[Piece, ...] = (output_markup("<|im_end|>"), markup("\n"))
     response = ResponseFormat(tool_calls=HERMES)
 
     def __init__(
@@ -31,16 +32,24 @@ class ChatML(Format):
         super().__init__(tokenizer, history=history)
         self.default_system = default_system
 
+    def header(self, role: str) -> Piece:
+        """What opens a turn."""
+        return markup(f"<|im_start|>{role}\n")
+
+    def end(self) -> Piece:
+        """What closes a turn that is no assistant's."""
+        return markup("".join(piece.text for piece in self.close))
+
     def start(self, system: Message | None, tools: Sequence[Tool]) -> Iterator[Piece]:
         default = self.default_words(tools)
         has_words = system is not None or default is not None
         if not has_words and not tools:
             return
-        yield markup("<|im_start|>system\n")
+        yield self.header("system")
         yield content(system.text) if system is not None else markup(default or "")
         if tools:
             yield from self.offer(tools, lead_in="\n\n" if has_words else "")
-        yield markup("<|im_end|>\n")
+        yield self.end()
 
     def default_words(self, tools: Sequence[Tool]) -> str | None:  # noqa: ARG002
         """The system message of a conversation that brings none."""
@@ -54,22 +63,27 @@ class ChatML(Format):
         message = place.message
         if message.role == "tool":
             yield from self.result(place)
-        elif message.role == "assistant":
-            yield markup("<|im_start|>assistant\n")
+            return
+        yield self.header(message.role)
+        if message.role == "assistant":
             yield from self.said(place)
             yield from self.close
         else:
-            yield markup(f"<|im_start|>{message.role}\n")
             yield content(self.words(message))
-            yield markup("<|im_end|>\n")
+            yield self.end()
 
     def words(self, message: Message) -> str:
         """A message's content as this format shows it."""
         return message.text
 
     def result(self, place: Place) -> Iterator[Piece]:
-        """Pieces of a tool result, with the turn that it shares with its neighbours."""
-        return hermes_tool_result(place, self.words(place.message))
+        """Pieces of a tool result; neighbouring results share one user turn."""
+        yield markup("\n") if place.neighbour_has_role(-1, "tool") else self.header("user")
+        yield markup("<tool_response>\n")
+        yield content(self.words(place.message))
+        yield markup("\n</tool_response>")
+        if not place.neighbour_has_role(+1, "tool"):
+            yield self.end()
 
     def said(self, place: Place) -> Iterator[Piece]:
         """Pieces of an assistant message between header and close."""
@@ -84,13 +98,15 @@ class ChatML(Format):
         yield from self.calls(message)
 
     def generation_prompt(self) -> Iterator[Piece]:
-        yield markup("<|im_start|>assistant\n")
+        yield self.header("assistant")
 
 
-def hermes_tools(tools: Sequence[Tool], lead_in: str) -> Iterator[Piece]:
+def hermes_tools(
+    tools: Sequence[Tool], lead_in: str, *, preface: str = "", name: str = "<function-name>"
+) -> Iterator[Piece]:
     """The instructions that offer tools, at the end of the system message."""
     yield markup(
-        lead_in + "# Tools\n\nYou may call one or more functions to assist with the user query.\n\n"
+        f"{lead_in}# Tools\n\n{preface}You may call one or more functions to assist with the user query.\n\n"
         "You are provided with function signatures within <tools></tools> XML tags:\n<tools>"
     )
     for tool in tools:
@@ -98,17 +114,12 @@ def hermes_tools(tools: Sequence[Tool], lead_in: str) -> Iterator[Piece]:
         yield content(json.dumps(tool, ensure_ascii=False))
     yield markup(
         "\n</tools>\n\nFor each function call, return a json object with function name and arguments within "
-        '<tool_call></tool_call> XML tags:\n<tool_call>\n{"name": <function-name>, "arguments": <args-json-object>}\n'
+        f'<tool_call></tool_call> XML tags:\n<tool_call>\n{{"name": {name}, "arguments": <args-json-object>}}\n'
         "</tool_call>"
     )
 
 
-def hermes_tool_result(place: Place, words: str) -> Iterator[Piece]:
-    """One tool result; neighbouring results share one user turn."""
-    if not place.neighbour_has_role(-1, "tool"):
-        yield markup("<|im_start|>user")
-    yield markup("\n<tool_response>\n")
-    yield content(words)
-    yield markup("\n</tool_response>")
-    if not place.neighbour_has_role(+1, "tool"):
-        yield markup("<|im_end|>\n")
+def with_json_arguments(message: Message) -> Message:
+    """The message with arguments as templates print them that serialise the values themselves."""
+    calls = (replace(c, arguments=json.dumps(c.arguments_value, ensure_ascii=False)) for c in message.tool_calls)
+    return replace(message, tool_calls=tuple(calls))

@@ -1,4 +1,8 @@
-"""Qwen3: ChatML with thinking. Sources: the templates of Qwen/Qwen3-0.6B, Qwen3-4B-Instruct-2507, -Thinking-2507."""
+"""Qwen3: ChatML with thinking.
+
+Sources: the templates of Qwen/Qwen3-0.6B, Qwen3-4B-Instruct-2507, Qwen3-4B-Thinking-2507 and Qwen3-VL-8B-Instruct.
+Qwen3-Next-80B-A3B has the files of the two of 2507; to text, Qwen3-VL-Thinking does what Thinking-2507 does.
+"""
 
 from collections.abc import Iterator
 
@@ -27,6 +31,15 @@ class Qwen3Instruct2507(ChatML):
 
     def __init__(self, tokenizer: TokenizerLike, *, history: History | str = History.EXACT) -> None:
         super().__init__(tokenizer, history=history)
+
+
+class Qwen3VLInstruct(Qwen3Instruct2507):
+    """The same for text, but that its template leaves out every system message that is not the first."""
+
+    name = "qwen3-vl-instruct"
+
+    def turn(self, place: Place) -> Iterator[Piece]:
+        return iter(()) if place.message.role == "system" and not place.exact else super().turn(place)
 
 
 class Qwen3(Qwen3Instruct2507):
@@ -67,7 +80,7 @@ class Qwen3(Qwen3Instruct2507):
         return place.is_running and bool(place.is_last or reasoning)
 
     def generation_prompt(self) -> Iterator[Piece]:
-        yield markup("<|im_start|>assistant\n")
+        yield self.header("assistant")
         if not self.enable_thinking:
             yield NO_THOUGHT
 
@@ -86,4 +99,5 @@ class Qwen3Thinking2507(Qwen3):
         return place.exact or super()._shows_thought(place, reasoning)
 
     def generation_prompt(self) -> Iterator[Piece]:
-        yield markup("<|im_start|>assistant\n<think>\n")
+        yield self.header("assistant")
+        yield self.thought_opening

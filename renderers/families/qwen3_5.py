@@ -41,7 +41,7 @@ class Qwen35(ChatML):
     def start(self, system: Message | None, tools: Sequence[Tool]) -> Iterator[Piece]:
         if system is None and not tools:
             return
-        yield markup("<|im_start|>system\n")
+        yield self.header("system")
         text = system.text.strip() if system is not None else ""
         if tools:
             yield markup("# Tools\n\nYou have access to the following functions:\n\n<tools>")
@@ -49,7 +49,7 @@ class Qwen35(ChatML):
                 yield content("\n" + json.dumps(tool, ensure_ascii=False))
             yield markup("\n</tools>" + INSTRUCTIONS + ("\n\n" if text else ""))
         yield content(text)
-        yield markup("<|im_end|>\n")
+        yield self.end()
 
     def turn(self, place: Place) -> Iterator[Piece]:
         if place.message.role == "system":
@@ -81,7 +81,7 @@ class Qwen35(ChatML):
             yield output_markup("\n" + THINK.close + "\n\n")
 
     def generation_prompt(self) -> Iterator[Piece]:
-        yield markup("<|im_start|>assistant\n")
+        yield self.header("assistant")
         yield markup(THINK.open + "\n") if self.enable_thinking else NO_THOUGHT
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from tickertape.renderers.draft import Padding
-from tickertape.renderers.families.chatml import ChatML, hermes_tool_result
+from tickertape.renderers.families.chatml import ChatML
 from tickertape.renderers.format import History, Place
 from tickertape.renderers.messages import Message, Tool
 from tickertape.renderers.parsing import ResponseFormat
@@ -86,12 +86,12 @@ class Qwen3Coder(ChatML):
 
     def result(self, place: Place) -> Iterator[Piece]:
         if not place.neighbour_has_role(-1, "tool"):
-            yield markup("<|im_start|>user\n")
+            yield self.header("user")
         yield markup("<tool_response>\n")
         yield content(place.message.text)
         yield markup("\n</tool_response>\n")
         if not place.neighbour_has_role(+1, "tool"):
-            yield markup("<|im_end|>\n")
+            yield self.end()
 
     def words(self, message: Message) -> str:
         return message.text.strip() if message.tool_calls else message.text
@@ -105,7 +105,7 @@ class Qwen3CoderNext(Qwen3Coder):
     extra_text = staticmethod(json_or_text)
 
     def result(self, place: Place) -> Iterator[Piece]:
-        return hermes_tool_result(place, place.message.text)
+        return ChatML.result(self, place)
 
 
 def _description(schema: Mapping[str, Any]) -> Iterator[str]:

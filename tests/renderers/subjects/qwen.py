@@ -10,6 +10,8 @@ QWEN3_SILENT = "qwen3, thinking off"
 INSTRUCT = "qwen3-instruct-2507"
 THINKING = "qwen3-thinking-2507"
 QWEN25 = "qwen2.5"
+VL_INSTRUCT = "qwen3-vl-instruct"
+VL_THINKING = "qwen3-thinking-2507, Qwen3-VL"
 CODER = "qwen3-coder"
 CODER_NEXT = "qwen3-coder-next"
 QWEN35 = "qwen3.5"
@@ -39,6 +41,8 @@ SUBJECTS = (
     Subject(QWEN3_SILENT, "qwen3", QWEN3_VOCABULARY, "Qwen-Qwen3-0.6B", _SILENT, _SILENT),
     Subject(INSTRUCT, "qwen3-instruct-2507", QWEN3_VOCABULARY, "Qwen-Qwen3-4B-Instruct-2507"),
     Subject(THINKING, "qwen3-thinking-2507", QWEN3_VOCABULARY, "Qwen-Qwen3-4B-Thinking-2507"),
+    Subject(VL_INSTRUCT, VL_INSTRUCT, QWEN3_VOCABULARY, "Qwen-Qwen3-VL-8B-Instruct"),
+    Subject(VL_THINKING, THINKING, QWEN3_VOCABULARY, "Qwen-Qwen3-VL-8B-Thinking"),
     Subject(CODER, CODER, QWEN3_VOCABULARY, "Qwen-Qwen3-Coder-30B-A3B-Instruct", deviations=(ORPHAN,)),
     Subject(CODER_NEXT, CODER_NEXT, QWEN3_VOCABULARY, "Qwen-Qwen3-Coder-Next", deviations=(ORPHAN,)),
     Subject(QWEN35, QWEN35, QWEN35_VOCABULARY, "Qwen3.5-4B", limits=_QWEN35_LIMITS, deviations=(ORPHAN,)),
