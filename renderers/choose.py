@@ -4,13 +4,15 @@ A family is chosen only if it renders a probe set token for token like the model
 template itself is driven.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from inspect import signature
 from typing import Any
 
 from tickertape.renderers.errors import RenderError
 from tickertape.renderers.families import FAMILIES
-from tickertape.renderers.format import History
+from tickertape.renderers.format import Format, History
 from tickertape.renderers.messages import Message, Tool, as_messages
 from tickertape.renderers.renderer import Renderer
 from tickertape.renderers.template import TemplateRenderer
@@ -69,24 +71,23 @@ def choose_renderer(tokenizer: TokenizerLike, *, history: History | str = Histor
     known = Tokenizer.load(tokenizer)
     if known.chat_template is None:
         return _without_template(known, history)
-    reference = TemplateRenderer(known, **options)
-    disagreements: list[str] = []
-    for name in FAMILIES:
+    evidence = _Evidence(TemplateRenderer(known, **options))
+    ruled_out: list[_Difference] = []
+    for name, family in FAMILIES.items():
         try:
-            family_options = {**_options_for(name, reference), **options}
-            family = get_renderer(name, known, history=History.TEMPLATE, **family_options)
-            differs = _first_difference(family, reference)
+            family_options = {**evidence.options_for(family), **options}
+            differs = evidence.against(get_renderer(name, known, history=History.TEMPLATE, **family_options))
         except ValueError as error:
-            differs = str(error)
+            differs = _Difference(str(error))
         if differs is None:
             reason = f"{name} renders every probe token for token like the model's own template"
-            if not _prints_tools(reference):
+            if not evidence.shows_tools:
                 reason += f"; the template shows no tools, so they are written as {name} does"
             renderer = get_renderer(name, known, history=history, **family_options)
-            return Choice(renderer, reason, {"history": history, **family_options}, tuple(disagreements))
-        disagreements.append(f"{name}: {differs}")
+            return Choice(renderer, reason, {"history": history, **family_options}, _nearest_first(ruled_out))
+        ruled_out.append(replace(differs, text=f"{name}: {differs.text}"))
     reason = "no family renders like the model's own template, which is used itself"
-    return Choice(reference, reason, options, tuple(disagreements))
+    return Choice(evidence.reference, reason, options, _nearest_first(ruled_out))
 
 
 def _without_template(tokenizer: Tokenizer, history: History | str) -> Choice:
@@ -99,52 +100,87 @@ def _without_template(tokenizer: Tokenizer, history: History | str) -> Choice:
     )
 
 
-def _options_for(name: str, reference: TemplateRenderer) -> dict[str, Any]:
-    """What plain ChatML cannot know by itself: the system message that this template adds, read off a rendering."""
-    if name != "chatml":
-        return {}
-    rendered = reference.tokenizer.decode(reference.build_generation_prompt([Message("user", "Hello.")]).token_ids)
-    opening, closing = "<|im_start|>system\n", "<|im_end|>\n<|im_start|>user\n"
-    if not rendered.startswith(opening) or closing not in rendered:
-        return {}
-    return {"default_system": rendered[len(opening) :].split(closing)[0]}
+@dataclass(frozen=True, slots=True)
+class _Difference:
+    """What a family does differently from the template."""
+
+    text: str
+    after: int = 0
+    """Probes that it rendered alike before."""
 
 
-def _first_difference(family: Renderer, reference: TemplateRenderer) -> str | None:
-    """What the family does differently from the template, or ``None``; probes that the template refuses say nothing,
-    and neither do tools, where the template ignores them."""
-    compared = 0
-    for title, messages, tools in _PROBES:
-        if (tools or title == "tool loop") and not _prints_tools(reference):
-            continue
-        ends_in_answer = messages[-1].role == "assistant"
+def _nearest_first(differences: Iterable[_Difference]) -> tuple[str, ...]:
+    """The lines, of families that went farther first."""
+    return tuple(found.text for found in sorted(differences, key=lambda found: -found.after))
+
+
+class _Evidence:
+    """What the model's own template makes of the probes, each rendered once."""
+
+    def __init__(self, reference: TemplateRenderer) -> None:
+        self.reference = reference
+        self._expected: dict[int, list[int] | None] = {}
+
+    @cached_property
+    def shows_tools(self) -> bool:
+        """Whether the template shows the model the tools that are offered."""
+        return "look_up_weather" in self._prompt([_TOOL])
+
+    @cached_property
+    def _question(self) -> str:
+        return self._prompt(None)
+
+    def _prompt(self, tools: Sequence[Tool] | None) -> str:
+        """The text of a prompt with one question; empty where the template refuses it."""
         try:
-            expected = _render(reference, messages, tools, whole=ends_in_answer)
+            ids = self.reference.build_generation_prompt([Message("user", "Hello.")], tools).token_ids
         except RenderError:
-            continue
-        compared += 1
-        got = _render(family, messages, tools, whole=ends_in_answer)
-        if got != expected:
-            at = next(
-                (k for k, (a, b) in enumerate(zip(got, expected, strict=False)) if a != b), min(len(got), len(expected))
-            )
-            show = reference.tokenizer.decode
-            return f"{title}: {show(got[at : at + 8])!r} where the template has {show(expected[at : at + 8])!r}"
-    return None if compared else "the template renders none of the probes"
+            return ""
+        return self.reference.tokenizer.decode(ids)
+
+    def options_for(self, family: type[Format]) -> dict[str, Any]:
+        """Options that are no defaults and can be read off the template's rendering, as far as the family has them."""
+        known = signature(family.__init__).parameters
+        shown = family.options_shown(self._question)
+        return {key: value for key, value in shown.items() if key in known and known[key].default != value}
+
+    def against(self, family: Renderer) -> _Difference | None:
+        """The first probe that a family renders differently, or ``None``. Probes that the template refuses say nothing,
+        and neither do tools, where the template ignores them."""
+        compared = 0
+        for number, (title, messages, tools) in enumerate(_PROBES):
+            expected = self._expect(number) if self.shows_tools or not tools else None
+            if expected is None:
+                continue
+            try:
+                got = _render(family, messages, tools)
+            except RenderError as error:
+                return _Difference(f"{title}: {error}", compared)
+            if got != expected:
+                return _Difference(f"{title}: {self._first_difference(got, expected)}", compared)
+            compared += 1
+        return None if compared else _Difference("the template renders none of the probes")
+
+    def _expect(self, number: int) -> list[int] | None:
+        if number not in self._expected:
+            _, messages, tools = _PROBES[number]
+            try:
+                self._expected[number] = _render(self.reference, messages, tools)
+            except RenderError:
+                self._expected[number] = None
+        return self._expected[number]
+
+    def _first_difference(self, got: list[int], expected: list[int]) -> str:
+        pairs = enumerate(zip(got, expected, strict=False))
+        at = next((k for k, (a, b) in pairs if a != b), min(len(got), len(expected)))
+        show = self.reference.tokenizer.decode
+        return f"{show(got[at : at + 8])!r} where the template has {show(expected[at : at + 8])!r}"
 
 
-def _render(renderer: Renderer, messages: list[Message], tools: Sequence[Tool] | None, *, whole: bool) -> list[int]:
-    build = renderer.build_conversation if whole else renderer.build_generation_prompt
+def _render(renderer: Renderer, messages: list[Message], tools: Sequence[Tool] | None) -> list[int]:
+    is_answered = messages[-1].role == "assistant"
+    build = renderer.build_conversation if is_answered else renderer.build_generation_prompt
     return build(messages, tools).token_ids
-
-
-def _prints_tools(reference: TemplateRenderer) -> bool:
-    """Whether the template shows the model the tools that are offered."""
-    try:
-        ids = reference.build_generation_prompt([Message("user", "Hello.")], [_TOOL]).token_ids
-    except RenderError:
-        return False
-    return "look_up_weather" in reference.tokenizer.decode(ids)
 
 
 _TOOL: Tool = {
@@ -195,6 +231,8 @@ def _probes() -> list[tuple[str, list[Message], Sequence[Tool] | None]]:
         ("two exchanges", [system, user, answer, thanks], None),
         ("an answer at the end", [system, user, answer], None),
         ("an answer with a thought at the end", [user, answer, thanks, thought], None),
+        ("an empty system message", [{**system, "content": ""}, user], None),
+        ("a second system message", [system, user, answer, system, thanks], None),
         ("no system message", [user, answer, thanks, answer, user], None),
         ("reasoning in history", [system, user, thought, thanks], None),
         ("tools offered", [system, user], [_TOOL]),

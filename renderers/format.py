@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cache
 from itertools import takewhile
+from typing import Any
 
 from tickertape.renderers.errors import RenderError
 from tickertape.renderers.messages import Message, Tool, ToolCall
@@ -138,6 +139,12 @@ class Format(Renderer):
     @abstractmethod
     def generation_prompt(self) -> Iterable[Piece]:
         """Pieces that open the assistant's turn."""
+
+    @classmethod
+    def options_shown(cls, rendered: str) -> dict[str, Any]:  # noqa: ARG003
+        """Options that can be read off what the model's own template makes of one question without system message:
+        a default system message, a date."""
+        return {}
 
     def _conversation(
         self, messages: list[Message], tools: Sequence[Tool] | None, *, generation_prompt: bool

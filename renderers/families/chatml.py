@@ -7,6 +7,7 @@ no tools; they are written as Qwen2.5 writes them, which is what ChatML models a
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 from tickertape.renderers.format import Format, History, Place
 from tickertape.renderers.messages import Message, Tool
@@ -31,6 +32,13 @@ class ChatML(Format):
         """``default_system`` is what the format says where a conversation brings no system message of its own."""
         super().__init__(tokenizer, history=history)
         self.default_system = default_system
+
+    @classmethod
+    def options_shown(cls, rendered: str) -> dict[str, Any]:
+        opening, closing = "<|im_start|>system\n", "<|im_end|>\n<|im_start|>user\n"
+        if not rendered.startswith(opening) or closing not in rendered:
+            return {}
+        return {"default_system": rendered[len(opening) :].split(closing)[0]}
 
     def header(self, role: str) -> Piece:
         """What opens a turn."""

@@ -25,8 +25,15 @@ class Hermes2Pro(ChatML):
 
     name = "hermes-2-pro"
 
+    def __init__(
+        self, tokenizer: TokenizerLike, *, default_system: str | None = None, history: History | str = History.EXACT
+    ) -> None:
+        super().__init__(tokenizer, default_system=default_system, history=history)
+        if "bos_token" not in self.tokenizer.special_tokens:
+            raise RenderError(f"{self.name} needs a bos_token, which {self.tokenizer.name} does not have")
+
     def start(self, system: Message | None, tools: Sequence[Tool]) -> Iterator[Piece]:
-        yield markup(self.tokenizer.special_tokens.get("bos_token", ""))
+        yield markup(self.tokenizer.special_tokens["bos_token"])
         if not tools:
             yield from super().start(system, tools)
             return
@@ -148,9 +155,9 @@ class Hermes4Llama(Hermes4):
 _STANDARD = "You are Hermes, created by Nous Research."
 _THINKING = (
     "You are a deep thinking AI, you may use extremely long chains of thought to deeply consider the problem and "
-    "deliberate with yourself via systematic reasoning processes to help come to a correct solution prior to answering. "
-    "You should enclose your thoughts and internal monologue inside <think> </think> tags, and then provide your "
-    "solution or response to the problem."
+    "deliberate with yourself via systematic reasoning processes to help come to a correct solution prior to "
+    "answering. You should enclose your thoughts and internal monologue inside <think> </think> tags, and then "
+    "provide your solution or response to the problem."
 )
 
 

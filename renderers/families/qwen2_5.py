@@ -1,6 +1,7 @@
 """Qwen2.5: ChatML with a default system message and Hermes tools. Source: the template of Qwen/Qwen2.5-7B-Instruct."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from tickertape.renderers.families.chatml import ChatML, with_json_arguments
 from tickertape.renderers.format import History, Place
@@ -19,6 +20,10 @@ class Qwen25(ChatML):
         history: History | str = History.EXACT,
     ) -> None:
         super().__init__(tokenizer, default_system=default_system, history=history)
+
+    @classmethod
+    def options_shown(cls, rendered: str) -> dict[str, Any]:  # noqa: ARG003
+        return {}  # with another system message it is not Qwen's
 
     def said(self, place: Place) -> Iterator[Piece]:
         message = place.message

@@ -5,6 +5,7 @@ Qwen3-Next-80B-A3B has the files of the two of 2507; to text, Qwen3-VL-Thinking 
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 from tickertape.renderers.families.chatml import HERMES, ChatML
 from tickertape.renderers.format import History, Place
@@ -16,6 +17,11 @@ from tickertape.renderers.tokenizer import TokenizerLike
 
 THINK = TaggedReasoning()
 NO_THOUGHT = markup("<think>\n\n</think>\n\n")
+
+
+def thinking_shown(rendered: str) -> dict[str, Any]:
+    """The option that a prompt shows which ends in an empty thought: the model is not to think."""
+    return {"enable_thinking": False} if rendered.rstrip().endswith(THINK.close) else {}
 
 
 def is_own_query(role: str, text: str) -> bool:
@@ -54,6 +60,10 @@ class Qwen3(Qwen3Instruct2507):
     ) -> None:
         super().__init__(tokenizer, history=history)
         self.enable_thinking = enable_thinking
+
+    @classmethod
+    def options_shown(cls, rendered: str) -> dict[str, Any]:
+        return thinking_shown(rendered)
 
     def is_query(self, message: Message) -> bool:
         return is_own_query(message.role, message.text)

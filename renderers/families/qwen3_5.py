@@ -7,10 +7,11 @@ the others in that it thinks only if it is told to (``enable_thinking=True``).
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 from tickertape.renderers.errors import RenderError
 from tickertape.renderers.families.chatml import ChatML
-from tickertape.renderers.families.qwen3 import NO_THOUGHT, THINK, is_own_query
+from tickertape.renderers.families.qwen3 import NO_THOUGHT, THINK, is_own_query, thinking_shown
 from tickertape.renderers.families.qwen3_coder import CODER_PADDING, INSTRUCTIONS, coder_calls
 from tickertape.renderers.format import History, Place
 from tickertape.renderers.messages import Message, Tool
@@ -30,6 +31,10 @@ class Qwen35(ChatML):
         self.enable_thinking = enable_thinking
         self.response = replace(self.response, starts_in_reasoning=enable_thinking)
         super().__init__(tokenizer, history=history)
+
+    @classmethod
+    def options_shown(cls, rendered: str) -> dict[str, Any]:
+        return thinking_shown(rendered)
 
     def check(self, messages: Sequence[Message]) -> None:
         if not any(self.is_query(message) for message in messages):

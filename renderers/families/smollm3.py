@@ -3,12 +3,15 @@
 Source: the template of HuggingFaceTB/SmolLM3-3B, and the one that llama.cpp has in its place (``SmolLM3Undated``).
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from copy import copy
 from datetime import date
+from typing import Any
 
 from tickertape.renderers.errors import BridgeRefused
 from tickertape.renderers.families.chatml import HERMES, ChatML
+from tickertape.renderers.families.qwen3 import thinking_shown
 from tickertape.renderers.format import History, Place
 from tickertape.renderers.messages import Message, Tool
 from tickertape.renderers.parsing import ResponseFormat
@@ -20,16 +23,17 @@ THINK = TaggedReasoning(unfinished_close="\n</think>\n")
 _NO_THOUGHT = markup("<think>\n\n</think>\n")
 _NAME = "You are a helpful AI assistant named SmolLM, trained by Hugging Face."
 _HOW_TO_THINK = (
-    " Your role as an assistant involves thoroughly exploring questions through a systematic thinking process before "
-    "providing the final precise and accurate solutions. This requires engaging in a comprehensive cycle of analysis, "
-    "summarizing, exploration, reassessment, reflection, backtracking, and iteration to develop well-considered thinking "
-    "process. Please structure your response into two main sections: Thought and Solution using the specified format: "
-    "<think> Thought section </think> Solution section. In the Thought section, detail your reasoning process in steps. "
-    "Each step should include detailed considerations such as analysing questions, summarizing relevant findings, "
-    "brainstorming new ideas, verifying the accuracy of the current steps, refining any errors, and revisiting previous "
-    "steps. In the Solution section, based on various attempts, explorations, and reflections from the Thought section, "
-    "systematically present the final solution that you deem correct. The Solution section should be logical, accurate, "
-    "and concise and detail necessary steps needed to reach the conclusion."
+    " Your role as an assistant involves thoroughly exploring questions through a systematic thinking process "
+    "before providing the final precise and accurate solutions. This requires engaging in a comprehensive cycle "
+    "of analysis, summarizing, exploration, reassessment, reflection, backtracking, and iteration to develop "
+    "well-considered thinking process. Please structure your response into two main sections: Thought and "
+    "Solution using the specified format: <think> Thought section </think> Solution section. In the Thought "
+    "section, detail your reasoning process in steps. Each step should include detailed considerations such as "
+    "analysing questions, summarizing relevant findings, brainstorming new ideas, verifying the accuracy of the "
+    "current steps, refining any errors, and revisiting previous steps. In the Solution section, based on various"
+    " attempts, explorations, and reflections from the Thought section, systematically present the final solution"
+    " that you deem correct. The Solution section should be logical, accurate, and concise and detail necessary "
+    "steps needed to reach the conclusion."
 )
 
 
@@ -65,6 +69,11 @@ class SmolLM3(ChatML):
         super().__init__(tokenizer, history=history)
         self.enable_thinking = enable_thinking
         self.today = today
+
+    @classmethod
+    def options_shown(cls, rendered: str) -> dict[str, Any]:
+        dated = re.search(r"\nToday Date: (.*)\n", rendered)
+        return thinking_shown(rendered) | ({"today": dated.group(1)} if dated else {})
 
     # Words of the system message switch thinking for a whole conversation: a copy of this renderer writes it.
 
@@ -104,7 +113,9 @@ class SmolLM3(ChatML):
         yield markup("## Metadata\n\nKnowledge Cutoff Date: June 2025\n")
         if self.is_dated:
             yield markup(f"Today Date: {self.today or date.today().strftime('%d %B %Y')}\n")
-        yield markup(f"Reasoning Mode: /{'think' if self.enable_thinking else 'no_think'}\n\n## Custom Instructions\n\n")
+        yield markup(
+            f"Reasoning Mode: /{'think' if self.enable_thinking else 'no_think'}\n\n## Custom Instructions\n\n"
+        )
         yield content(words) if words else markup(_NAME + _HOW_TO_THINK * self.enable_thinking)
         yield markup("\n\n")
         if tools:

