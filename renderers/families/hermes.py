@@ -125,9 +125,8 @@ class Hermes4(ChatML):
         message = place.message
         text = message.text
         if place.exact and message.reasoning is not None:
-            yield output_markup(THINK.open + "\n")
-            yield output(message.reasoning.strip("\n"))
-            yield output_markup("\n" + THINK.close + "\n\n")
+            yield from THINK.write(message.reasoning.strip("\n"))
+            text = text.lstrip("\n")
         elif not place.exact and self.empties_thoughts and text:
             text = "<think> </think>" + text.split(THINK.close, 1)[-1]
         yield output(text)

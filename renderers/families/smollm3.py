@@ -15,7 +15,7 @@ from tickertape.renderers.families.qwen3 import thinking_shown
 from tickertape.renderers.format import History, Place
 from tickertape.renderers.messages import Message, Tool
 from tickertape.renderers.parsing import ResponseFormat
-from tickertape.renderers.pieces import Piece, Placed, content, markup, output, output_markup
+from tickertape.renderers.pieces import Piece, Placed, content, markup, output
 from tickertape.renderers.reasoning import TaggedReasoning
 from tickertape.renderers.tokenizer import TokenizerLike
 
@@ -87,8 +87,8 @@ class SmolLM3(ChatML):
     ) -> Iterator[Placed]:
         words = messages[0].text if messages and messages[0].role in ("system", "developer") else ""
         thinks = "/no_think" not in words and ("/think" in words or self.enable_thinking)
-        written = super(SmolLM3, self._switched(thinks))
-        return written._conversation(messages, tools, generation_prompt=generation_prompt)
+        switched = self._switched(thinks)
+        return super(SmolLM3, switched)._conversation(messages, tools, generation_prompt=generation_prompt)
 
     def _continuation(
         self,
@@ -135,12 +135,10 @@ class SmolLM3(ChatML):
 
     def said(self, place: Place) -> Iterator[Piece]:
         message, text = place.message, place.message.text.lstrip("\n")
-        if place.exact and message.reasoning is not None:
-            yield output_markup(THINK.open + "\n")
-            yield output(message.reasoning.strip("\n"))
-            yield output_markup("\n" + THINK.close + "\n")
-        elif not self.enable_thinking:
+        if not self.enable_thinking:
             yield _NO_THOUGHT  # the prompt had it
+        if place.exact and message.reasoning is not None:
+            yield from THINK.write(message.reasoning.strip("\n"))
         yield output(text)
         if place.exact:
             yield from self.calls_after(message, bool(text))
