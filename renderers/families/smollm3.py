@@ -35,8 +35,6 @@ _HOW_TO_THINK = (
     " that you deem correct. The Solution section should be logical, accurate, and concise and detail necessary "
     "steps needed to reach the conclusion."
 )
-
-
 _TOOLS = (
     "### Tools\n\nYou may call one or more functions to assist with the user query.\nYou are provided with function "
     "signatures within <tools></tools> XML tags:\n\n<tools>\n"
@@ -113,10 +111,9 @@ class SmolLM3(ChatML):
         yield markup("## Metadata\n\nKnowledge Cutoff Date: June 2025\n")
         if self.is_dated:
             yield markup(f"Today Date: {self.today or date.today().strftime('%d %B %Y')}\n")
-        yield markup(
-            f"Reasoning Mode: /{'think' if self.enable_thinking else 'no_think'}\n\n## Custom Instructions\n\n"
-        )
-        yield content(words) if words else markup(_NAME + _HOW_TO_THINK * self.enable_thinking)
+        mode, default = ("/think", _NAME + _HOW_TO_THINK) if self.enable_thinking else ("/no_think", _NAME)
+        yield markup(f"Reasoning Mode: {mode}\n\n## Custom Instructions\n\n")
+        yield content(words) if words else markup(default)
         yield markup("\n\n")
         if tools:
             yield markup(_TOOLS)

@@ -51,10 +51,18 @@ def test_a_return_type_is_declared(subject: Subject) -> None:
 
 
 @_PRO
+@pytest.mark.parametrize("parameters", [None, {}, {"type": "object"}, {"properties": {}}, {"properties": {"x": True}}])
+def test_odd_declarations_are_shown_as_the_template_shows_them(subject: Subject, parameters: Any) -> None:
+    offered = [{"type": "function", "function": {"name": "f", "description": "d", "parameters": parameters}}]
+    assert _text(subject.renderers[FAMILY], [user("q")], offered) == subject.template_text([user("q")], offered)
+
+
+@_PRO
 @pytest.mark.parametrize(
     "function",
     [
         {"name": "f", "parameters": {}},
+        {"description": "d", "parameters": {}},
         {"name": "f", "description": "d"},
         {"name": "f", "description": "d", "parameters": {"properties": {"x": {"type": "null"}}}},
         {"name": "f", "description": "d", "parameters": {"properties": {"x": {"type": ["string", "null"]}}}},
