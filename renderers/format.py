@@ -14,7 +14,7 @@ from typing import Any
 from tickertape.renderers.errors import RenderError
 from tickertape.renderers.messages import Message, Tool, ToolCall
 from tickertape.renderers.parsing import ResponseFormat
-from tickertape.renderers.pieces import Piece, Placed, place
+from tickertape.renderers.pieces import Kind, Piece, Placed, place
 from tickertape.renderers.renderer import Renderer
 from tickertape.renderers.tokenizer import TokenizerLike
 
@@ -112,6 +112,8 @@ class Format(Renderer):
     def __init__(self, tokenizer: TokenizerLike, *, history: History | str = History.EXACT) -> None:
         super().__init__(tokenizer, tags=self.response.tags)
         self.history = History(history)
+        if self.history is History.EXACT:  # what was sampled began with a token of its own
+            self._split_before = Kind.OUTPUT
         missing = [marker for marker in self.markers if marker not in self.tokenizer.control]
         if missing:
             raise RenderError(

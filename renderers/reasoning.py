@@ -1,6 +1,9 @@
 """Reasoning syntax: how a model marks what it thinks before it speaks."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+
+from tickertape.renderers.pieces import Piece, markup, output, output_markup
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,11 +13,18 @@ class TaggedReasoning:
     open: str = "<think>"
     close: str = "</think>"
     unfinished_close: str = "\n</think>\n\n"
-    """What closes a thought that was cut off in the middle."""
+    """What closes a thought, also one that was cut off in the middle."""
 
     @property
     def tags(self) -> tuple[str, str]:
         return (self.open, self.close)
+
+    def write(self, thought: str, *, opened: bool = False) -> Iterator[Piece]:
+        """A thought as the model samples it; it is ``opened`` where the prompt already holds the opening tag."""
+        opening = self.open + "\n"
+        yield markup(opening) if opened else output_markup(opening)
+        yield output(thought)
+        yield output_markup(self.unfinished_close)
 
     def split(self, content: str) -> tuple[str | None, str]:
         """Reasoning and the rest of a content that holds both, as Qwen's templates split it."""

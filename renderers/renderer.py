@@ -26,6 +26,8 @@ class Renderer(ABC):
     tokenizer: Tokenizer
     encoder: Encoder
     response_format: ResponseFormat
+    _split_before: Kind | None = None
+    """Where no token reaches over into a piece of this kind; see :meth:`Encoder.encode`."""
 
     def __init__(self, tokenizer: TokenizerLike, *, tags: Sequence[str] = ()) -> None:
         self.tokenizer = Tokenizer.load(tokenizer)
@@ -70,12 +72,14 @@ class Renderer(ABC):
             RenderError: the format cannot express these messages.
             ValueError: a message is malformed.
         """
-        return self.encoder.encode(self._conversation(as_messages(messages), tools, generation_prompt=True))
+        placed = self._conversation(as_messages(messages), tools, generation_prompt=True)
+        return self.encoder.encode(placed, split_before=self._split_before)
 
     def build_conversation(self, messages: Iterable[MessageLike], tools: Sequence[Tool] | None = None) -> Prompt:
         """Whole messages to token ids, with nothing opened after the last one. Raises as
         :meth:`build_generation_prompt`."""
-        return self.encoder.encode(self._conversation(as_messages(messages), tools, generation_prompt=False))
+        placed = self._conversation(as_messages(messages), tools, generation_prompt=False)
+        return self.encoder.encode(placed, split_before=self._split_before)
 
     def bridge_suffix(
         self,

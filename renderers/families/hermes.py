@@ -1,7 +1,7 @@
-"""Hermes: ChatML of Nous Research, for Llama 3 and Qwen3.
+"""Hermes 2 Pro and Hermes 3: ChatML on Llama 3, with tools as Python signatures.
 
 Sources: the templates of NousResearch/Hermes-2-Pro-Llama-3-8B and Hermes-3-Llama-3.1-8B, each of which has one for
-conversations with tools (``tool_use``) and one for all others; those of Hermes-4-14B and Hermes-4-70B.
+conversations with tools (``tool_use``) and one for all others.
 """
 
 import json
@@ -9,12 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tickertape.renderers.errors import RenderError
-from tickertape.renderers.families.chatml import HERMES, ChatML, hermes_tools, with_json_arguments
-from tickertape.renderers.families.qwen3 import THINK
+from tickertape.renderers.families.chatml import ChatML
 from tickertape.renderers.format import History, Place
 from tickertape.renderers.messages import Message, Tool
-from tickertape.renderers.parsing import ResponseFormat
-from tickertape.renderers.pieces import Piece, content, markup, output, output_markup
+from tickertape.renderers.pieces import Piece, content, markup, output
 from tickertape.renderers.tokenizer import TokenizerLike
 
 _PYTHON_TYPES = {"string": "str", "number": "float", "integer": "int", "boolean": "bool"}
@@ -96,93 +94,32 @@ class Hermes3(Hermes2Pro):
         super().__init__(tokenizer, default_system=default_system, history=history)
 
 
-class Hermes4(ChatML):
-    """The hybrid models: they think if the system message tells them to, which ``thinking`` makes the default one do.
-
-    What white space they put around a thought is not in their template; here it is Qwen3's.
-    """
-
-    name = "hermes-4"
-    response = ResponseFormat(reasoning=THINK, tool_calls=HERMES)
-
-    def __init__(
-        self,
-        tokenizer: TokenizerLike,
-        *,
-        thinking: bool = False,
-        keep_cots: bool = False,
-        history: History | str = History.EXACT,
-    ) -> None:
-        """Options as the template's variables: without ``keep_cots``, earlier thoughts are shown as empty ones."""
-        super().__init__(tokenizer, default_system=_THINKING if thinking else _STANDARD, history=history)
-        self.empties_thoughts = thinking and not keep_cots
-
-    def offer(self, tools: Sequence[Tool], lead_in: str) -> Iterator[Piece]:
-        preface = "You are a function calling AI model. "
-        return hermes_tools(tools, lead_in, preface=preface, name='"<function-name>"')
-
-    def said(self, place: Place) -> Iterator[Piece]:
-        message = place.message
-        text = message.text
-        if place.exact and message.reasoning is not None:
-            yield output_markup(THINK.open + "\n")
-            yield output(message.reasoning.strip("\n"))
-            yield output_markup("\n" + THINK.close + "\n\n")
-        elif not place.exact and self.empties_thoughts and text:
-            text = "<think> </think>" + text.split(THINK.close, 1)[-1]
-        yield output(text)
-        yield from self.calls_after(message if place.exact else with_json_arguments(message), bool(text))
-
-
-class Hermes4Llama(Hermes4):
-    """Hermes 4 on Llama 3.1 and 4.3 on Seed-OSS: the same with Llama's turn markers."""
-
-    name = "hermes-4-llama"
-    markers = ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
-    stop_tokens = ("<|eot_id|>", "<|end_of_text|>")
-    close = (output_markup("<|eot_id|>"),)
-
-    def header(self, role: str) -> Piece:
-        return markup(f"<|start_header_id|>{role}<|end_header_id|>\n\n")
-
-    def start(self, system: Message | None, tools: Sequence[Tool]) -> Iterator[Piece]:
-        yield markup(self.tokenizer.special_tokens.get("bos_token", ""))
-        _, *rest = super().start(system, tools)
-        yield markup("<|start_header_id|>system<|end_header_id|>\n" + ("" if tools else "\n"))
-        yield from rest
-
-
-_STANDARD = "You are Hermes, created by Nous Research."
-_THINKING = (
-    "You are a deep thinking AI, you may use extremely long chains of thought to deeply consider the problem and "
-    "deliberate with yourself via systematic reasoning processes to help come to a correct solution prior to "
-    "answering. You should enclose your thoughts and internal monologue inside <think> </think> tags, and then "
-    "provide your solution or response to the problem."
-)
-
-
 def _declaration(function: Mapping[str, Any]) -> str:
     """A function as Hermes 2 Pro declares it: a Python signature inside JSON, neither quite."""
-    if "description" not in function or "parameters" not in function:
-        raise RenderError(f"this format needs a description and parameters of the tool {function.get('name')!r}")
-    name, parameters = function["name"], function["parameters"]
-    properties: Mapping[str, Mapping[str, Any]] = parameters.get("properties", {})
+    if missing := {"name", "description", "parameters"} - function.keys():
+        raise RenderError(f"this format needs {', '.join(sorted(missing))} of the tool {function.get('name')!r}")
+    name, parameters = function["name"], _mapping(function["parameters"])
+    properties = _mapping(parameters.get("properties"))
     types = {key: _python_type(schema) for key, schema in properties.items()}
-    returned = function.get("return")
+    returned = _mapping(function.get("return"))
     text = f'{{"type": "function", "function": {{"name": "{name}", "description": "{name}('
     text += ", ".join(f"{key}: {kind}" for key, kind in types.items()) + ")"
     text += f" -> {_python_type(returned)}" if returned else ""
     text += f" - {function['description']}\n\n" + ("    Args:\n" if properties else "")
     for key, schema in properties.items():
-        text += f"        {key}({types[key]}): {str(schema.get('description', '')).strip()}"
-    if returned and "description" in returned:
+        text += f"        {key}({types[key]}): {str(_mapping(schema).get('description', '')).strip()}"
+    if "description" in returned:
         text += f"\n    Returns:\n        {returned['description']}"
     shown = json.dumps(parameters, ensure_ascii=False) if properties else "{}"
     return f'{text}", "parameters": {shown}}}'
 
 
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
 def _python_type(schema: Any) -> str:
-    kind = schema.get("type") if isinstance(schema, Mapping) else None
+    kind = _mapping(schema).get("type")
     if isinstance(kind, list):
         return f"Union[{','.join(_python_type({'type': one}) for one in kind)}]"
     if kind is None:

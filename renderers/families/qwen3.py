@@ -11,7 +11,7 @@ from tickertape.renderers.families.chatml import HERMES, ChatML
 from tickertape.renderers.format import History, Place
 from tickertape.renderers.messages import Message
 from tickertape.renderers.parsing import ResponseFormat
-from tickertape.renderers.pieces import Piece, markup, output, output_markup
+from tickertape.renderers.pieces import Piece, markup, output
 from tickertape.renderers.reasoning import TaggedReasoning
 from tickertape.renderers.tokenizer import TokenizerLike
 
@@ -53,7 +53,8 @@ class Qwen3(Qwen3Instruct2507):
 
     name = "qwen3"
     response = ResponseFormat(reasoning=THINK, tool_calls=HERMES)
-    thought_opening = output_markup(THINK.open + "\n")
+    opens_thought = False
+    """Whether the prompt always holds the opening tag."""
 
     def __init__(
         self, tokenizer: TokenizerLike, *, enable_thinking: bool = True, history: History | str = History.EXACT
@@ -73,16 +74,15 @@ class Qwen3(Qwen3Instruct2507):
         reasoning, text = message.reasoning, message.text
         if reasoning is None:
             reasoning, text = THINK.split(text)
+        if place.exact and not self.enable_thinking:
+            yield NO_THOUGHT  # the prompt had it
+        has_text = bool(text)
         if self._shows_thought(place, reasoning):
-            yield self.thought_opening
-            yield output((reasoning or "").strip("\n"))
-            yield output_markup("\n" + THINK.close + "\n\n")
-            yield output(text.lstrip("\n"))
-        else:
-            if place.exact and not self.enable_thinking:
-                yield NO_THOUGHT  # the prompt had it
-            yield output(text)
-        yield from self.calls_after(message, bool(text))
+            yield from THINK.write((reasoning or "").strip("\n"), opened=self.opens_thought)
+            text = text.lstrip("\n")
+        yield output(text)
+        # Newlines alone count as words in the template, though it does not print them.
+        yield from self.calls_after(message, bool(text) if place.exact else has_text)
 
     def _shows_thought(self, place: Place, reasoning: str | None) -> bool:
         if place.exact:
@@ -100,7 +100,7 @@ class Qwen3Thinking2507(Qwen3):
 
     name = "qwen3-thinking-2507"
     response = ResponseFormat(reasoning=THINK, tool_calls=HERMES, starts_in_reasoning=True)
-    thought_opening = markup(THINK.open + "\n")  # the prompt's, not the model's
+    opens_thought = True
 
     def __init__(self, tokenizer: TokenizerLike, *, history: History | str = History.EXACT) -> None:
         super().__init__(tokenizer, history=history)
@@ -110,4 +110,4 @@ class Qwen3Thinking2507(Qwen3):
 
     def generation_prompt(self) -> Iterator[Piece]:
         yield self.header("assistant")
-        yield self.thought_opening
+        yield markup(THINK.open + "\n")

@@ -16,7 +16,7 @@ from tickertape.renderers.families.qwen3_coder import CODER_PADDING, INSTRUCTION
 from tickertape.renderers.format import History, Place
 from tickertape.renderers.messages import Message, Tool
 from tickertape.renderers.parsing import ResponseFormat
-from tickertape.renderers.pieces import Piece, content, markup, output, output_markup
+from tickertape.renderers.pieces import Piece, content, markup, output
 from tickertape.renderers.tokenizer import TokenizerLike
 from tickertape.renderers.tool_calls.elements import json_or_text, python_or_json
 
@@ -68,22 +68,19 @@ class Qwen35(ChatML):
         reasoning, text = place.message.reasoning, self.words(place.message)
         if reasoning is None:
             reasoning, text = THINK.split(text)
-        if place.exact or self.shows_thought(place):
-            yield from self._thought((reasoning or "").strip())
+        thought = (reasoning or "").strip()
+        if place.exact and not self.enable_thinking:
+            yield NO_THOUGHT  # the prompt had it
+            if thought:
+                yield from THINK.write(thought)
+        elif place.exact or self.shows_thought(place):
+            yield from THINK.write(thought, opened=True)
         yield output(text)
         yield from self.calls_after(place.message, bool(text))
 
     def shows_thought(self, place: Place) -> bool:
         """Whether the template shows what was thought."""
         return place.is_running
-
-    def _thought(self, reasoning: str) -> Iterator[Piece]:
-        if not reasoning and not self.enable_thinking:
-            yield NO_THOUGHT  # the prompt had it
-        else:
-            yield markup(THINK.open + "\n")  # the prompt's, not the model's
-            yield output(reasoning)
-            yield output_markup("\n" + THINK.close + "\n\n")
 
     def generation_prompt(self) -> Iterator[Piece]:
         yield self.header("assistant")

@@ -15,7 +15,7 @@ from tickertape.renderers.families.qwen3 import thinking_shown
 from tickertape.renderers.format import History, Place
 from tickertape.renderers.messages import Message, Tool
 from tickertape.renderers.parsing import ResponseFormat
-from tickertape.renderers.pieces import Piece, Placed, content, markup, output, output_markup
+from tickertape.renderers.pieces import Piece, Placed, content, markup, output
 from tickertape.renderers.reasoning import TaggedReasoning
 from tickertape.renderers.tokenizer import TokenizerLike
 
@@ -35,8 +35,6 @@ _HOW_TO_THINK = (
     " that you deem correct. The Solution section should be logical, accurate, and concise and detail necessary "
     "steps needed to reach the conclusion."
 )
-
-
 _TOOLS = (
     "### Tools\n\nYou may call one or more functions to assist with the user query.\nYou are provided with function "
     "signatures within <tools></tools> XML tags:\n\n<tools>\n"
@@ -87,8 +85,8 @@ class SmolLM3(ChatML):
     ) -> Iterator[Placed]:
         words = messages[0].text if messages and messages[0].role in ("system", "developer") else ""
         thinks = "/no_think" not in words and ("/think" in words or self.enable_thinking)
-        written = super(SmolLM3, self._switched(thinks))
-        return written._conversation(messages, tools, generation_prompt=generation_prompt)
+        switched = self._switched(thinks)
+        return super(SmolLM3, switched)._conversation(messages, tools, generation_prompt=generation_prompt)
 
     def _continuation(
         self,
@@ -113,10 +111,9 @@ class SmolLM3(ChatML):
         yield markup("## Metadata\n\nKnowledge Cutoff Date: June 2025\n")
         if self.is_dated:
             yield markup(f"Today Date: {self.today or date.today().strftime('%d %B %Y')}\n")
-        yield markup(
-            f"Reasoning Mode: /{'think' if self.enable_thinking else 'no_think'}\n\n## Custom Instructions\n\n"
-        )
-        yield content(words) if words else markup(_NAME + _HOW_TO_THINK * self.enable_thinking)
+        mode, default = ("/think", _NAME + _HOW_TO_THINK) if self.enable_thinking else ("/no_think", _NAME)
+        yield markup(f"Reasoning Mode: {mode}\n\n## Custom Instructions\n\n")
+        yield content(words) if words else markup(default)
         yield markup("\n\n")
         if tools:
             yield markup(_TOOLS)
@@ -135,12 +132,10 @@ class SmolLM3(ChatML):
 
     def said(self, place: Place) -> Iterator[Piece]:
         message, text = place.message, place.message.text.lstrip("\n")
-        if place.exact and message.reasoning is not None:
-            yield output_markup(THINK.open + "\n")
-            yield output(message.reasoning.strip("\n"))
-            yield output_markup("\n" + THINK.close + "\n")
-        elif not self.enable_thinking:
+        if not self.enable_thinking:
             yield _NO_THOUGHT  # the prompt had it
+        if place.exact and message.reasoning is not None:
+            yield from THINK.write(message.reasoning.strip("\n"))
         yield output(text)
         if place.exact:
             yield from self.calls_after(message, bool(text))

@@ -16,7 +16,6 @@ _LLAMA3_TAGGED = extended(LLAMA3, _TAGS)
 HERMES2 = "hermes-2-pro"
 HERMES3 = "hermes-3"
 HERMES4 = "hermes-4"
-HERMES4_THINKING = "hermes-4, thinking"
 HERMES4_KEEPING = "hermes-4, thoughts kept"
 HERMES4_LLAMA = "hermes-4-llama"
 
@@ -53,23 +52,35 @@ _EMPTY_ANSWER = Deviation(
     "test_an_empty_answer_is_closed",
     _said_nothing,
 )
-_TOOL_USE = Limits(schemas=SCHEMAS - {"bare"}, expresses=_expresses, text_beside_calls=True)
+_TOOL_USE = Limits(schemas=SCHEMAS - {"bare"}, expresses=_expresses)
 _HERMES4 = (_EMPTY_ANSWER,)
-_LLAMA = "NousResearch-Hermes-4.3-36B"
 
 SUBJECTS = (
     Subject(
-        HERMES2, HERMES2, LLAMA3_CHATML, lambda: _with_tool_use("tiiuae-falcon-mamba-tiny-dev"), limits=_TOOL_USE,
+        HERMES2,
+        HERMES2,
+        LLAMA3_CHATML,
+        lambda: _with_tool_use("tiiuae-falcon-mamba-tiny-dev"),
+        limits=_TOOL_USE,
         deviations=(ORPHAN,),
     ),
     Subject(
-        HERMES3, HERMES3, LLAMA3_CHATML, lambda: _with_tool_use("NousResearch-Hermes-3-Llama-3.1-8B"), limits=_TOOL_USE,
+        HERMES3,
+        HERMES3,
+        LLAMA3_CHATML,
+        lambda: _with_tool_use("NousResearch-Hermes-3-Llama-3.1-8B"),
+        limits=_TOOL_USE,
         deviations=(ORPHAN,),
     ),
     Subject(HERMES4, HERMES4, QWEN3_VOCABULARY, "NousResearch-Hermes-4-14B", deviations=_HERMES4),
     Subject(
-        HERMES4_KEEPING, HERMES4, QWEN3_VOCABULARY, "NousResearch-Hermes-4-14B", {"thinking": True, "keep_cots": True},
-        {"thinking": True, "keep_cots": True}, deviations=_HERMES4,
+        HERMES4_KEEPING,
+        HERMES4,
+        QWEN3_VOCABULARY,
+        "NousResearch-Hermes-4-14B",
+        {"thinking": True, "keep_cots": True},
+        {"thinking": True, "keep_cots": True},
+        deviations=_HERMES4,
     ),
     Subject(HERMES4_LLAMA, HERMES4_LLAMA, _LLAMA3_TAGGED, "NousResearch-Hermes-4.3-36B", deviations=_HERMES4),
-)  # fmt: skip
+)
