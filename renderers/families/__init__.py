@@ -12,6 +12,7 @@ from tickertape.renderers.format import Format
 _PAGES: tuple[type[Format], ...] = (
     *(Qwen36, Qwen35, Qwen3Coder, Qwen3CoderNext, Qwen3VLInstruct, Qwen3, Qwen3Thinking2507, Qwen3Instruct2507, Qwen25),
     *(Hermes4, Hermes4Llama, Hermes2Pro, Hermes3, SmolLM3, SmolLM3Undated),
+    *(Glm45, Glm47, Glm51, Glm52),
     ChatML,
 )
 
