@@ -1,6 +1,7 @@
 """One page for each family of formats; :data:`FAMILIES` names them."""
 
 from tickertape.renderers.families.chatml import ChatML
+from tickertape.renderers.families.glm import Glm45, Glm47, Glm51, Glm52
 from tickertape.renderers.families.hermes import Hermes2Pro, Hermes3, Hermes4, Hermes4Llama
 from tickertape.renderers.families.qwen2_5 import Qwen25
 from tickertape.renderers.families.qwen3 import Qwen3, Qwen3Instruct2507, Qwen3Thinking2507, Qwen3VLInstruct
