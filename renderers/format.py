@@ -211,3 +211,10 @@ class Format(Renderer):
         """Pieces of an assistant message's tool calls, in the family's syntax."""
         if message.tool_calls and self.response.tool_calls:
             yield from self.response.tool_calls.write(message.tool_calls)
+
+
+def system_shown(rendered: str, opening: str, closing: str) -> dict[str, str]:
+    """The option ``default_system``, as far as a rendering begins with one between ``opening`` and ``closing``."""
+    if not rendered.startswith(opening) or closing not in rendered:
+        return {}
+    return {"default_system": rendered[len(opening) :].split(closing)[0]}
