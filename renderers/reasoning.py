@@ -11,10 +11,12 @@ class TaggedReasoning:
     close: str = "</think>"
     unfinished_close: str = "\n</think>\n\n"
     """What closes a thought that was cut off in the middle."""
+    inside: tuple[str, ...] = ()
+    """Tags of the model's that may stand in a thought, and are part of its words."""
 
     @property
-    def tags(self) -> tuple[str, str]:
-        return (self.open, self.close)
+    def tags(self) -> tuple[str, ...]:
+        return (self.open, self.close, *self.inside)
 
     def split(self, content: str) -> tuple[str | None, str]:
         """Reasoning and the rest of a content that holds both, as Qwen's templates split it."""

@@ -133,7 +133,7 @@ class Nemotron3Ultra(Nemotron3):
 def _in_order(tool: Tool) -> Mapping[str, Any]:
     """A function whose schema's keys stand as this format shows them: values to choose from first, and last which
     parameters are required."""
-    function = tool.get("function", tool)
+    function: Mapping[str, Any] = tool.get("function", tool)
     parameters = function.get("parameters")
     if not isinstance(parameters, Mapping):
         return function
