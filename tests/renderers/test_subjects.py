@@ -17,7 +17,7 @@ def test_every_family_has_a_subject() -> None:
 
 
 def test_every_deviation_is_shown_by_a_test_of_its_own() -> None:
-    sources = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
+    sources = "".join(path.read_text() for path in Path(__file__).parent.rglob("test_*.py"))
     for subject in SUBJECTS.values():
         for deviation in subject.deviations:
             assert deviation.reason
