@@ -6,10 +6,11 @@ system message that they add.
 
 import json
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from tickertape.renderers.draft import Padding
 from tickertape.renderers.errors import RenderError
-from tickertape.renderers.format import Format, History, Place
+from tickertape.renderers.format import Format, History, Place, system_shown
 from tickertape.renderers.messages import Message, Tool
 from tickertape.renderers.parsing import ResponseFormat
 from tickertape.renderers.pieces import Piece, content, markup, output, output_markup
@@ -57,6 +58,17 @@ class MiniMaxM2(Format):
         super().__init__(tokenizer, history=history)
         self.default_system = default_system
 
+    @classmethod
+    def options_shown(cls, rendered: str) -> dict[str, Any]:
+        return system_shown(rendered, "]~!b[]~b]system\n", "[e~[\n]~b]user\n")
+
+    def check(self, messages: Sequence[Message]) -> None:
+        called = False
+        for message in messages:
+            if message.role == "tool" and not called:
+                raise RenderError("a tool result needs an assistant message with tool calls before it")
+            called = bool(message.tool_calls) if message.role == "assistant" else called
+
     def start(self, system: Message | None, tools: Sequence[Tool]) -> Iterator[Piece]:
         yield markup("]~!b[]~b]system\n")
         yield content(system.text) if system is not None and system.text else markup(self.default_system)
@@ -73,13 +85,15 @@ class MiniMaxM2(Format):
                 "</tools>\n\nWhen making tool calls, use XML format to invoke tools and pass parameters:\n\n"
                 + CALL_SHOWN
             )
-        yield from self.close
+        yield markup("[e~[\n")
 
     def turn(self, place: Place) -> Iterator[Piece]:
         message = place.message
         if message.role == "tool":
             yield from self.result(place)
             return
+        if message.role == "system" and not place.exact:
+            return  # the template drops system messages that are not the first, without a word
         yield markup(ROLES[message.role] + "\n")
         if message.role == "assistant":
             yield from self.said(place)
@@ -105,9 +119,6 @@ class MiniMaxM2(Format):
 
     def result(self, place: Place) -> Iterator[Piece]:
         """One tool result; neighbouring results share one turn."""
-        before = [m for m in place.messages[: place.index] if m.role == "assistant"]
-        if before and not before[-1].tool_calls:
-            raise RenderError("a tool result follows an assistant message without tool calls")
         if not place.neighbour_has_role(-1, "tool"):
             yield markup(ROLES["tool"])
         yield markup("\n<response>")

@@ -11,8 +11,7 @@ _VOCABULARY = borrowed(
     bos_token="]~!b[",
     eos_token="[e~[",
 )
-#: A result needs a call before it; system messages are read at the start only, others are dropped without a word.
-_LIMITS = Limits(system="first", order="results_after_calls")
+_LIMITS = Limits(order="results_after_calls")
 
 
 def _subject(version: str, template: str, default_system: str) -> Subject:
