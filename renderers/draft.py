@@ -46,6 +46,8 @@ Delta: TypeAlias = ContentDelta | ReasoningDelta | CallDelta
 class Padding:
     """White space that a format puts around the parts of a message, and that is none of their own."""
 
+    lead_in: str = ""
+    """Characters stripped from the beginning of the answer, be it a thought or content."""
     thought: str = "\n"
     """Characters stripped from both ends of the reasoning."""
     after_thought: str = "\n"
@@ -73,7 +75,8 @@ class Draft:
         self._held_thought = ""
         self._held = ""
         """The end of the content, as far as it may be a call's padding."""
-        self._lead_in = False
+        self._lead_in = padding.lead_in
+        """Characters that are padding as long as nothing else has come."""
         self._to_drop = ""
         self._after_call = False
         self._open_call = ToolCall("", "")
@@ -98,7 +101,7 @@ class Draft:
 
     def open_thought(self) -> None:
         self.in_thought = True
-        self._lead_in = not self.has_content
+        self._lead_in = "" if self.has_content else self._padding.after_thought
         self._has_thought = True
 
     def close_thought(self) -> None:
@@ -120,10 +123,10 @@ class Draft:
     def say(self, text: str) -> None:
         """More content."""
         if self._lead_in:
-            text = text.lstrip(self._padding.after_thought) if self._padding.after_thought else text
+            text = text.lstrip(self._lead_in)
             if not text:
                 return
-            self._lead_in = False
+            self._lead_in = ""
         while self._to_drop and text:
             self._to_drop, text = (self._to_drop[1:], text[1:]) if text[0] == self._to_drop[0] else ("", text)
         text = self._held + text
@@ -133,7 +136,7 @@ class Draft:
 
     def say_verbatim(self, text: str) -> None:
         """Content that is to stay as it is: a call that cannot be read."""
-        self._lead_in, self._to_drop = False, ""
+        self._lead_in, self._to_drop = "", ""
         self._emit_content(self._held + text)
         self._held = ""
 
@@ -181,7 +184,7 @@ class Draft:
 
     def _drop_padding(self) -> None:
         self._held = ""
-        self._lead_in = False
+        self._lead_in = ""
 
     def finish(self) -> None:
         """No call follows any more, so nothing is padding."""

@@ -27,7 +27,7 @@ class Encoder:
 
     def __init__(self, tokenizer: Tokenizer, tags: Sequence[str] = ()) -> None:
         self.tokenizer = tokenizer
-        self._tags = frozenset(tags)
+        self._tags = frozenset(tag for tag in tags if tag in tokenizer.control)
         self._markup: dict[str, list[_Part]] = {}
         self._scaffold_runs: dict[str, list[int]] = {}
 

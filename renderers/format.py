@@ -106,6 +106,8 @@ class Format(Renderer):
     """Stop tokens, the one that closes a turn first; those that the vocabulary lacks are left out."""
     close: tuple[Piece, ...] = ()
     """What closes an assistant turn and leads to the next."""
+    runs_without_query: bool = False
+    """Whether messages without any user message among them count as the running exchange."""
     response: ResponseFormat = ResponseFormat(stop_ids=())
     """Reasoning and tool-call syntax; stop ids are filled in from ``stop_tokens``."""
 
@@ -157,7 +159,8 @@ class Format(Renderer):
         self.check(messages)
         has_system = messages[0].role == "system"
         yield from place(0 if has_system else -1, self.start(messages[0] if has_system else None, tools or ()))
-        yield from self._turns(messages, int(has_system), len(messages) - 1, generation_prompt=generation_prompt)
+        without_query = -1 if self.runs_without_query else len(messages) - 1
+        yield from self._turns(messages, int(has_system), without_query, generation_prompt=generation_prompt)
         if generation_prompt:
             yield from place(-1, self.generation_prompt())
 
@@ -210,3 +213,10 @@ class Format(Renderer):
         """Pieces of an assistant message's tool calls, in the family's syntax."""
         if message.tool_calls and self.response.tool_calls:
             yield from self.response.tool_calls.write(message.tool_calls)
+
+
+def system_shown(rendered: str, opening: str, closing: str) -> dict[str, str]:
+    """The option ``default_system``, as far as a rendering begins with one between ``opening`` and ``closing``."""
+    if not rendered.startswith(opening) or closing not in rendered:
+        return {}
+    return {"default_system": rendered[len(opening) :].split(closing)[0]}

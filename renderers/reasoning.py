@@ -14,10 +14,12 @@ class TaggedReasoning:
     close: str = "</think>"
     unfinished_close: str = "\n</think>\n\n"
     """What closes a thought, also one that was cut off in the middle."""
+    inside: tuple[str, ...] = ()
+    """Tags of the model's that may stand in a thought, and are part of its words."""
 
     @property
-    def tags(self) -> tuple[str, str]:
-        return (self.open, self.close)
+    def tags(self) -> tuple[str, ...]:
+        return (self.open, self.close, *self.inside)
 
     def write(self, thought: str, *, opened: bool = False) -> Iterator[Piece]:
         """A thought as the model samples it; it is ``opened`` where the prompt already holds the opening tag."""

@@ -1,18 +1,24 @@
 """One page for each family of formats; :data:`FAMILIES` names them."""
 
 from tickertape.renderers.families.chatml import ChatML
+from tickertape.renderers.families.glm import Glm45, Glm47, Glm51, Glm52
+from tickertape.renderers.families.granite4 import Granite40, Granite41
 from tickertape.renderers.families.hermes import Hermes2Pro, Hermes3
 from tickertape.renderers.families.hermes4 import Hermes4, Hermes4Llama
+from tickertape.renderers.families.minimax_m2 import MiniMaxM2
+from tickertape.renderers.families.nemotron3 import Nemotron3, Nemotron3Ultra
 from tickertape.renderers.families.qwen2_5 import Qwen25
 from tickertape.renderers.families.qwen3 import Qwen3, Qwen3Instruct2507, Qwen3Thinking2507, Qwen3VLInstruct
 from tickertape.renderers.families.qwen3_5 import Qwen35, Qwen36
 from tickertape.renderers.families.qwen3_coder import Qwen3Coder, Qwen3CoderNext
+from tickertape.renderers.families.seed_oss import SeedOSS
 from tickertape.renderers.families.smollm3 import SmolLM3, SmolLM3Undated
 from tickertape.renderers.format import Format
 
 _PAGES: tuple[type[Format], ...] = (
     *(Qwen36, Qwen35, Qwen3Coder, Qwen3CoderNext, Qwen3VLInstruct, Qwen3, Qwen3Thinking2507, Qwen3Instruct2507, Qwen25),
     *(Hermes4, Hermes4Llama, Hermes2Pro, Hermes3, SmolLM3, SmolLM3Undated),
+    *(Glm45, Glm47, Glm51, Glm52, MiniMaxM2, SeedOSS, Nemotron3, Nemotron3Ultra, Granite40, Granite41),
     ChatML,
 )
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from tickertape.renderers.format import Format, History, Place
+from tickertape.renderers.format import Format, History, Place, system_shown
 from tickertape.renderers.messages import Message, Tool
 from tickertape.renderers.parsing import ResponseFormat
 from tickertape.renderers.pieces import Piece, content, markup, output, output_markup
@@ -35,10 +35,7 @@ class ChatML(Format):
 
     @classmethod
     def options_shown(cls, rendered: str) -> dict[str, Any]:
-        opening, closing = "<|im_start|>system\n", "<|im_end|>\n<|im_start|>user\n"
-        if not rendered.startswith(opening) or closing not in rendered:
-            return {}
-        return {"default_system": rendered[len(opening) :].split(closing)[0]}
+        return system_shown(rendered, "<|im_start|>system\n", "<|im_end|>\n<|im_start|>user\n")
 
     def header(self, role: str) -> Piece:
         """What opens a turn."""

@@ -4,12 +4,22 @@ import json
 from typing import Any
 
 import pytest
-import tokenizers
 
 from tests.materials import template
 from tests.renderers.strategies import assistant, call, system, tool, tool_result, user
-from tests.renderers.subjects import FAMILY, INSTRUCT, QWEN3, QWEN25, THINKING, Subject, driven, qwen, with_template
-from tickertape.renderers.choose import choose_renderer
+from tests.renderers.subjects import (
+    FAMILY,
+    INSTRUCT,
+    KINDS,
+    QWEN3,
+    QWEN25,
+    SUBJECTS,
+    THINKING,
+    Subject,
+    driven,
+    with_template,
+)
+from tickertape.renderers.choose import choose_renderer, get_renderer
 from tickertape.renderers.errors import RenderError
 from tickertape.renderers.messages import Message
 from tickertape.renderers.prompt import CallStatus
@@ -105,14 +115,16 @@ def test_09_tokens_after_the_close_are_kept(subject: Subject, renderer: Renderer
     assert _bridged(subject, renderer, completion, user("r")).startswith("Fair.<|im_end|>\nand on<|im_end|>\n")
 
 
-@pytest.fixture(scope="module")
-def glm() -> TemplateRenderer:
-    """GLM-4.6, whose turns have no close: the next role's marker is the stop token."""
-    markers = ("[gMASK]", "<sop>", "<|system|>", "<|user|>", "<|assistant|>", "<|observation|>")
-    backend = tokenizers.Tokenizer.from_str(qwen(QWEN3).tokenizer.backend.to_str())
-    backend.add_tokens([tokenizers.AddedToken(marker, special=True, normalized=False) for marker in markers])
-    stops = [backend.token_to_id(token) for token in ("<|endoftext|>", "<|user|>", "<|observation|>")]
-    return TemplateRenderer(Tokenizer(backend, stop_ids=stops), template=template("GLM-4.6"))
+@pytest.fixture(scope="module", params=KINDS)
+def glm(request: pytest.FixtureRequest) -> Renderer:
+    """GLM-4.6, whose turns have no close: the next role's marker is the stop token. Its page, and its template driven
+    with the stop tokens of its generation config."""
+    subject = SUBJECTS["glm-4.6"]
+    known = subject.tokenizer
+    stop_ids = [known.control[token] for token in ("<|endoftext|>", "<|user|>", "<|observation|>")]
+    if request.param == FAMILY:
+        return get_renderer(subject.family, known)
+    return TemplateRenderer(Tokenizer(known.backend, stop_ids=stop_ids), template=subject.template)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +138,7 @@ def glm() -> TemplateRenderer:
     ],
 )
 def test_10_a_turn_without_a_close_ends_at_the_next_role(
-    glm: TemplateRenderer, completion: str, new: dict[str, Any], expected: str
+    glm: Renderer, completion: str, new: dict[str, Any], expected: str
 ) -> None:
     wrote = glm.tokenizer.encode_like_model(completion)
     suffix = glm.bridge_suffix(wrote, [new])
