@@ -1,6 +1,7 @@
 """One page for each family of formats; :data:`FAMILIES` names them."""
 
 from tickertape.renderers.families.chatml import ChatML
+from tickertape.renderers.families.gpt_oss import GptOss, GptOssSafeguard, GptOssUnsloth
 from tickertape.renderers.families.hermes import Hermes2Pro, Hermes3, Hermes4, Hermes4Llama
 from tickertape.renderers.families.qwen2_5 import Qwen25
 from tickertape.renderers.families.qwen3 import Qwen3, Qwen3Instruct2507, Qwen3Thinking2507, Qwen3VLInstruct
@@ -13,6 +14,7 @@ _PAGES: tuple[type[Format], ...] = (
     *(Qwen36, Qwen35, Qwen3Coder, Qwen3CoderNext, Qwen3VLInstruct, Qwen3, Qwen3Thinking2507, Qwen3Instruct2507, Qwen25),
     *(Hermes4, Hermes4Llama, Hermes2Pro, Hermes3, SmolLM3, SmolLM3Undated),
     ChatML,
+    *(GptOss, GptOssSafeguard, GptOssUnsloth),
 )
 
 #: Name to family, in the order in which evidence is looked for: special before general.
