@@ -80,7 +80,7 @@ class Harmony(ResponseFormat):
             header, match = yield from _read_header(source, opening)
             recipient = match and (match["first"] or match["second"])
             if match is None or (recipient and not self.reads_calls):
-                tag = yield from _read_verbatim(header, source, draft)
+                tag = yield from self._read_verbatim(header, source, draft)
             elif recipient:
                 tag = yield from self._read_call(recipient, source, draft)
             elif match["channel"] == "analysis":
@@ -118,6 +118,15 @@ class Harmony(ResponseFormat):
         draft.close_call(status if closed else CallStatus.UNCLOSED, raw, built_in=built_in)
         return tag
 
+    def _read_verbatim(self, header: str, source: Source, draft: Draft) -> Reading[str | None]:
+        """A message with no header, or with one that cannot be read, stays as it is."""
+        draft.say_verbatim(header)
+        tag = yield from source.copy_until(_borders(source), draft.say_verbatim)
+        if self.reads_calls and _BEGINS_A_CALL.match(raw := source.recorded()):
+            closed = tag == END or (tag is None and source.stopped)
+            draft.note_unreadable(CallStatus.MALFORMED if closed else CallStatus.UNCLOSED, raw)
+        return tag
+
 
 def _borders(source: Source) -> Marks:
     """What ends a message: its end, or the next message where that was left out."""
@@ -145,16 +154,6 @@ def _think(source: Source, draft: Draft) -> Reading[str | None]:
     tag = yield from source.copy_until(_borders(source), draft.think)
     if tag is not None:
         draft.close_thought()
-    return tag
-
-
-def _read_verbatim(header: str, source: Source, draft: Draft) -> Reading[str | None]:
-    """A message with no header, or with one that cannot be read, stays as it is."""
-    draft.say_verbatim(header)
-    tag = yield from source.copy_until(_borders(source), draft.say_verbatim)
-    if _BEGINS_A_CALL.match(raw := source.recorded()):
-        closed = tag == END or (tag is None and source.stopped)
-        draft.note_unreadable(CallStatus.MALFORMED if closed else CallStatus.UNCLOSED, raw)
     return tag
 
 

@@ -29,13 +29,14 @@ from tickertape.renderers.tokenizer import TokenizerLike
 from tickertape.renderers.typescript import declaration
 
 _ANALYSIS, _PREAMBLE, _FINAL = (f"<|channel|>{name}<|message|>" for name in ("analysis", "commentary", "final"))
+_END = output_markup("<|end|>")
 
 
 class GptOss(Format):
     name = "gpt-oss"
     markers = ("<|start|>", "<|end|>", "<|message|>", "<|channel|>", "<|call|>", "<|return|>")
     stop_tokens = ("<|return|>", "<|call|>", "<|endoftext|>")
-    close = (output_markup("<|end|>"),)
+    close = (_END,)
     closed_by = ("<|return|>", "<|call|>", "<|end|>")
     response = Harmony()
     response_format: Harmony
@@ -100,7 +101,9 @@ class GptOss(Format):
         elif message.role == "tool":
             yield from self.result(place)
         elif message.role == "assistant":
-            yield from self.sampled(message) if place.exact else self.shown(place)
+            for k, pieces in enumerate(self.sampled(message) if place.exact else self.shown(place)):
+                yield output_markup("<|start|>assistant") if k else markup("<|start|>assistant")
+                yield from pieces
         elif place.exact:
             yield from self.developer(message.text)
 
@@ -117,21 +120,16 @@ class GptOss(Format):
         yield content(json.dumps(text, ensure_ascii=False) if self.quotes_results and not built_in else text)
         yield markup("<|end|>")
 
-    def sampled(self, message: Message) -> Iterator[Piece]:
-        """An assistant message as the model samples it."""
-        spoken: list[Iterator[Piece]] = []
+    def sampled(self, message: Message) -> Iterator[Iterator[Piece]]:
+        """An assistant message as the model samples it: harmony's messages."""
         if message.reasoning is not None:
-            spoken.append(_said(_ANALYSIS, message.reasoning, "<|end|>"))
-        if message.text and message.tool_calls:
-            spoken.append(_said(_PREAMBLE, message.text, "<|end|>"))
-        spoken += [
-            self.called(call, built_in=self.response_format.has_built_in(call.name)) for call in message.tool_calls
-        ]
+            yield _said(_ANALYSIS, message.reasoning)
+        if message.tool_calls and message.text:
+            yield _said(_PREAMBLE, message.text)
+        for call in message.tool_calls:
+            yield self.called(call, built_in=self.response_format.has_built_in(call.name))
         if not message.tool_calls:
-            spoken.append(_said(_FINAL, message.text, "<|return|>"))
-        for k, pieces in enumerate(spoken):
-            yield output_markup("<|start|>assistant") if k else markup("<|start|>assistant")
-            yield from pieces
+            yield _said(_FINAL, message.text, output_markup("<|return|>"))
 
     def called(self, call: ToolCall, *, built_in: bool = False) -> Iterator[Piece]:
         yield output_markup(" to=" if built_in else " to=functions.")
@@ -140,37 +138,27 @@ class GptOss(Format):
         yield output_value(body_of(call) if built_in else call.arguments_json)
         yield output_markup("<|call|>")
 
-    def shown(self, place: Place) -> Iterator[Piece]:
-        """An assistant message as the template shows it."""
+    def shown(self, place: Place) -> Iterator[Iterator[Piece]]:
+        """The same as the template shows it."""
         message = place.message
         self._refuse_tags(message)
         if message.tool_calls:
-            yield from self._shown_thought_of_call(place)
-            yield markup("<|start|>assistant")
-            yield from self.called(message.tool_calls[0])
+            if message.text and message.reasoning:
+                raise RenderError("the template refuses both content and thinking in a message with tool calls")
+            later = place.messages[place.index + 1 :]
+            is_answered = any(m.role == "assistant" and not m.tool_calls for m in later)
+            if (thought := message.text or message.reasoning) and not is_answered:
+                yield _said(_ANALYSIS, thought)
+            yield self.called(message.tool_calls[0])
         elif place.is_last and not place.generation_prompt:
             if message.reasoning is not None:
-                yield markup("<|start|>assistant")
-                yield from _said(_ANALYSIS, message.reasoning, "<|end|>")
-            yield markup("<|start|>assistant")
-            yield from _said(_FINAL, message.text, self.last_close)
+                yield _said(_ANALYSIS, message.reasoning)
+            yield _said(_FINAL, message.text, output_markup(self.last_close))
         else:
-            yield from self.shown_in_history(message)
+            yield self.shown_in_history(message)
 
     def shown_in_history(self, message: Message) -> Iterator[Piece]:
-        yield markup("<|start|>assistant")
-        yield from _said(_FINAL, message.text, "")
-        yield markup("<|end|>")
-
-    def _shown_thought_of_call(self, place: Place) -> Iterator[Piece]:
-        message = place.message
-        if message.text and message.reasoning:
-            raise RenderError("the template refuses both content and thinking in a message with tool calls")
-        later = place.messages[place.index + 1 :]
-        is_answered = any(m.role == "assistant" and not m.tool_calls for m in later)
-        if (thought := message.text or message.reasoning) and not is_answered:
-            yield markup("<|start|>assistant")
-            yield from _said(_ANALYSIS, thought, "<|end|>")
+        return _said(_FINAL, message.text, markup("<|end|>"))  # no model samples this close
 
     def _refuse_tags(self, message: Message) -> None:
         for text in (message.text if self.refuses_tagged_content else "", message.reasoning or ""):
@@ -198,14 +186,10 @@ class GptOssUnsloth(GptOss):
     last_close = "<|end|>"
 
     def shown_in_history(self, message: Message) -> Iterator[Piece]:
-        if message.reasoning is None:
-            yield from super().shown_in_history(message)
-        else:
-            yield markup("<|start|>assistant")
-            yield from _said(_ANALYSIS, message.reasoning, "<|end|>")
+        return super().shown_in_history(message) if message.reasoning is None else _said(_ANALYSIS, message.reasoning)
 
 
-def _said(header: str, text: str, close: str) -> Iterator[Piece]:
+def _said(header: str, text: str, close: Piece = _END) -> Iterator[Piece]:
     yield output_markup(header)
     yield output_value(text)
-    yield output_markup(close)
+    yield close

@@ -32,7 +32,7 @@ def _check_mutations(subject: Subject, seeds: range) -> None:
     mutated = Mutator(subject)
     renderer, tokenizer = subject.exact, subject.tokenizer
     stops = frozenset(renderer.get_stop_sequences())
-    own_words = _own_words(subject)
+    accounted = _Accounts(subject)
     for seed in seeds:
         ids = mutated(seed)
         parsed = renderer.parse_response(ids, TOOLS)
@@ -41,8 +41,7 @@ def _check_mutations(subject: Subject, seeds: range) -> None:
         assert list(parsed.rest) == ids[stop + 1 :], seed
         _check_calls(parsed, seed)
         said = [parsed.reasoning or "", parsed.content, *(call.raw for call in parsed.calls if call.call)]
-        wrote = tokenizer.decode(ids[:stop])
-        assert _letters("\n".join(said), own_words) == _letters(wrote, own_words), (seed, wrote)
+        accounted.check("\n".join(said), tokenizer.decode(ids[:stop]), seed)
 
 
 def _check_calls(parsed: ParsedResponse, seed: int) -> None:
@@ -55,11 +54,23 @@ def _check_calls(parsed: ParsedResponse, seed: int) -> None:
             assert call.call.name, seed
 
 
-def _own_words(subject: Subject) -> re.Pattern[str]:
-    """What of a completion is nobody's words: the format's tags, and white space, which formats pad with."""
-    tags = sorted(map(re.escape, subject.exact.response_format.tags), key=len, reverse=True)
-    return re.compile("|".join([*subject.own_words, *tags, r"\s"]))
+class _Accounts:
+    """Every character that was sampled is told, and no other, but for white space, with which formats pad, the format's
+    tags, and what it holds beside them (``own_words``)."""
 
+    def __init__(self, subject: Subject) -> None:
+        tags = sorted(map(re.escape, subject.exact.response_format.tags), key=len, reverse=True)
+        self._apart = re.compile("|".join([*tags, r"\s"]))
+        self._own_words = [re.compile(pattern) for pattern in subject.own_words]
 
-def _letters(text: str, own_words: re.Pattern[str]) -> Counter[str]:
-    return Counter(own_words.sub("", text))
+    def check(self, told: str, wrote: str, seed: int) -> None:
+        lost, made_up = self._letters(wrote), self._letters(told)
+        lost, made_up = lost - made_up, made_up - lost
+        for pattern in self._own_words:
+            for match in pattern.finditer(wrote):
+                lost -= self._letters(match.group())
+        assert not lost, (seed, lost, wrote)
+        assert not made_up, (seed, made_up, wrote)
+
+    def _letters(self, text: str) -> Counter[str]:
+        return Counter(self._apart.sub("", text))
