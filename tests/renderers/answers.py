@@ -47,17 +47,23 @@ def offered(subject: Subject) -> list[dict[str, Any]] | None:
     return TOOLS if subject.limits.tools else None
 
 
-def may_think(subject: Subject) -> bool:
+_ASKED = (Message("user", "q"),)
+
+
+def may_think(subject: Subject, before: Sequence[Message]) -> bool:
     """Whether the model thinks and is asked to: a prompt that closes a thought before any asks it not to."""
     response = subject.exact.response_format
-    opened = subject.tokenizer.decode(subject.exact.build_generation_prompt([Message("user", "q")]).token_ids)
-    closes = response.reasoning is not None and opened.rstrip().endswith(response.reasoning.close)
+    prompt = subject.exact.build_generation_prompt(before).token_ids
+    opened = subject.tokenizer.decode(prompt[-8:]).rstrip()
+    closes = response.reasoning is not None and opened.endswith(response.reasoning.close)
     return response.thinks and not closes
 
 
-def draw_message(subject: Subject, rng: Random, *, stripped: bool = True) -> Message:
-    """An assistant message within the model's abilities; ``stripped`` texts have no white space at either end, which
-    formats may take for their own."""
+def draw_message(
+    subject: Subject, rng: Random, before: Sequence[Message] = _ASKED, *, stripped: bool = True
+) -> Message:
+    """An assistant message within the model's abilities, as an answer to ``before``; ``stripped`` texts have no white
+    space at either end, which formats may take for their own."""
     limits = subject.limits
     n_calls = rng.choice((0, 0, 1, 1, 2, 3)) if limits.calls else 0
     calls = [_draw_call(subject, rng, number) for number in range(n_calls if limits.parallel else min(n_calls, 1))]
@@ -65,12 +71,12 @@ def draw_message(subject: Subject, rng: Random, *, stripped: bool = True) -> Mes
     content = _draw_text(subject, rng, stripped=stripped) if speaks else ""
     reasoning = None
     must_think = subject.exact.response_format.starts_in_reasoning
-    if may_think(subject) and (must_think or rng.random() < 0.7):
+    if may_think(subject, before) and (must_think or rng.random() < 0.7):
         reasoning = _draw_text(subject, rng, stripped=stripped).strip() or "Hm."
     return Message("assistant", content, reasoning, tuple(calls))
 
 
-def answer(subject: Subject, message: Message, before: Sequence[Message] = (Message("user", "q"),)) -> Answer:
+def answer(subject: Subject, message: Message, before: Sequence[Message] = _ASKED) -> Answer:
     """What the model samples to say ``message``."""
     return Answer(message, sampled(subject.exact, message, before, offered(subject)))
 
