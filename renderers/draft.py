@@ -78,7 +78,8 @@ class Draft:
         self._lead_in = padding.lead_in
         """Characters that are padding as long as nothing else has come."""
         self._to_drop = ""
-        self._after_call = False
+        self._breaks_line = False
+        self._breaks_thought = False
         self._open_call = ToolCall("", "")
         self._arguments: list[str] = []
         self._n_calls = 0
@@ -97,6 +98,10 @@ class Draft:
         """Whether anything was said yet."""
         return bool(self._content or self._held)
 
+    def begin_part(self) -> None:
+        """What is thought or said from here on begins a line of its own."""
+        self._breaks_line = self._breaks_thought = True
+
     # Reasoning.
 
     def open_thought(self) -> None:
@@ -110,6 +115,9 @@ class Draft:
     def think(self, text: str) -> None:
         """More of an open thought."""
         text = self._held_thought + text
+        if self._breaks_thought and text and self._reasoning:
+            text = "\n" + text
+        self._breaks_thought = self._breaks_thought and not text
         if not self._reasoning:
             text = text.lstrip(self._padding.thought) if self._padding.thought else text
         said = text.rstrip(self._padding.thought) if self._padding.thought else text
@@ -143,9 +151,9 @@ class Draft:
     def _emit_content(self, text: str) -> None:
         if not text:
             return
-        if self._after_call and self._content:
+        if self._breaks_line and self._content:
             text = "\n" + text
-        self._after_call = False
+        self._breaks_line = False
         self._content.append(text)
         self._deltas.append(ContentDelta(text))
 
@@ -170,13 +178,15 @@ class Draft:
             self._arguments.append(text)
             self._deltas.append(CallDelta(self._n_calls - 1, arguments=text))
 
-    def close_call(self, status: CallStatus, raw: str) -> None:
-        """Ends the open call; ``raw`` is its text, from the opening tag to the closing one."""
+    def close_call(self, status: CallStatus, raw: str, *, built_in: bool = False) -> None:
+        """Ends the open call; ``raw`` is its text, from the opening tag to the closing one. A ``built_in`` tool
+        need not be among those that were offered."""
         call = replace(self._open_call, arguments="".join(self._arguments))
-        if status is CallStatus.OK and self._tool_names is not None and call.name not in self._tool_names:
+        is_known = built_in or self._tool_names is None or call.name in self._tool_names
+        if status is CallStatus.OK and not is_known:
             status = CallStatus.UNKNOWN_TOOL
         self.calls.append(ParsedCall(status, raw, call))
-        self._to_drop, self._after_call = self._padding.after_call, True
+        self._to_drop, self._breaks_line = self._padding.after_call, True
 
     def note_unreadable(self, status: CallStatus, raw: str) -> None:
         """Of a call that cannot be read, which :meth:`say_verbatim` was told."""

@@ -108,11 +108,13 @@ class Format(Renderer):
     """What closes an assistant turn and leads to the next."""
     runs_without_query: bool = False
     """Whether messages without any user message among them count as the running exchange."""
+    closed_by: tuple[str, ...] = ()
+    """Tokens behind which a turn needs no close, beside those that ``close`` begins with."""
     response: ResponseFormat = ResponseFormat(stop_ids=())
     """Reasoning and tool-call syntax; stop ids are filled in from ``stop_tokens``."""
 
     def __init__(self, tokenizer: TokenizerLike, *, history: History | str = History.EXACT) -> None:
-        super().__init__(tokenizer, tags=self.response.tags)
+        super().__init__(tokenizer, tags=self.response.speakable)
         self.history = History(history)
         if self.history is History.EXACT:  # what was sampled began with a token of its own
             self._split_before = Kind.OUTPUT
@@ -121,6 +123,7 @@ class Format(Renderer):
             raise RenderError(
                 f"{self.name} needs the control tokens {', '.join(missing)}, which {self.tokenizer.name} does not have"
             )
+        self._closed_by = {self.tokenizer.control.get(token) for token in self.closed_by}
         own = [self.tokenizer.control[token] for token in self.stop_tokens if token in self.tokenizer.control]
         stop_ids = tuple(dict.fromkeys([*own, *self.tokenizer.stop_ids]))
         self.response_format = replace(self.response, stop_ids=stop_ids)
@@ -175,7 +178,8 @@ class Format(Renderer):
         def calls() -> Sequence[ToolCall]:
             return self.parse_response(completion_ids).tool_calls
 
-        yield from place(-1, self.close)
+        if not completion_ids or completion_ids[-1] not in self._closed_by:
+            yield from place(-1, self.close)
         # New messages without a query carry on an exchange that is running.
         messages = [self._known_role(message) for message in messages]
         yield from self._turns(messages, first=0, without_query=-1, earlier_calls=calls)

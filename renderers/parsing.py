@@ -33,6 +33,16 @@ class ResponseFormat:
         return (*reasoning, *(self.tool_calls.tags if self.tool_calls else ()))
 
     @property
+    def speakable(self) -> tuple[str, ...]:
+        """Those that mean what they say in an assistant message that a caller supplies; no turn marker is one."""
+        return self.tags
+
+    @property
+    def thinks(self) -> bool:
+        """Whether an answer may hold reasoning."""
+        return self.reasoning is not None
+
+    @property
     def unfinished_close(self) -> str:
         """What closes a thought that was cut off in the middle."""
         return self.reasoning.unfinished_close if self.reasoning else ""
@@ -105,7 +115,7 @@ class StreamParser:
         if stop_at is not None:
             self._stop_token = token_ids[stop_at]
             self._rest.extend(token_ids[stop_at + 1 :])
-            self._source.end()
+            self._source.end(stopped=True)
         self._advance()
         return self._draft.take_deltas()
 

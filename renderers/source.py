@@ -69,6 +69,8 @@ class Source:
         self.tag: str | None = None
         """The tag token right behind ``text``, as far as it has come."""
         self.ended = False
+        self.stopped = False
+        """Whether it ended with a stop token."""
 
     def feed(self, ids: Sequence[int]) -> int | None:
         """Adds token ids up to the first stop token, whose place is returned; ``None`` where there is none. Those of a
@@ -95,8 +97,9 @@ class Source:
         if final:
             self._decoder.reset()
 
-    def end(self) -> None:
-        """No more ids will come."""
+    def end(self, *, stopped: bool = False) -> None:
+        """No more ids will come; ``stopped`` if a stop token did."""
+        self.stopped = stopped
         self._queue.append((self._decoder.decode(b"", True), False))
         self.ended = True
         self._pull()

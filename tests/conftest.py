@@ -17,6 +17,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="N",
         help="conversations per model and renderer in the slow tests of parity with the models' templates",
     )
+    parser.addoption(
+        "--mutations",
+        type=int,
+        default=2_000,
+        metavar="N",
+        help="mutated completions per model in the slow test of them",
+    )
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from tickertape.renderers.families.chatml import ChatML
 from tickertape.renderers.families.glm import Glm45, Glm47, Glm51, Glm52
+from tickertape.renderers.families.gpt_oss import GptOss, GptOssSafeguard, GptOssUnsloth
 from tickertape.renderers.families.granite4 import Granite40, Granite41
 from tickertape.renderers.families.hermes import Hermes2Pro, Hermes3
 from tickertape.renderers.families.hermes4 import Hermes4, Hermes4Llama
@@ -19,6 +20,7 @@ _PAGES: tuple[type[Format], ...] = (
     *(Qwen36, Qwen35, Qwen3Coder, Qwen3CoderNext, Qwen3VLInstruct, Qwen3, Qwen3Thinking2507, Qwen3Instruct2507, Qwen25),
     *(Hermes4, Hermes4Llama, Hermes2Pro, Hermes3, SmolLM3, SmolLM3Undated),
     *(Glm45, Glm47, Glm51, Glm52, MiniMaxM2, SeedOSS, Nemotron3, Nemotron3Ultra, Granite40, Granite41),
+    *(GptOss, GptOssSafeguard, GptOssUnsloth),
     ChatML,
 )
 

@@ -245,10 +245,15 @@ class _Maker:
 
     def _text(self, rng: Random, number: int = 1) -> str:
         """Any text that spells no control token of the subject; ``Hi`` for number 0."""
-        text = _any_text(rng) if number else "Hi"
-        while not self._subject.is_harmless(text):
-            text = _any_text(rng)
-        return text
+        return words(self._subject, rng) if number else "Hi"
+
+
+def words(subject: Subject, rng: Random) -> str:
+    """Any text that spells no control token of the subject."""
+    text = _any_text(rng)
+    while not subject.is_harmless(text):
+        text = _any_text(rng)
+    return text
 
 
 def _any_text(rng: Random) -> str:

@@ -125,6 +125,7 @@ class Subject:
         template_options: variables that the template gets beside the conversation.
         limits: which conversations the template can express.
         deviations: on which of those the family knowingly differs.
+        own_words: regular expressions of what an answer holds beside the words of its parts, its calls, and its tags.
     """
 
     name: str
@@ -135,6 +136,7 @@ class Subject:
     template_options: Mapping[str, Any] = field(default_factory=dict)
     limits: Limits = Limits()
     deviations: tuple[Deviation, ...] = ()
+    own_words: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"<{self.name}>"
