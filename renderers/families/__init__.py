@@ -1,7 +1,19 @@
 """One page for each family of formats; :data:`FAMILIES` names them."""
 
 from tickertape.renderers.families.chatml import ChatML
+from tickertape.renderers.families.deepseek_v3 import (
+    DeepSeekR1,
+    DeepSeekR1Distill,
+    DeepSeekR1DistillUnopened,
+    DeepSeekR1Of0528,
+    DeepSeekV3,
+    PerplexityR1,
+)
+from tickertape.renderers.families.deepseek_v3_1 import DeepSeekV31, DeepSeekV31EmptyThought
+from tickertape.renderers.families.deepseek_v3_2 import DeepSeekV4, DeepSeekV32
+from tickertape.renderers.families.deepseek_v4_encoder import DeepSeekV4Encoder, DeepSeekV4Unsloth
 from tickertape.renderers.families.hermes import Hermes2Pro, Hermes3, Hermes4, Hermes4Llama
+from tickertape.renderers.families.kimi import KimiK2, KimiK2Thinking, KimiK25, KimiK26, KimiK27Code, KimiLinear
 from tickertape.renderers.families.qwen2_5 import Qwen25
 from tickertape.renderers.families.qwen3 import Qwen3, Qwen3Instruct2507, Qwen3Thinking2507, Qwen3VLInstruct
 from tickertape.renderers.families.qwen3_5 import Qwen35, Qwen36
@@ -12,6 +24,9 @@ from tickertape.renderers.format import Format
 _PAGES: tuple[type[Format], ...] = (
     *(Qwen36, Qwen35, Qwen3Coder, Qwen3CoderNext, Qwen3VLInstruct, Qwen3, Qwen3Thinking2507, Qwen3Instruct2507, Qwen25),
     *(Hermes4, Hermes4Llama, Hermes2Pro, Hermes3, SmolLM3, SmolLM3Undated),
+    *(DeepSeekV4Encoder, DeepSeekV4Unsloth, DeepSeekV4, DeepSeekV32, DeepSeekV31, DeepSeekV31EmptyThought),
+    *(DeepSeekR1Of0528, DeepSeekR1, PerplexityR1, DeepSeekR1Distill, DeepSeekR1DistillUnopened, DeepSeekV3),
+    *(KimiK27Code, KimiK26, KimiK25, KimiK2Thinking, KimiK2, KimiLinear),
     ChatML,
 )
 
