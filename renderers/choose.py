@@ -13,7 +13,7 @@ from typing import Any
 from tickertape.renderers.errors import RenderError
 from tickertape.renderers.families import FAMILIES
 from tickertape.renderers.format import Format, History
-from tickertape.renderers.messages import Message, Tool, as_messages
+from tickertape.renderers.messages import Message, Tool, ToolCall, as_messages
 from tickertape.renderers.renderer import Renderer
 from tickertape.renderers.template import TemplateRenderer
 from tickertape.renderers.tokenizer import Tokenizer, TokenizerLike
@@ -124,16 +124,22 @@ class _Evidence:
     @cached_property
     def shows_tools(self) -> bool:
         """Whether the template shows the model the tools that are offered."""
-        return "look_up_weather" in self._prompt([_TOOL])
+        return "look_up_weather" in self._text([_HELLO], [_TOOL])
+
+    @cached_property
+    def shows_calls(self) -> bool:
+        """Whether the template shows the model the tools that it called."""
+        called = Message("assistant", "", tool_calls=(ToolCall("look_up_weather", {"city": "Köln"}, "call00000"),))
+        return "look_up_weather" in self._text([_HELLO, called, Message("user", "Go on.")], None)
 
     @cached_property
     def _question(self) -> str:
-        return self._prompt(None)
+        return self._text([_HELLO], None)
 
-    def _prompt(self, tools: Sequence[Tool] | None) -> str:
-        """The text of a prompt with one question; empty where the template refuses it."""
+    def _text(self, messages: Sequence[Message], tools: Sequence[Tool] | None) -> str:
+        """A prompt's text; empty where the template refuses the messages."""
         try:
-            ids = self.reference.build_generation_prompt([Message("user", "Hello.")], tools).token_ids
+            ids = self.reference.build_generation_prompt(messages, tools).token_ids
         except RenderError:
             return ""
         return self.reference.tokenizer.decode(ids)
@@ -146,10 +152,10 @@ class _Evidence:
 
     def against(self, family: Renderer) -> _Difference | None:
         """The first probe that a family renders differently, or ``None``. Probes that the template refuses say nothing,
-        and neither do tools, where the template ignores them."""
+        and neither do tools, where the template shows neither them nor calls."""
         compared = 0
         for number, (title, messages, tools) in enumerate(_PROBES):
-            expected = self._expect(number) if self.shows_tools or not tools else None
+            expected = self._expect(number) if not tools or self.shows_tools or self.shows_calls else None
             if expected is None:
                 continue
             try:
@@ -183,6 +189,7 @@ def _render(renderer: Renderer, messages: list[Message], tools: Sequence[Tool] |
     return build(messages, tools).token_ids
 
 
+_HELLO = Message("user", "Hello.")
 _TOOL: Tool = {
     "type": "function",
     "function": {
@@ -228,6 +235,8 @@ def _probes() -> list[tuple[str, list[Message], Sequence[Tool] | None]]:
     conversations: list[tuple[str, list[dict[str, Any]], Sequence[Tool] | None]] = [
         ("one question", [user], None),
         ("system message", [system, user], None),
+        ("two system messages", [system, {**system, "content": "Be kind."}, user], None),
+        ("two questions", [user, thanks], None),
         ("two exchanges", [system, user, answer, thanks], None),
         ("an answer at the end", [system, user, answer], None),
         ("an answer with a thought at the end", [user, answer, thanks, thought], None),

@@ -22,12 +22,13 @@ class Encoder:
 
     Args:
         tokenizer: the model's.
-        tags: control tokens that pieces of :attr:`Trust.TAGS` may spell: the family's reasoning and tool-call tags.
+        tags: the family's reasoning and tool-call tags; pieces of :attr:`Trust.TAGS` may spell the control tokens that
+            these are, or are made of (``<｜DSML｜invoke``).
     """
 
     def __init__(self, tokenizer: Tokenizer, tags: Sequence[str] = ()) -> None:
         self.tokenizer = tokenizer
-        self._tags = frozenset(tag for tag in tags if tag in tokenizer.control)
+        self._tags = tokenizer.control.keys() & {part for tag in tags for part in tokenizer.split_control(tag)}
         self._markup: dict[str, list[_Part]] = {}
         self._scaffold_runs: dict[str, list[int]] = {}
 

@@ -43,6 +43,8 @@ class Place:
     """Tool calls made right before ``messages``: those of the completion that a bridge extends."""
     generation_prompt: bool = True
     """Whether an assistant's turn is opened behind the last message."""
+    tools: Sequence[Tool] = ()
+    """The tools that were offered, for formats that show turns differently with them; none in a bridge."""
 
     @property
     def message(self) -> Message:
@@ -113,11 +115,13 @@ class Format(Renderer):
     response: ResponseFormat = ResponseFormat(stop_ids=())
     """Reasoning and tool-call syntax; stop ids are filled in from ``stop_tokens``."""
 
+    runs_without_query: bool = False
+    """Whether messages without any user message among them count as the running exchange."""
+
     def __init__(self, tokenizer: TokenizerLike, *, history: History | str = History.EXACT) -> None:
         super().__init__(tokenizer, tags=self.response.speakable)
         self.history = History(history)
-        if self.history is History.EXACT:  # what was sampled began with a token of its own
-            self._split_before = Kind.OUTPUT
+        self.seam = Kind.OUTPUT if self.history is History.EXACT else None
         missing = [marker for marker in self.markers if marker not in self.tokenizer.control]
         if missing:
             raise RenderError(
@@ -147,6 +151,10 @@ class Format(Renderer):
     def generation_prompt(self) -> Iterable[Piece]:
         """Pieces that open the assistant's turn."""
 
+    def generation_prompt_after(self, last: Message | None) -> Iterable[Piece]:  # noqa: ARG002
+        """The same, in formats where a turn goes on behind some messages."""
+        return self.generation_prompt()
+
     @classmethod
     def options_shown(cls, rendered: str) -> dict[str, Any]:  # noqa: ARG003
         """Options that can be read off what the model's own template makes of one question without system message:
@@ -163,9 +171,10 @@ class Format(Renderer):
         has_system = messages[0].role == "system"
         yield from place(0 if has_system else -1, self.start(messages[0] if has_system else None, tools or ()))
         without_query = -1 if self.runs_without_query else len(messages) - 1
-        yield from self._turns(messages, int(has_system), without_query, generation_prompt=generation_prompt)
+        nowhere = Place(messages, int(has_system), without_query, self.history is History.EXACT)
+        yield from self._turns(replace(nowhere, generation_prompt=generation_prompt, tools=tools or ()))
         if generation_prompt:
-            yield from place(-1, self.generation_prompt())
+            yield from place(-1, self.generation_prompt_after(messages[-1]))
 
     def _continuation(
         self,
@@ -182,26 +191,19 @@ class Format(Renderer):
             yield from place(-1, self.close)
         # New messages without a query carry on an exchange that is running.
         messages = [self._known_role(message) for message in messages]
-        yield from self._turns(messages, first=0, without_query=-1, earlier_calls=calls)
-        yield from place(-1, self.generation_prompt())
+        yield from self._turns(Place(messages, 0, -1, self.history is History.EXACT, calls))
+        yield from place(-1, self.generation_prompt_after(messages[-1]))
 
     def _generation_prompt(self) -> Iterable[Piece]:
         return self.generation_prompt()
 
-    def _turns(
-        self,
-        messages: list[Message],
-        first: int,
-        without_query: int,
-        *,
-        earlier_calls: Callable[[], Sequence[ToolCall]] = tuple,
-        generation_prompt: bool = True,
-    ) -> Iterator[Placed]:
+    def _turns(self, start: Place) -> Iterator[Placed]:
+        """All turns from ``start`` on; its ``last_query`` holds where no message is a query."""
+        messages = start.messages
         queries = (k for k in reversed(range(len(messages))) if self.is_query(messages[k]))
-        last_query, exact = next(queries, without_query), self.history is History.EXACT
-        for index in range(first, len(messages)):
-            where = Place(messages, index, last_query, exact, earlier_calls, generation_prompt)
-            yield from place(index, self.turn(where))
+        last_query = next(queries, start.last_query)
+        for index in range(start.index, len(messages)):
+            yield from place(index, self.turn(replace(start, index=index, last_query=last_query)))
 
     def is_query(self, message: Message) -> bool:
         """Whether a message is a user's own, which starts a new exchange."""

@@ -38,6 +38,8 @@ _SCHEMA_WORDS = frozenset(
 
 #: Code points below this can be moved into a plane; attribution and the derived bridge use the plane's rest.
 HIDDEN_BELOW = 0xE000
+#: Full-width forms (DeepSeek's ``｜DSML｜`` starts with one) go where the surrogates would, which are no characters.
+_FULL_WIDTH, _SURROGATES = 0xFF00, 0xD800
 
 #: Unicode's two supplementary private-use areas, and what finds their characters: as such, escaped by Python's repr()
 #: (``\\U000f003c``) or by JSON (a pair of surrogates).
@@ -71,7 +73,8 @@ class Quoter:
         looked_for: words that the template looks for in messages.
 
     Raises:
-        ValueError: a control token starts with a character outside the basic plane.
+        ValueError: a control token starts with a character that cannot be moved: a private one, or one outside the
+            basic plane.
     """
 
     def __init__(self, control: Collection[str], tags: Collection[str], looked_for: Collection[str] = ()) -> None:
@@ -79,9 +82,9 @@ class Quoter:
         # Letters are everywhere: of a token that starts with one, only whole occurrences are hidden.
         lettered = sorted((token for token in control if token[0].isalnum()), key=len, reverse=True)
         self._lettered = re.compile("|".join(map(re.escape, lettered))) if lettered else None
-        if any(ord(first) >= HIDDEN_BELOW for first in firsts):
+        if not all(map(_can_move, firsts)):
             raise ValueError(f"control tokens that start with one of {sorted(firsts)} cannot be quoted")
-        self._hidden = {plane: str.maketrans({c: chr(plane + ord(c)) for c in firsts}) for plane in _PLANES}
+        self._hidden = {plane: str.maketrans({c: _moved(c, plane) for c in firsts}) for plane in _PLANES}
         self._insides = {token.strip(_BRACKETS) for token in control} - {""}
         #: What a word must start with to complete a token whose first brackets a template has written.
         self._completions = tuple(
@@ -124,7 +127,7 @@ class Quoter:
 
     def unquote(self, text: str, plane: int) -> str:
         """The text with every hidden character shown, also where the template escaped it."""
-        return _PLANES[plane].sub(lambda match: chr(_code_point(match.group()) - plane), text)
+        return _PLANES[plane].sub(lambda match: _moved_back(_code_point(match.group()) - plane), text)
 
     def _said(self, text: str, plane: int, manner: Manner) -> str:
         """An assistant's words, whose tags mean what they say."""
@@ -177,7 +180,7 @@ def _each(shown: re.Pattern[str] | None, text: str, hide: Callable[[str], str]) 
 
 
 def _sealed(words: str, plane: int) -> str:
-    return "".join(c if c.isspace() or ord(c) >= HIDDEN_BELOW else chr(plane + ord(c)) for c in words)
+    return "".join(c if c.isspace() or not _can_move(c) else _moved(c, plane) for c in words)
 
 
 def _leading(token: str) -> int:
@@ -187,7 +190,21 @@ def _leading(token: str) -> int:
 
 def _broken(word: str, plane: int) -> str:
     """The word with its first character hidden."""
-    return chr(plane + ord(word[0])) + word[1:]
+    return _moved(word[0], plane) + word[1:] if _can_move(word[0]) else word
+
+
+def _can_move(char: str) -> bool:
+    return ord(char) < HIDDEN_BELOW or _FULL_WIDTH <= ord(char) <= 0xFFFF
+
+
+def _moved(char: str, plane: int) -> str:
+    """What stands for the character in a plane."""
+    code = ord(char)
+    return chr(plane + (code if code < HIDDEN_BELOW else code - _FULL_WIDTH + _SURROGATES))
+
+
+def _moved_back(code: int) -> str:
+    return chr(code if code < _SURROGATES else code - _SURROGATES + _FULL_WIDTH)
 
 
 def _code_point(written: str) -> int:

@@ -7,6 +7,7 @@ bridges, parsed messages and training weights of that.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from tickertape.renderers.encoder import Encoder
 from tickertape.renderers.errors import BridgeRefused, RenderError
@@ -18,6 +19,9 @@ from tickertape.renderers.supervised import TrainOn, supervised_weights
 from tickertape.renderers.tokenizer import Tokenizer, TokenizerLike
 from tickertape.renderers.tool_calls.offered import Offered
 
+#: So many tokens at the end of a prompt show whether it opens a thought.
+_PROMPT_END = 16
+
 
 class Renderer(ABC):
     """Messages to token ids and back, for one model. Pure functions over lists; safe to share between threads."""
@@ -26,8 +30,9 @@ class Renderer(ABC):
     tokenizer: Tokenizer
     encoder: Encoder
     response_format: ResponseFormat
-    _split_before: Kind | None = None
-    """Where no token reaches over into a piece of this kind; see :meth:`Encoder.encode`."""
+    seam: Kind | None = None
+    """The kind of words that no token reaches into from before, in whole conversations: :attr:`Kind.OUTPUT` where they
+    are rendered as they were sampled."""
 
     def __init__(self, tokenizer: TokenizerLike, *, tags: Sequence[str] = ()) -> None:
         self.tokenizer = Tokenizer.load(tokenizer)
@@ -72,14 +77,14 @@ class Renderer(ABC):
             RenderError: the format cannot express these messages.
             ValueError: a message is malformed.
         """
-        placed = self._conversation(as_messages(messages), tools, generation_prompt=True)
-        return self.encoder.encode(placed, split_before=self._split_before)
+        pieces = self._conversation(as_messages(messages), tools, generation_prompt=True)
+        return self.encoder.encode(pieces, split_before=self.seam)
 
     def build_conversation(self, messages: Iterable[MessageLike], tools: Sequence[Tool] | None = None) -> Prompt:
         """Whole messages to token ids, with nothing opened after the last one. Raises as
         :meth:`build_generation_prompt`."""
-        placed = self._conversation(as_messages(messages), tools, generation_prompt=False)
-        return self.encoder.encode(placed, split_before=self._split_before)
+        pieces = self._conversation(as_messages(messages), tools, generation_prompt=False)
+        return self.encoder.encode(pieces, split_before=self.seam)
 
     def bridge_suffix(
         self,
@@ -111,7 +116,7 @@ class Renderer(ABC):
         closed_by = completion_ids[-1] if completion_ids and completion_ids[-1] in self.get_stop_sequences() else None
         if closed_by is not None and suffix.token_ids[:1] == [closed_by]:
             return suffix.behind(1)
-        if closed_by is None and self._ends_in_thought(completion_ids):
+        if closed_by is None and self._ends_in_thought(prompt_ids, completion_ids):
             unfinished = output_markup(self.response_format.unfinished_close)
             closed = self.encoder.encode(place(-1, [unfinished]), continues=True)
             closed.extend(suffix)
@@ -142,7 +147,12 @@ class Renderer(ABC):
         return bridged
 
     def parse_response(
-        self, token_ids: Sequence[int], tools: Sequence[Tool] | None = None, *, read_calls: bool = True
+        self,
+        token_ids: Sequence[int],
+        tools: Sequence[Tool] | None = None,
+        *,
+        read_calls: bool = True,
+        prompt_ids: Sequence[int] | None = None,
     ) -> ParsedResponse:
         """Sampled token ids to a message. Never raises on what a model wrote; see :class:`ParsedResponse`.
 
@@ -150,16 +160,28 @@ class Renderer(ABC):
             token_ids: the completion, stop token included where it was sampled.
             tools: the tools that were offered; with ``None``, names of called tools are not checked.
             read_calls: ``False`` leaves tool calls as the text that they are written in.
+            prompt_ids: what the completion was sampled from, or the last tokens of it: whether a thought was opened for
+                the model, which in some formats it is only behind a user message. ``None`` supposes the usual prompt.
         """
-        parser = self.stream_parser(tools, read_calls=read_calls)
+        parser = self.stream_parser(tools, read_calls=read_calls, prompt_ids=prompt_ids)
         parser.feed(token_ids)
         parser.finish()
         return parser.response()
 
-    def stream_parser(self, tools: Sequence[Tool] | None = None, *, read_calls: bool = True) -> StreamParser:
+    def stream_parser(
+        self,
+        tools: Sequence[Tool] | None = None,
+        *,
+        read_calls: bool = True,
+        prompt_ids: Sequence[int] | None = None,
+    ) -> StreamParser:
         """What :meth:`parse_response` does, while the completion is sampled: feed ids in any chunks, get deltas.
         Arguments as there."""
         response_format = self.response_format if read_calls else self.response_format.without_calls()
+        if prompt_ids is not None and response_format.reasoning:
+            ending = self.tokenizer.decode(prompt_ids[-_PROMPT_END:]).rstrip()
+            opened = ending.endswith(response_format.reasoning.open)
+            response_format = replace(response_format, starts_in_reasoning=opened)
         return StreamParser(self.tokenizer, response_format, Offered(tools))
 
     def get_stop_sequences(self) -> list[int]:
@@ -196,7 +218,7 @@ class Renderer(ABC):
         opening = self.encoder.encode(place(-1, self._generation_prompt()), continues=True).token_ids
         return prompt.token_ids, supervised_weights(prompt, given, opening, train_on)
 
-    def _ends_in_thought(self, completion_ids: Sequence[int]) -> bool:
-        parser = self.stream_parser()
+    def _ends_in_thought(self, prompt_ids: Sequence[int], completion_ids: Sequence[int]) -> bool:
+        parser = self.stream_parser(prompt_ids=prompt_ids or None)
         parser.feed(completion_ids)
         return parser.in_thought

@@ -16,7 +16,7 @@ from typing import Any
 from tickertape.clients.engines.engine import Engine, EngineInfo, Sampling
 from tickertape.clients.engines.errors import EngineAborted, EngineError, EngineRefused
 from tickertape.renderers.format import History
-from tickertape.renderers.messages import Message, ToolCall
+from tickertape.renderers.messages import Message
 from tickertape.renderers.prompt import CallStatus, ParsedResponse
 from tickertape.renderers.renderer import Renderer
 from tickertape.server.dialects.request import TurnRequest, TurnResult
@@ -293,12 +293,14 @@ def _opened(session_id: str, request: TurnRequest, info: EngineInfo) -> Turn:
 
 def _parsed(turn: Turn, renderer: Renderer, request: TurnRequest) -> Message:
     """The completion as a message; sets the turn's outcome."""
-    parsed = renderer.parse_response(turn.completion.tolist(), request.tools, read_calls=request.reads_calls)
+    prompt_end = turn.prompt_delta.tolist()
+    parsed = renderer.parse_response(
+        turn.completion.tolist(), request.tools, read_calls=request.reads_calls, prompt_ids=prompt_end
+    )
     turn.calls = [{"status": call.status, "raw": call.raw} for call in parsed.calls]
     turn.outcome = _outcome(turn, parsed)
-    calls = tuple(
-        ToolCall(call.name, call.arguments, f"call_{turn.id[:16]}{k:02}") for k, call in enumerate(parsed.tool_calls)
-    )
+    # A model that writes ids itself is to read them again with the results.
+    calls = tuple(replace(call, id=call.id or f"call_{turn.id[:16]}{k:02}") for k, call in enumerate(parsed.tool_calls))
     message = replace(parsed.message, tool_calls=calls)
     return _without_stop_string(message, turn.stop_reason) if isinstance(turn.stop_reason, str) else message
 

@@ -1,11 +1,23 @@
 """One page for each family of formats; :data:`FAMILIES` names them."""
 
 from tickertape.renderers.families.chatml import ChatML
+from tickertape.renderers.families.deepseek_v3 import (
+    DeepSeekR1,
+    DeepSeekR1Distill,
+    DeepSeekR1DistillUnopened,
+    DeepSeekR1Of0528,
+    DeepSeekV3,
+    PerplexityR1,
+)
+from tickertape.renderers.families.deepseek_v3_1 import DeepSeekV31, DeepSeekV31EmptyThought
+from tickertape.renderers.families.deepseek_v3_2 import DeepSeekV4, DeepSeekV32
+from tickertape.renderers.families.deepseek_v4_encoder import DeepSeekV4Encoder, DeepSeekV4Unsloth
 from tickertape.renderers.families.glm import Glm45, Glm47, Glm51, Glm52
 from tickertape.renderers.families.gpt_oss import GptOss, GptOssSafeguard, GptOssUnsloth
 from tickertape.renderers.families.granite4 import Granite40, Granite41
 from tickertape.renderers.families.hermes import Hermes2Pro, Hermes3
 from tickertape.renderers.families.hermes4 import Hermes4, Hermes4Llama
+from tickertape.renderers.families.kimi import KimiK2, KimiK2Thinking, KimiK25, KimiK26, KimiK27Code, KimiLinear
 from tickertape.renderers.families.minimax_m2 import MiniMaxM2
 from tickertape.renderers.families.nemotron3 import Nemotron3, Nemotron3Ultra
 from tickertape.renderers.families.qwen2_5 import Qwen25
@@ -21,6 +33,9 @@ _PAGES: tuple[type[Format], ...] = (
     *(Hermes4, Hermes4Llama, Hermes2Pro, Hermes3, SmolLM3, SmolLM3Undated),
     *(Glm45, Glm47, Glm51, Glm52, MiniMaxM2, SeedOSS, Nemotron3, Nemotron3Ultra, Granite40, Granite41),
     *(GptOss, GptOssSafeguard, GptOssUnsloth),
+    *(DeepSeekV4Encoder, DeepSeekV4Unsloth, DeepSeekV4, DeepSeekV32, DeepSeekV31, DeepSeekV31EmptyThought),
+    *(DeepSeekR1Of0528, DeepSeekR1, PerplexityR1, DeepSeekR1Distill, DeepSeekR1DistillUnopened, DeepSeekV3),
+    *(KimiK27Code, KimiK26, KimiK25, KimiK2Thinking, KimiK2, KimiLinear),
     ChatML,
 )
 

@@ -68,6 +68,8 @@ class Elements(CallSyntax):
     """Between ``key_close`` and ``value_open``."""
     value_pad: str = "\n"
     """On both sides of a value."""
+    without_parameters: str = ""
+    """Stands before ``end`` in a call that has none."""
     padding: str = "\n"
     value_text: Callable[[Any], str] = json_or_text
     enclosing: tuple[str, ...] = ()
@@ -89,9 +91,10 @@ class Elements(CallSyntax):
             yield output_markup((self.padding if k else "") + self.name_open)
             yield output_value(call.name)
             yield output_markup(self.name_close + self.line)
-            for key, given in _object(call).items():
+            arguments = _object(call)
+            for key, given in arguments.items():
                 yield from self._write_parameter(str(key), given)
-            yield output_markup(self.end)
+            yield output_markup(self.end if arguments else self.without_parameters + self.end)
 
     def _write_parameter(self, key: str, value: Any) -> Iterator[Piece]:
         yield output_markup(self.key_open)

@@ -44,31 +44,44 @@ class NamedJson(CallSyntax):
         name = head.strip()
         return (name, None) if name else None
 
+    @property
+    def behind_head(self) -> str:
+        """What stands between the head and the arguments, but for ``before_arguments``."""
+        return self.separator
+
     def head(self, call: ToolCall) -> Iterator[Piece]:
-        """What stands before the separator."""
+        """What begins a call: its name, and whatever the format writes with it."""
         yield output_value(call.name)
 
     def write(self, calls: Sequence[ToolCall]) -> Iterator[Piece]:
         for k, call in enumerate(calls):
             yield output_markup((self.padding if k else "") + self.open)
             yield from self.head(call)
-            yield output_markup(self.separator + self.before_arguments)
+            yield output_markup(self.behind_head + self.before_arguments)
             yield output_value(call.arguments_json)
             yield output_markup(self.after_arguments + (self.close or ""))
 
     def read(self, opening: str, source: Source, draft: Draft, offered: Offered) -> Reading[None]:  # noqa: ARG002
         source.start_record()
+        named = yield from self._read_name(source)
+        if named:
+            draft.open_call(*named)
+            yield from self._read_arguments(opening, source, draft)
+        else:
+            close, already = self.close or "", source.recorded()
+            marks = source.marks(self.open, close)
+            yield from read_verbatim(
+                CallStatus.MALFORMED, source, draft, marks, close, opening=opening, already=already
+            )
+
+    def _read_name(self, source: Source) -> Reading[tuple[str, str | None] | None]:
+        """Name and id, all up to the arguments consumed; ``None`` where there is no name."""
         found = yield from source.before(source.marks(*self.tags), self.viable_head)
         head, tag = found or ("", "")
         named = self.name_and_id(head) if tag == self.separator else None
         if named:
             source.take_tag(self.separator)
-            draft.open_call(*named)
-            yield from self._read_arguments(opening, source, draft)
-        else:
-            close = self.close or ""
-            marks = source.marks(self.open, close)
-            yield from read_verbatim(CallStatus.MALFORMED, source, draft, marks, close, opening=opening, already=head)
+        return named
 
     def _read_arguments(self, opening: str, source: Source, draft: Draft) -> Reading[None]:
         marks = source.marks(*self.tags)
@@ -89,10 +102,50 @@ class NamedJson(CallSyntax):
         closed = complete if self.close is None else tag == self.close
         if tag is not None and tag == self.close:
             source.take_tag(tag)
-        well_formed = is_object("".join(arguments)) and "".join(behind).strip() == self.after_arguments.strip()
+        well_formed = is_object("".join(arguments)) and "".join(behind).strip() in ("", self.after_arguments.strip())
         status = CallStatus.OK if well_formed else CallStatus.INVALID_JSON
         draft.close_call(status if closed else CallStatus.UNCLOSED, opening + source.recorded())
 
+
+@dataclass(frozen=True)
+class IdentifiedJson(NamedJson):
+    """An id that holds the name, ``functions.name:0``, where others have the name alone: Kimi K2."""
+
+    def name_and_id(self, head: str) -> tuple[str, str | None] | None:
+        given = head.strip()
+        found = _IDENTIFIER.fullmatch(given)
+        return (found[1], given) if found else None
+
+    def head(self, call: ToolCall) -> Iterator[Piece]:
+        yield output_value(call.id or f"functions.{call.name}:0")
+
+
+@dataclass(frozen=True)
+class FencedJson(NamedJson):
+    """``function``, the separator, then the name and the arguments as a block of code: DeepSeek V3 and R1."""
+
+    kind: str = "function"
+    before_arguments: str = "\n```json\n"
+    after_arguments: str = "\n```"
+
+    @property
+    def behind_head(self) -> str:
+        return ""
+
+    def head(self, call: ToolCall) -> Iterator[Piece]:
+        yield output_markup(self.kind + self.separator)
+        yield output_value(call.name)
+
+    def _read_name(self, source: Source) -> Reading[tuple[str, str | None] | None]:
+        if not (yield from super()._read_name(source)):  # the kind, which is always the same
+            return None
+        found = yield from source.head(_FENCED_NAME, _MAYBE_FENCED_NAME, source.marks(*self.tags))
+        return (found[1], None) if found else None
+
+
+_IDENTIFIER = re.compile(r"(?:functions\.)?(.+?)(?::\d+)?")
+_FENCED_NAME = re.compile(r"\s*([\w.:/-]{1,256})(?=[ \t]*[\n`{])")
+_MAYBE_FENCED_NAME = re.compile(r"\s*[\w.:/-]{0,256}[ \t]*(?:[\n`{]|\Z)")
 
 #: White space, or the opening of a code block, before the arguments.
 _BEFORE_OBJECT = re.compile(r"\s*(?:```(?:json)?\s*)?(?=\{)")

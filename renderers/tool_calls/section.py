@@ -53,6 +53,9 @@ class Section(CallSyntax):
             return
         source.start_record()
         n_read = 0
+        if opening != self.open:  # the section's own tag was left out
+            yield from self.call.read(opening, source, draft, offered)
+            n_read = 1
         while True:
             found = yield from source.before(marks, _WHITE_SPACE)
             if n_read == 0 and (found is None or found[1] not in self.call.opens):

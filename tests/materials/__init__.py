@@ -23,6 +23,7 @@ from tests.materials.vocabularies import (
     Vocabulary,
     borrowed,
     extended,
+    renamed,
 )
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "extended",
     "qwen3_dir",
     "qwen25_dir",
+    "renamed",
     "template",
     "template_names",
 ]

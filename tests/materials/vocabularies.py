@@ -83,6 +83,19 @@ def extended(vocabulary: Vocabulary, control_tokens: Iterable[str], **special_to
     return Vocabulary(f"{vocabulary.name}, extended", read)
 
 
+def renamed(vocabulary: Vocabulary, tokens: Mapping[int, str], **special_tokens: str) -> Vocabulary:
+    """A real vocabulary in which a relative of its model gives other texts to some control tokens, by their ids."""
+
+    def read() -> tuple[Tokenizer, Oracle]:
+        backend = json.loads(vocabulary.tokenizer.backend.to_str())
+        for token in backend["added_tokens"]:
+            token["content"] = tokens.get(token["id"], token["content"])
+        special = {**vocabulary.tokenizer.special_tokens, **special_tokens}
+        return _both(tokenizers.Tokenizer.from_str(json.dumps(backend)), special, f"{vocabulary.name}, renamed")
+
+    return Vocabulary(f"{vocabulary.name}, renamed", read)
+
+
 def _with_tokens(backend: tokenizers.Tokenizer, tokens: Sequence[str]) -> tokenizers.Tokenizer:
     backend.add_tokens([tokenizers.AddedToken(token, special=True, normalized=False) for token in tokens])
     return backend
