@@ -16,8 +16,10 @@ As the templates cannot say everything that the model does, ``history="exact"`` 
 """
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from datetime import date
+from typing import Any
 
 from tickertape.renderers.errors import RenderError
 from tickertape.renderers.families.gpt_oss_tools import BUILT_IN_TOOLS
@@ -64,6 +66,11 @@ class GptOss(Format):
         self.reasoning_effort, self.model_identity = reasoning_effort, model_identity
         self.builtin_tools, self.current_date = tuple(builtin_tools), current_date
         self.response_format = Harmony(self.response_format.stop_ids, built_in=self.builtin_tools)
+
+    @classmethod
+    def options_shown(cls, rendered: str) -> dict[str, Any]:
+        dated = re.search(r"\nCurrent date: (.*)\n", rendered)
+        return {"current_date": dated.group(1)} if dated else {}
 
     def start(self, system: Message | None, tools: Sequence[Tool]) -> Iterator[Piece]:
         yield markup("<|start|>system<|message|>")

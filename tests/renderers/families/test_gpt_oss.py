@@ -8,10 +8,9 @@ import pytest
 from tests.renderers.strategies import assistant, call, system, tool_result, user
 from tests.renderers.subjects import SUBJECTS, TODAY, Subject
 from tests.renderers.subjects.gpt_oss import GPT_OSS, GPT_OSS_UNSLOTH, GPT_OSS_WITH_OPTIONS
-from tickertape.renderers.choose import choose_renderer, get_renderer
+from tickertape.renderers.choose import get_renderer
 from tickertape.renderers.errors import RenderError
 from tickertape.renderers.renderer import Renderer
-from tickertape.renderers.tokenizer import Tokenizer
 
 _OPENED = "<|start|>assistant"
 _QUESTION = user("q")
@@ -274,12 +273,3 @@ def test_unsloths_template_shows_of_an_answer_with_a_thought_the_thought_alone()
     assert "Hi" not in subject.template_text(messages)
     assert subject.renderers["family"].build_generation_prompt(messages).token_ids == subject.template_ids(messages)
     assert "Hi" in _shown(subject.exact, *messages)
-
-
-@pytest.mark.parametrize("name", [name for name, subject in SUBJECTS.items() if subject.family.startswith("gpt-oss")])
-def test_each_template_chooses_its_family(name: str) -> None:
-    subject = SUBJECTS[name]
-    known = subject.tokenizer
-    bearing = Tokenizer(known.backend, chat_template=subject.template, special_tokens=known.special_tokens)
-    options = {**subject.template_options, "current_date": TODAY.isoformat()}  # the day of the tests' templates
-    assert choose_renderer(bearing, **options).renderer.name == subject.family
