@@ -115,9 +115,6 @@ class Format(Renderer):
     response: ResponseFormat = ResponseFormat(stop_ids=())
     """Reasoning and tool-call syntax; stop ids are filled in from ``stop_tokens``."""
 
-    runs_without_query: bool = False
-    """Whether messages without any user message among them count as the running exchange."""
-
     def __init__(self, tokenizer: TokenizerLike, *, history: History | str = History.EXACT) -> None:
         super().__init__(tokenizer, tags=self.response.speakable)
         self.history = History(history)
