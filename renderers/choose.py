@@ -246,6 +246,7 @@ def _probes() -> list[tuple[str, list[Message], Sequence[Tool] | None]]:
         ("reasoning in history", [system, user, thought, thanks], None),
         ("tools offered", [system, user], [_TOOL]),
         ("tools without system message", [user], [_TOOL, _TOOL]),
+        ("tools under an empty system message", [{**system, "content": ""}, user], [_TOOL]),
         ("a parameter of several types", [user], [_TOOL, _UNION_TOOL]),
         ("tool loop", [system, user, asked, result], [_TOOL]),
         ("parallel calls", [user, asked_mutely, result, second], [_TOOL]),

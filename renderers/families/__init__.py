@@ -17,7 +17,7 @@ from tickertape.renderers.families.gpt_oss import GptOss, GptOssSafeguard, GptOs
 from tickertape.renderers.families.granite4 import Granite40, Granite41
 from tickertape.renderers.families.hermes import Hermes2Pro, Hermes3
 from tickertape.renderers.families.hermes4 import Hermes4, Hermes4Llama
-from tickertape.renderers.families.kimi import KimiK2, KimiK2Thinking, KimiK25, KimiK26, KimiK27Code, KimiLinear
+from tickertape.renderers.families.kimi import KimiK2, KimiK2Thinking, KimiK25, KimiK27Code, KimiLinear
 from tickertape.renderers.families.minimax_m2 import MiniMaxM2
 from tickertape.renderers.families.nemotron3 import Nemotron3, Nemotron3Ultra
 from tickertape.renderers.families.qwen2_5 import Qwen25
@@ -35,7 +35,7 @@ _PAGES: tuple[type[Format], ...] = (
     *(GptOss, GptOssSafeguard, GptOssUnsloth),
     *(DeepSeekV4Encoder, DeepSeekV4Unsloth, DeepSeekV4, DeepSeekV32, DeepSeekV31, DeepSeekV31EmptyThought),
     *(DeepSeekR1Of0528, DeepSeekR1, PerplexityR1, DeepSeekR1Distill, DeepSeekR1DistillUnopened, DeepSeekV3),
-    *(KimiK27Code, KimiK26, KimiK25, KimiK2Thinking, KimiK2, KimiLinear),
+    *(KimiK27Code, KimiK25, KimiK2Thinking, KimiK2, KimiLinear),
     ChatML,
 )
 

@@ -120,17 +120,24 @@ class KimiK2Thinking(KimiK2):
 
 
 class KimiK25(KimiK2Thinking):
-    """Thinks unless told otherwise; the prompt opens the thought."""
+    """K2.5 and K2.6: think unless told otherwise; the prompt opens the thought."""
 
     name = "kimi-k2.5"
     default_system = None
     thought_opening = markup(THINK.open)
 
     def __init__(
-        self, tokenizer: TokenizerLike, *, thinking: bool = True, history: History | str = History.EXACT
+        self,
+        tokenizer: TokenizerLike,
+        *,
+        thinking: bool = True,
+        preserve_thinking: bool = False,
+        history: History | str = History.EXACT,
     ) -> None:
+        """``preserve_thinking`` makes K2.6's template show every thought; K2.5's knows nothing of it."""
         super().__init__(tokenizer, history=history)
         self.thinking = thinking
+        self.preserve_thinking = preserve_thinking
         self.response_format = replace(self.response_format, starts_in_reasoning=thinking)
 
     def generation_prompt(self) -> Iterator[Piece]:
@@ -146,27 +153,7 @@ class KimiK25(KimiK2Thinking):
             yield output(place.message.text)
 
     def keeps_thought(self, place: Place) -> bool:
-        return self.thinking and super().keeps_thought(place)
-
-
-class KimiK26(KimiK25):
-    """``preserve_thinking`` makes the template show every thought."""
-
-    name = "kimi-k2.6"
-
-    def __init__(
-        self,
-        tokenizer: TokenizerLike,
-        *,
-        thinking: bool = True,
-        preserve_thinking: bool = False,
-        history: History | str = History.EXACT,
-    ) -> None:
-        super().__init__(tokenizer, thinking=thinking, history=history)
-        self.preserve_thinking = preserve_thinking
-
-    def keeps_thought(self, place: Place) -> bool:
-        return self.preserve_thinking or super().keeps_thought(place)
+        return self.preserve_thinking or (self.thinking and super().keeps_thought(place))
 
 
 class KimiK27Code(KimiK25):
@@ -175,7 +162,4 @@ class KimiK27Code(KimiK25):
     name = "kimi-k2.7-code"
 
     def __init__(self, tokenizer: TokenizerLike, *, history: History | str = History.EXACT) -> None:
-        super().__init__(tokenizer, history=history)
-
-    def keeps_thought(self, place: Place) -> bool:  # noqa: ARG002
-        return True
+        super().__init__(tokenizer, preserve_thinking=True, history=history)

@@ -68,7 +68,8 @@ def _check_conversations(subject: Subject, seeds: range) -> None:
         prompt = renderer.build_generation_prompt(messages, tools).token_ids
         for _ in range(3):
             completion = sampled(renderer, draw_message(subject, rng, messages), messages, tools)
-            said = _with_ids(subject, renderer.parse_response(completion, TOOLS).message, len(messages))
+            parsed = renderer.parse_response(completion, TOOLS, prompt_ids=prompt)
+            said = _with_ids(subject, parsed.message, len(messages))
             new = _replies(subject, said, rng)
             bridged = renderer.bridge_to_next_turn(prompt, completion, new, tools)
             assert bridged is not None

@@ -35,7 +35,7 @@ SUBJECTS = (
     Subject(K2_THINKING, "kimi-k2-thinking", VOCABULARY, "moonshotai-Kimi-K2-Thinking", limits=LIMITS),
     Subject(K25, "kimi-k2.5", VOCABULARY, "moonshotai-Kimi-K2.5", limits=LIMITS),
     Subject(K25_SILENT, "kimi-k2.5", VOCABULARY, "moonshotai-Kimi-K2.5", _SILENT, _SILENT, LIMITS),
-    Subject(K26, "kimi-k2.6", VOCABULARY, "moonshotai-Kimi-K2.6", limits=LIMITS),
-    Subject(K26_PRESERVING, "kimi-k2.6", VOCABULARY, "moonshotai-Kimi-K2.6", _PRESERVING, _PRESERVING, LIMITS),
+    Subject(K26, "kimi-k2.5", VOCABULARY, "moonshotai-Kimi-K2.6", limits=LIMITS),
+    Subject(K26_PRESERVING, "kimi-k2.5", VOCABULARY, "moonshotai-Kimi-K2.6", _PRESERVING, _PRESERVING, LIMITS),
     Subject(K27, "kimi-k2.7-code", VOCABULARY, "moonshotai-Kimi-K2.7-Code", limits=LIMITS),
 )
