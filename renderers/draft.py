@@ -56,6 +56,8 @@ class Padding:
     """Stands between the content and the first call."""
     after_call: str = "\n"
     """Stands between two calls, and behind the last."""
+    lead: str = ""
+    """Stands in front of the content."""
 
 
 class Draft:
@@ -77,7 +79,7 @@ class Draft:
         """The end of the content, as far as it may be a call's padding."""
         self._lead_in = padding.lead_in
         """Characters that are padding as long as nothing else has come."""
-        self._to_drop = ""
+        self._to_drop = padding.lead
         self._breaks_line = False
         self._breaks_thought = False
         self._open_call = ToolCall("", "")

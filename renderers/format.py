@@ -45,6 +45,18 @@ class Place:
     """Whether an assistant's turn is opened behind the last message."""
     tools: Sequence[Tool] = ()
     """The tools that were offered, for formats that show turns differently with them; none in a bridge."""
+    first: int | None = None
+    """Index of the message behind the leading system message; ``None`` in a bridge, whose prompt had both."""
+
+    @property
+    def system(self) -> Message | None:
+        """The leading system message, for formats that show it inside a turn; ``None`` in a bridge."""
+        return self.messages[0] if self.first == 1 else None
+
+    @property
+    def is_first(self) -> bool:
+        """Whether the conversation's first turn stands here."""
+        return self.index == self.first
 
     @property
     def message(self) -> Message:
@@ -136,6 +148,14 @@ class Format(Renderer):
             RenderError: it cannot express them.
         """
 
+    def check_turns(self, start: Place) -> None:
+        """Refuses what the format's template refuses of the messages from ``start`` on: orders of roles, for instance.
+        They are a conversation's, or those behind a bridge, in front of which an assistant's turn stands.
+
+        Raises:
+            RenderError: it cannot express them.
+        """
+
     @abstractmethod
     def start(self, system: Message | None, tools: Sequence[Tool]) -> Iterable[Piece]:
         """Pieces before the first turn: the leading system message, if there is one, and the tools."""
@@ -152,6 +172,10 @@ class Format(Renderer):
         """The same, in formats where a turn goes on behind some messages."""
         return self.generation_prompt()
 
+    def closing(self, calls: Callable[[], Sequence[ToolCall]]) -> Iterable[Piece]:  # noqa: ARG002
+        """What closes a sampled turn, in formats where that depends on the calls in it."""
+        return self.close
+
     @classmethod
     def options_shown(cls, rendered: str) -> dict[str, Any]:  # noqa: ARG003
         """Options that can be read off what the model's own template makes of one question without system message:
@@ -165,30 +189,34 @@ class Format(Renderer):
             raise RenderError("there are no messages to render")
         messages = [self._known_role(message) for message in messages]
         self.check(messages)
-        has_system = messages[0].role == "system"
-        yield from place(0 if has_system else -1, self.start(messages[0] if has_system else None, tools or ()))
+        first = int(messages[0].role == "system")
         without_query = -1 if self.runs_without_query else len(messages) - 1
-        nowhere = Place(messages, int(has_system), without_query, self.history is History.EXACT)
-        yield from self._turns(replace(nowhere, generation_prompt=generation_prompt, tools=tools or ()))
+        nowhere = Place(messages, first, without_query, self.history is History.EXACT)
+        start = replace(nowhere, generation_prompt=generation_prompt, tools=tools or (), first=first)
+        self.check_turns(start)
+        yield from place(first - 1, self.start(messages[0] if first else None, tools or ()))
+        yield from self._turns(start)
         if generation_prompt:
             yield from place(-1, self.generation_prompt_after(messages[-1]))
 
     def _continuation(
         self,
-        prompt_ids: Sequence[int],  # noqa: ARG002
+        prompt_ids: Sequence[int],
         completion_ids: Sequence[int],
         messages: list[Message],
         tools: Sequence[Tool] | None,  # noqa: ARG002
     ) -> Iterator[Placed]:
         @cache
         def calls() -> Sequence[ToolCall]:
-            return self.parse_response(completion_ids).tool_calls
+            return self.parse_response(completion_ids, prompt_ids=prompt_ids or None).tool_calls
 
-        if not completion_ids or completion_ids[-1] not in self._closed_by:
-            yield from place(-1, self.close)
-        # New messages without a query carry on an exchange that is running.
         messages = [self._known_role(message) for message in messages]
-        yield from self._turns(Place(messages, 0, -1, self.history is History.EXACT, calls))
+        # New messages without a query carry on an exchange that is running.
+        start = Place(messages, 0, -1, self.history is History.EXACT, calls)
+        self.check_turns(start)
+        if not completion_ids or completion_ids[-1] not in self._closed_by:
+            yield from place(-1, self.closing(calls))
+        yield from self._turns(start)
         yield from place(-1, self.generation_prompt_after(messages[-1]))
 
     def _generation_prompt(self) -> Iterable[Piece]:

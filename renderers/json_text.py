@@ -31,6 +31,26 @@ def is_object(text: str) -> bool:
         return False
 
 
+def json_string(text: str) -> str | None:
+    """The string that ``text`` is as JSON, or ``None``."""
+    try:
+        value = strict_json(text)
+    except ValueError:
+        return None
+    return value if isinstance(value, str) else None
+
+
+def closes_object(behind: str) -> bool:
+    """Whether the text behind a field's value ends the object that holds it; more fields may come before that."""
+    if behind.strip() == "}":
+        return True
+    try:
+        strict_json('{"": 0' + behind)
+    except ValueError:
+        return False
+    return True
+
+
 def _finite(text: str) -> float:
     number = float(text)
     if math.isinf(number):
@@ -49,9 +69,9 @@ _REST_OF_STRING = re.compile(r'[^"\\]*(?:\\.[^"\\]*)*', re.DOTALL)
 class _Brackets:
     """Where a JSON value ends that begins with a bracket."""
 
-    def __init__(self, marks: Marks) -> None:
+    def __init__(self, marks: Marks, depth: int) -> None:
         self._marks = marks
-        self._depth = 0
+        self._depth = depth
         self._in_string = False
 
     def scan(self, text: str, *, more: bool) -> tuple[int, bool | None]:
@@ -85,10 +105,11 @@ class _Brackets:
         return at, None
 
 
-def copy_json(source: Source, sink: Sink, marks: Marks) -> Reading[bool]:
+def copy_json(source: Source, sink: Sink, marks: Marks, *, depth: int = 0) -> Reading[bool]:
     """Passes on the JSON object or array at the start of the text as it comes. ``False`` where it does not end before
-    one of the marks; a mark that is spelled in text does not count inside a string."""
-    brackets = _Brackets(marks)
+    one of the marks; a mark that is spelled in text does not count inside a string. With ``depth``, the text starts
+    inside so many objects or arrays, and goes on to the end of the outermost."""
+    brackets = _Brackets(marks, depth)
     while True:
         understood, complete = brackets.scan(source.text, more=source.tag is None and not source.ended)
         sink(source.take(understood))

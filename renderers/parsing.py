@@ -3,13 +3,14 @@
 There is one way to read a completion, :class:`StreamParser`; reading it whole is feeding it whole (STREAM).
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from tickertape.renderers.draft import Delta, Draft, Padding
 from tickertape.renderers.prompt import ParsedResponse
 from tickertape.renderers.reasoning import TaggedReasoning
-from tickertape.renderers.source import Reading, Source
+from tickertape.renderers.source import Reading, Source, viable_beginnings
 from tickertape.renderers.tokenizer import Tokenizer
 from tickertape.renderers.tool_calls.offered import Offered
 from tickertape.renderers.tool_calls.syntax import CallSyntax
@@ -58,7 +59,7 @@ class ResponseFormat:
         outside = source.marks(*opens, *((reasoning.open,) if reasoning else ()))
         may_be_bare = calls is not None
         if reasoning and self.starts_in_reasoning:
-            yield from _think(source, draft, reasoning)
+            yield from _think(source, draft, reasoning, label="")
         while True:
             if calls is not None and may_be_bare:
                 while (yield from calls.read_bare(source, draft, offered)):
@@ -68,15 +69,18 @@ class ResponseFormat:
                 return
             source.take_tag(tag)
             if reasoning and tag == reasoning.open:
-                yield from _think(source, draft, reasoning)
+                yield from _think(source, draft, reasoning, label=reasoning.label)
             elif calls is not None:
                 yield from calls.read(tag, source, draft, offered)
             may_be_bare = calls is not None and not draft.has_content
 
 
-def _think(source: Source, draft: Draft, reasoning: TaggedReasoning) -> Reading[None]:
+def _think(source: Source, draft: Draft, reasoning: TaggedReasoning, *, label: str) -> Reading[None]:
     draft.open_thought()
-    tag = yield from source.copy_until(source.marks(reasoning.close), draft.think)
+    marks = source.marks(reasoning.close)
+    if label:
+        yield from source.head(re.compile(re.escape(label)), viable_beginnings(map(re.escape, label)), marks)
+    tag = yield from source.copy_until(marks, draft.think)
     if tag is not None:
         source.take_tag(tag)
         draft.close_thought()

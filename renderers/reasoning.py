@@ -16,6 +16,8 @@ class TaggedReasoning:
     """What closes a thought, also one that was cut off in the middle."""
     inside: tuple[str, ...] = ()
     """Tags of the model's that may stand in a thought, and are part of its words."""
+    label: str = ""
+    """Text behind ``open`` that belongs to it, such as the name of a channel."""
 
     @property
     def tags(self) -> tuple[str, ...]:

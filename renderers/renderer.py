@@ -180,7 +180,8 @@ class Renderer(ABC):
         response_format = self.response_format if read_calls else self.response_format.without_calls()
         if prompt_ids is not None and response_format.reasoning:
             ending = self.tokenizer.decode(prompt_ids[-_PROMPT_END:]).rstrip()
-            opened = ending.endswith(response_format.reasoning.open)
+            reasoning = response_format.reasoning
+            opened = ending.endswith((reasoning.open + reasoning.label).rstrip())
             response_format = replace(response_format, starts_in_reasoning=opened)
         return StreamParser(self.tokenizer, response_format, Offered(tools))
 

@@ -20,6 +20,19 @@ Reading: TypeAlias = Generator[None, None, T]
 Sink: TypeAlias = Callable[[str], None]
 
 
+def viable_beginnings(*ways: Iterable[str]) -> re.Pattern[str]:
+    """What matches every text that may be the beginning of one of several ways to write something, each given as the
+    patterns of its parts in order; a text that goes beyond all of them matches too."""
+
+    def nested(parts: Iterable[str]) -> str:
+        pattern = ""
+        for part in reversed(list(parts)):
+            pattern = rf"(?:\Z|{part}{pattern})"
+        return pattern
+
+    return re.compile("|".join(map(nested, ways)), re.DOTALL)
+
+
 class Marks:
     """Tags that end a stretch of text.
 
@@ -29,6 +42,7 @@ class Marks:
 
     def __init__(self, tokenizer: Tokenizer, tags: Iterable[str]) -> None:
         known = set(tags) - {""}
+        self.tags = frozenset(known)
         self.tokens = frozenset(tag for tag in known if tag in tokenizer.control)
         spelled = sorted(known - self.tokens, key=len, reverse=True)
         self._spelled = re.compile("|".join(map(re.escape, spelled))) if spelled else None
@@ -118,6 +132,11 @@ class Source:
         if found is None:
             found = self._marks[tags] = Marks(self._tokenizer, tags)
         return found
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the unread text is all that the completion still holds."""
+        return self.ended and self.tag is None
 
     # Taking text and tags.
 

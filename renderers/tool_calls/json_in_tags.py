@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from tickertape.renderers.draft import Draft
-from tickertape.renderers.json_text import copy_json, is_object, strict_json
+from tickertape.renderers.json_text import closes_object, copy_json, is_object, json_string, strict_json
 from tickertape.renderers.messages import ToolCall
 from tickertape.renderers.pieces import Piece, output_markup, output_value
 from tickertape.renderers.prompt import CallStatus
@@ -55,7 +55,7 @@ class JsonInTags(CallSyntax):
         marks = source.marks(*self.tags)
         source.start_record()
         head = yield from source.head(self._head, _VIABLE, marks)
-        name = _json_string(head.group(1)) if head else None
+        name = json_string(head.group(1)) if head else None
         if name:
             yield from self._read_arguments(name, opening, source, draft)
         elif head or not _VIABLE.match(source.text):
@@ -80,7 +80,7 @@ class JsonInTags(CallSyntax):
         tag = yield from source.copy_until(marks, behind.append)
         if tag == self.close:
             source.take_tag(tag)
-        well_formed = is_object("".join(arguments)) and _closes_object("".join(behind))
+        well_formed = is_object("".join(arguments)) and closes_object("".join(behind))
         status = CallStatus.OK if well_formed else CallStatus.INVALID_JSON
         draft.close_call(status if tag == self.close else CallStatus.UNCLOSED, opening + source.recorded())
 
@@ -123,22 +123,3 @@ def call_of(value: Any, arguments_keys: Sequence[str]) -> ToolCall | None:
     if isinstance(arguments, str):
         return ToolCall(value["name"], arguments) if is_object(arguments) else None
     return ToolCall(value["name"], json.dumps(arguments, ensure_ascii=False)) if isinstance(arguments, dict) else None
-
-
-def _json_string(text: str) -> str | None:
-    try:
-        value = strict_json(text)
-    except ValueError:
-        return None
-    return value if isinstance(value, str) else None
-
-
-def _closes_object(behind: str) -> bool:
-    """Whether the text behind the arguments ends the object that holds them; more fields may come before that."""
-    if behind.strip() == "}":
-        return True
-    try:
-        strict_json('{"": 0' + behind)
-    except ValueError:
-        return False
-    return True

@@ -70,9 +70,9 @@ class NamedJson(CallSyntax):
         else:
             close, already = self.close or "", source.recorded()
             marks = source.marks(self.open, close)
-            yield from read_verbatim(
-                CallStatus.MALFORMED, source, draft, marks, close, opening=opening, already=already
-            )
+            is_cut = source.is_last and self.viable_head.fullmatch(source.text)
+            status = CallStatus.UNCLOSED if is_cut else CallStatus.MALFORMED
+            yield from read_verbatim(status, source, draft, marks, close, opening=opening, already=already)
 
     def _read_name(self, source: Source) -> Reading[tuple[str, str | None] | None]:
         """Name and id, all up to the arguments consumed; ``None`` where there is no name."""

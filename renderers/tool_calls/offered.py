@@ -66,6 +66,10 @@ class Offered:
         return self.types(tool, parameter) == {"string"}
 
 
+#: For formats that write text and other values apart: no schema decides.
+UNTYPED = Offered(None)
+
+
 def _spelled(text: str, types: frozenset[str]) -> str | None:
     """JSON for a value of one of the ``types`` (any, where there are none) that ``text`` spells, but for text itself,
     whose quotes would be its own."""

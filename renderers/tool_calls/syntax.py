@@ -58,12 +58,13 @@ def read_verbatim(
         source: its record was started behind the opening tag.
         draft: gets the text.
         marks: what ends it.
-        close: the tag that closes it.
+        close: the tag that closes it; empty where the format has none.
         opening: the opening tag.
         already: what of the text has been consumed.
     """
     draft.say_verbatim(opening + already)
     tag = yield from source.copy_until(marks, draft.say_verbatim)
-    if tag is not None and tag == close:
+    if close and tag == close:
         draft.say_verbatim(source.take_tag(tag))
-    draft.note_unreadable(status if tag == close else CallStatus.UNCLOSED, opening + source.recorded())
+    closed = not close or tag == close
+    draft.note_unreadable(status if closed else CallStatus.UNCLOSED, opening + source.recorded())

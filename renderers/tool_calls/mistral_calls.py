@@ -1,0 +1,32 @@
+"""``[TOOL_CALLS]name[CALL_ID]id[ARGS]{…}``: Mistral from tokenizer version 11 on; version 13 has no ids."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tickertape.renderers.messages import ToolCall
+from tickertape.renderers.pieces import Piece, output_markup, output_value
+from tickertape.renderers.tool_calls.named_json import NamedJson
+
+_ID = "[CALL_ID]"
+
+
+@dataclass(frozen=True)
+class MistralCalls(NamedJson):
+    """A name and its arguments behind tags, and perhaps an id between them."""
+
+    open: str = "[TOOL_CALLS]"
+    separator: str = "[ARGS]"
+    close: str | None = None
+    viable_head: re.Pattern[str] = re.compile(r"\s*[\w.:/\[\]-]{0,256}\s*")
+    has_ids: bool = True
+
+    def head(self, call: ToolCall) -> Iterator[Piece]:
+        yield output_value(call.name)
+        if self.has_ids:
+            yield output_markup(_ID)
+            yield output_value(call.id or "")
+
+    def name_and_id(self, head: str) -> tuple[str, str | None] | None:
+        name, _, call_id = (part.strip() for part in head.partition(_ID))
+        return (name, call_id or None) if name else None

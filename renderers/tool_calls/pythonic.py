@@ -1,0 +1,156 @@
+"""``[f(x=1, city='Rome'), g()]``: calls as Python, which Llama 3.2, Llama 4, ToolACE and LFM2 (between tags) write.
+
+A call is told when its parenthesis is closed: until then its arguments are not certain to be Python.
+"""
+
+import ast
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from tickertape.renderers.draft import Draft
+from tickertape.renderers.json_text import is_object
+from tickertape.renderers.messages import ToolCall
+from tickertape.renderers.pieces import Piece, output_markup, output_value
+from tickertape.renderers.prompt import CallStatus
+from tickertape.renderers.source import Marks, Reading, Source, viable_beginnings
+from tickertape.renderers.tool_calls.offered import Offered
+from tickertape.renderers.tool_calls.syntax import CallSyntax, read_verbatim
+
+_CALL = (r"[^\W\d]", r"[\w.-]*", r"\(")
+_FIRST = re.compile(r"\s*\[\s*([^\W\d][\w.-]*)\(")
+_VIABLE_FIRST = viable_beginnings((r"\s*", r"\[", r"\s*", *_CALL))
+_NEXT = re.compile(r"\s*,\s*([^\W\d][\w.-]*)\(|\s*\]")
+_VIABLE_NEXT = viable_beginnings((r"\s*", ",", r"\s*", *_CALL), (r"\s*", r"\]"))
+#: What Python's parser raises on a text that is no expression, or on a hostile one.
+_NO_PYTHON = (SyntaxError, ValueError, RecursionError, MemoryError)
+
+
+@dataclass(frozen=True)
+class Pythonic(CallSyntax):
+    """A list of calls, at the start of the content or between two tags."""
+
+    open: str = ""
+    close: str = ""
+    padding: str = ""
+
+    @property
+    def opens(self) -> tuple[str, ...]:
+        return (self.open,) if self.open else ()
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        return tuple(tag for tag in (self.open, self.close) if tag)
+
+    def write(self, calls: Sequence[ToolCall]) -> Iterator[Piece]:
+        for k, call in enumerate(calls):
+            yield output_markup(", " if k else f"{self.open}[")
+            yield output_value(call.name)
+            yield output_markup("(")
+            value = call.arguments_value
+            given = value.items() if isinstance(value, dict) else ()
+            yield output_value(", ".join(f"{key}={argument!r}" for key, argument in given))
+            yield output_markup(")")
+        yield output_markup(f"]{self.close}")
+
+    def read_bare(self, source: Source, draft: Draft, offered: Offered) -> Reading[bool]:  # noqa: ARG002
+        if self.open:
+            return False
+        source.start_record()
+        return (yield from self._read_list("", source, draft))
+
+    def read(self, opening: str, source: Source, draft: Draft, offered: Offered) -> Reading[None]:  # noqa: ARG002
+        source.start_record()
+        if not (yield from self._read_list(opening, source, draft)):
+            marks = source.marks(*self.tags)
+            yield from read_verbatim(CallStatus.MALFORMED, source, draft, marks, self.close, opening=opening)
+
+    def _read_list(self, opening: str, source: Source, draft: Draft) -> Reading[bool]:
+        """Whether something was there that began like a call."""
+        marks = source.marks(*self.tags)
+        head = yield from source.head(_FIRST, _VIABLE_FIRST, marks)
+        if head is None:
+            return False
+        name: str | None = head[1]
+        while name:
+            written: list[str] = []
+            is_complete = yield from _copy_arguments(source, written, marks)
+            behind = (yield from source.head(_NEXT, _VIABLE_NEXT, marks)) if is_complete else None
+            call, name = name, behind[1] if behind else None
+            if behind and not name and self.close:
+                yield from _take_close(source, self.close)
+            _tell(call, "".join(written), opening + source.recorded(), draft, closed=behind is not None)
+            opening = ""
+            source.start_record()
+        return True
+
+
+def _copy_arguments(source: Source, written: list[str], ends: Marks) -> Reading[bool]:
+    """Reads up to and including the parenthesis that ends a call; ``False`` where it does not come."""
+    structure = source.marks(*"\\'\"()[]{}", *ends.tags)
+    open_brackets, quote = 1, ""
+    while True:
+        mark = yield from source.copy_until(structure, written.append)
+        if mark is None or mark in ends.tags:
+            return False
+        source.take_tag(mark)
+        if mark == "\\" or (quote and mark != quote):
+            written.append(mark)
+            if mark == "\\" and not (yield from _copy_character(source, written)):
+                return False
+        elif mark in "'\"":
+            quote = "" if quote else mark
+            written.append(mark)
+        else:
+            open_brackets += 1 if mark in "([{" else -1
+            if not open_brackets:
+                return True
+            written.append(mark)
+
+
+def _copy_character(source: Source, written: list[str]) -> Reading[bool]:
+    """What stands behind a backslash."""
+    while not source.text and not source.is_last and source.tag is None:
+        yield
+    written.append(source.take(1))
+    return bool(written[-1])
+
+
+def _take_close(source: Source, close: str) -> Reading[None]:
+    if (yield from source.before(source.marks(close), re.compile(r"\s*"))):
+        source.take_tag(close)
+
+
+def _tell(name: str, written: str, raw: str, draft: Draft, *, closed: bool) -> None:
+    """Passes on one call."""
+    status, arguments = _arguments(written)
+    if not closed:
+        status = CallStatus.UNCLOSED
+    if arguments is None:
+        draft.say_verbatim(raw)
+        draft.note_unreadable(status, raw)
+    else:
+        draft.open_call(name)
+        draft.argue(arguments)
+        draft.close_call(status, raw)
+
+
+def _arguments(written: str) -> tuple[CallStatus, str | None]:
+    """Keyword arguments as JSON. A bare word, for want of a better reading, is text."""
+    source, status = f"f({written})", CallStatus.OK
+    given = {}
+    try:
+        call = ast.parse(source, mode="eval").body
+        if not isinstance(call, ast.Call) or call.args or any(keyword.arg is None for keyword in call.keywords):
+            return CallStatus.MALFORMED, None
+        for keyword in call.keywords:
+            try:
+                given[keyword.arg] = ast.literal_eval(keyword.value)
+            except ValueError:
+                given[keyword.arg] = ast.get_source_segment(source, keyword.value)
+                status = CallStatus.MALFORMED
+        arguments = json.dumps(given, ensure_ascii=False)
+    except (*_NO_PYTHON, TypeError):  # TypeError: a set or bytes, which JSON has not
+        return CallStatus.MALFORMED, None
+    return (status, arguments) if is_object(arguments) else (CallStatus.MALFORMED, None)
