@@ -142,7 +142,8 @@ class Glm45(Format):
         if reasoning is None:
             reasoning, text = THINK.split(text)
         if place.exact:
-            return reasoning, text
+            is_opened = self.response_format.starts_in_reasoning
+            return "" if reasoning is None and is_opened else reasoning, text
         return reasoning.strip() if reasoning and self.shows_thought(place) else None, text
 
     def shows_thought(self, place: Place) -> bool:

@@ -108,7 +108,7 @@ class MiniMaxM2(Format):
         if reasoning is None and THINK.close in text:
             reasoning, text = THINK.split(text)
             text = text.strip("\n")
-        if reasoning is not None if place.exact else reasoning and place.is_running:
+        if place.exact or (reasoning and place.is_running):
             yield markup(THINK.open + "\n")  # the prompt's
             yield output(reasoning or "")
             yield output_markup("\n" + THINK.close + "\n\n")

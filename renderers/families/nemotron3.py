@@ -71,8 +71,10 @@ class Nemotron3(Qwen3Coder):
     def said(self, place: Place) -> Iterator[Piece]:
         message, text = place.message, place.message.text
         shown = place.exact or place.is_running or not self.truncate_history_thinking
-        has_thought = message.reasoning is not None and (place.exact or bool(message.reasoning.strip()))
-        is_tagged = not has_thought and (THINK.open in text or THINK.close in text)
+        is_tagged = not (message.reasoning or "").strip() and (THINK.open in text or THINK.close in text)
+        has_thought = bool((message.reasoning or "").strip())
+        if place.exact and not is_tagged:  # the prompt has opened one, or none was thought
+            has_thought = self.enable_thinking or message.reasoning is not None
         before_close, opening = self.around_close if has_thought else ("", "")
         if has_thought and shown:
             yield (markup if self.enable_thinking else output_markup)(THINK.open + "\n")
