@@ -69,18 +69,14 @@ class Nemotron3(Qwen3Coder):
         yield from pieces
 
     def said(self, place: Place) -> Iterator[Piece]:
-        message, text = place.message, place.message.text
+        message, text, reasoning = place.message, place.message.text, self.thought(place)
         shown = place.exact or place.is_running or not self.truncate_history_thinking
-        is_tagged = not (message.reasoning or "").strip() and (THINK.open in text or THINK.close in text)
-        has_thought = bool((message.reasoning or "").strip())
-        if place.exact and not is_tagged:  # the prompt has opened one, or none was thought
-            has_thought = self.enable_thinking or message.reasoning is not None
-        before_close, opening = self.around_close if has_thought else ("", "")
-        if has_thought and shown:
+        before_close, opening = self.around_close if reasoning is not None else ("", "")
+        if reasoning is not None and shown:
             yield (markup if self.enable_thinking else output_markup)(THINK.open + "\n")
-            yield output(message.reasoning or "")
+            yield output(reasoning)
             yield output_markup(before_close + THINK.close)
-        elif not (is_tagged and shown):
+        elif not shown or not _is_tagged(text):
             yield NO_THOUGHT
             text = text.split(THINK.close)[-1]
         if message.tool_calls and not shown:
@@ -93,6 +89,16 @@ class Nemotron3(Qwen3Coder):
             yield output_markup("\n")
             yield from self.calls(message)
             yield output_markup("\n")
+
+    def thought(self, place: Place) -> str | None:
+        """What was thought, ``None`` where nothing was, or where it is part of the content, as agents send it that know
+        no other place."""
+        reasoning = place.message.reasoning
+        if (reasoning or "").strip():
+            return reasoning
+        if not place.exact or _is_tagged(place.message.text):
+            return None
+        return reasoning or "" if self.enable_thinking else reasoning  # an opened thought was closed at once
 
     def generation_prompt(self) -> Iterator[Piece]:
         yield from super().generation_prompt()
@@ -130,6 +136,10 @@ class Nemotron3Ultra(Nemotron3):
             history=history,
         )
         self.note = "\n\n{reasoning effort: efficient}" if medium_effort else ""
+
+
+def _is_tagged(text: str) -> bool:
+    return THINK.open in text or THINK.close in text
 
 
 def _in_order(tool: Tool) -> Mapping[str, Any]:

@@ -22,8 +22,8 @@ def _begins_with_a_result(conversation: Conversation) -> bool:
 
 _DEVIATIONS = (
     Deviation(
-        "result-first",
-        "a tool result at the very beginning has no role in the template; here it has that of every result",
+        "orphan-result",
+        "a tool result that begins a conversation gets a turn of its own; the template prints its words outside any",
         "test_a_result_at_the_beginning_has_a_role",
         _begins_with_a_result,
     ),
