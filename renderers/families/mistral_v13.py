@@ -98,7 +98,8 @@ class MistralV13(MistralV7):
         """The calls of all messages of a turn, behind all their words."""
         turn = _turn_so_far(place)
         calls = [call for message in turn for call in message.tool_calls]
-        if not calls and not any(m.text or self.thought(m, exact=place.exact) for m in turn) and len(turn) == 1:
+        says = len(turn) > 1 or place.message.text or self.thought(place.message, exact=False)
+        if not calls and not says and not place.exact:
             raise RenderError("an assistant message must have words or tool calls")
         yield from _CALLS.write(calls)
 

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from tickertape.renderers.draft import Draft
 from tickertape.renderers.json_text import copy_json, strict_json
@@ -33,6 +34,7 @@ class JsonList(CallSyntax):
     space: str = ""
     """Between the tag and the list."""
     padding: str = ""
+    streams_arguments: ClassVar[bool] = False
 
     @property
     def opens(self) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from tickertape.renderers.draft import Draft
 from tickertape.renderers.json_text import is_object
@@ -34,6 +35,7 @@ class Pythonic(CallSyntax):
     open: str = ""
     close: str = ""
     padding: str = ""
+    streams_arguments: ClassVar[bool] = False
 
     @property
     def opens(self) -> tuple[str, ...]:

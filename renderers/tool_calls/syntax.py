@@ -7,6 +7,7 @@ far stays in the content, as it was written, and is noted with its status.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from typing import ClassVar
 
 from tickertape.renderers.draft import Draft
 from tickertape.renderers.messages import ToolCall
@@ -21,6 +22,8 @@ class CallSyntax(ABC):
 
     padding: str
     """White space that the format puts between calls; see :class:`Padding` for what stands around them."""
+    streams_arguments: ClassVar[bool] = True
+    """Whether arguments are told while they are written; else a call is told when it is all there."""
 
     @property
     @abstractmethod

@@ -18,17 +18,9 @@ _LARGE, _SMALL = "google-gemma-4-26B-A4B-it", "google-gemma-4-E4B-it"
 
 
 def _gemma4(name: str, source: str, *, family: Mapping[str, bool] | None = None, **options: bool) -> Subject:
-    limits = Limits(order="results_after_calls")
-    return Subject(
-        name,
-        "gemma4",
-        GEMMA4_VOCABULARY,
-        source,
-        {**options, **(family or {})},
-        options,
-        limits,
-        own_words=("thought\n",),
-    )
+    family_options, limits = {**options, **(family or {})}, Limits(order="results_after_calls")
+    label = ("thought\n",)
+    return Subject(name, "gemma4", GEMMA4_VOCABULARY, source, family_options, options, limits, own_words=label)
 
 
 SUBJECTS = (
