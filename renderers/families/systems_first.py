@@ -19,7 +19,7 @@ class SystemsFirst(Format):
     gathers_systems: ClassVar[bool] = True
     """Whether all are gathered; in a variant of the format, later ones stand where they are."""
     shows_last_system_only: ClassVar[bool] = False
-    """Whether the template keeps the last system message and drops the others."""
+    """Whether the template drops all system messages but the last."""
 
     @abstractmethod
     def offer(self, systems: Sequence[Message], tools: Sequence[Tool]) -> Iterable[Piece]:
@@ -48,7 +48,8 @@ class SystemsFirst(Format):
         messages = [self._known_role(message) for message in messages]
         self.check(messages)
         systems = [(k, message) for k, message in enumerate(messages) if message.role == "system"]
-        yield from self._start(systems[-1:] if self.shows_last_system_only else systems, tools or ())
+        drops = self.shows_last_system_only and self.history is History.TEMPLATE
+        yield from self._start(systems[-1:] if drops else systems, tools or ())
         others = [k for k, message in enumerate(messages) if message.role != "system"]
         rest = [messages[k] for k in others]
         nowhere = Place(rest, 0, -1, self.history is History.EXACT)
