@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from tickertape.clients.engines.embedded import EmbeddedEngine
 from tickertape.clients.engines.engine import Engine, EngineInfo
+from tickertape.clients.engines.gguf import tokenizer_from_gguf
 from tickertape.clients.engines.model_file import model_file
 from tickertape.clients.engines.vllm import VllmEngine
 from tickertape.renderers.choose import Choice, choose_renderer, get_renderer
-from tickertape.renderers.gguf import tokenizer_from_gguf
 from tickertape.renderers.tokenizer import Tokenizer
 from tickertape.server.renderer_pool import RendererPool
 from tickertape.server.service import Service

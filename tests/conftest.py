@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from tickertape.clients.engines.gguf import tokenizer_from_gguf
 from tickertape.clients.engines.model_file import model_file
-from tickertape.renderers.gguf import tokenizer_from_gguf
 from tickertape.renderers.tokenizer import Tokenizer
 
 
