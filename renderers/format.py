@@ -175,14 +175,14 @@ class Format(Renderer):
 
     def _continuation(
         self,
-        prompt_ids: Sequence[int],  # noqa: ARG002
+        prompt_ids: Sequence[int],
         completion_ids: Sequence[int],
         messages: list[Message],
         tools: Sequence[Tool] | None,  # noqa: ARG002
     ) -> Iterator[Placed]:
         @cache
         def calls() -> Sequence[ToolCall]:
-            return self.parse_response(completion_ids).tool_calls
+            return self.parse_response(completion_ids, prompt_ids=prompt_ids or None).tool_calls
 
         if not completion_ids or completion_ids[-1] not in self._closed_by:
             yield from place(-1, self.close)
