@@ -58,13 +58,13 @@ def _added_up(deltas: list[Delta]) -> tuple[str, str, list[ToolCall]]:
 
 @_EACH
 def test_deltas_of_any_chunking_add_up_to_the_whole_message(subject: Subject) -> None:
-    _check_chunkings(subject, seeds=range(30))
+    _check_chunkings(subject, seeds=range(10))
 
 
 @slow
 @_EACH
 def test_deltas_of_any_chunking_add_up_to_the_whole_message_thoroughly(subject: Subject) -> None:
-    _check_chunkings(subject, seeds=range(30, 3_000))
+    _check_chunkings(subject, seeds=range(10, 3_000))
 
 
 def _check_chunkings(subject: Subject, seeds: range) -> None:
@@ -89,7 +89,7 @@ def _fed_singly(subject: Subject, ids: list[int]) -> Iterator[tuple[int, list[De
 @_EACH
 def test_a_character_split_over_tokens_is_never_shown_in_parts(subject: Subject) -> None:
     content = f"{_MULTIBYTE} and again {_MULTIBYTE}."
-    ids = answer(subject, Message("assistant", content)).token_ids
+    ids = answer(subject, Message("assistant", content, _thought(subject))).token_ids
     deltas = [delta for _, given in _fed_singly(subject, ids) for delta in given]
     assert _added_up(deltas)[0] == subject.tokenizer.decode(subject.tokenizer.encode_text(content))
     assert not any("\ufffd" in repr(delta) for delta in deltas)
@@ -113,10 +113,14 @@ def test_a_literal_tag_in_prose_does_not_stall(subject: Subject) -> None:
         assert f"{message.text} {message.reasoning}".count(_PROSE.strip()) == 3, tag
 
 
+def _thought(subject: Subject) -> str | None:
+    """Of models whose prompt opens one."""
+    return "Hm." if subject.exact.response_format.starts_in_reasoning else None
+
+
 def _around_content(subject: Subject) -> tuple[list[int], list[int]]:
     """The tokens that a model samples before and behind what it says."""
-    reasoning = "Hm." if subject.exact.response_format.starts_in_reasoning else None
-    ids = answer(subject, Message("assistant", "Hello", reasoning)).token_ids
+    ids = answer(subject, Message("assistant", "Hello", _thought(subject))).token_ids
     at = next(k for k, token in enumerate(ids) if subject.tokenizer.decode([token]).strip() == "Hello")
     return ids[:at], ids[at + 1 :]
 
@@ -130,12 +134,15 @@ def _told(deltas: list[Delta]) -> int:
 def test_arguments_are_told_while_they_are_written(subject: Subject) -> None:
     if not subject.limits.calls:
         pytest.skip("the template shows no calls")
+<<<<<<< HEAD
     calls = subject.exact.response_format.tool_calls
     if calls is not None and not calls.streams_arguments:
         pytest.skip("a call is told when it is all there")
     reasoning = "Hm." if subject.exact.response_format.starts_in_reasoning else None
+=======
+>>>>>>> 99aba3f0ba13d1ee2f34679b0b247d1f634d200b
     call = ToolCall("look_up", json.dumps({"text": 4 * _PROSE}), subject.limits.call_id("look_up", 0))
-    ids = answer(subject, Message("assistant", "", reasoning, (call,))).token_ids
+    ids = answer(subject, Message("assistant", "", _thought(subject), (call,))).token_ids
     wrote, told = b"", 0
     for token, deltas in _fed_singly(subject, ids):
         wrote += subject.tokenizer.token_bytes(token)
