@@ -11,6 +11,7 @@ from tests.renderers.mutations import Mutator
 from tests.renderers.strategies import slow
 from tests.renderers.subjects import SUBJECTS, Subject
 from tickertape.renderers.draft import CallDelta, ContentDelta, Delta, ReasoningDelta
+from tickertape.renderers.families import FAMILIES
 from tickertape.renderers.messages import Message, ToolCall
 from tickertape.renderers.prompt import ParsedResponse
 
@@ -130,17 +131,13 @@ def _told(deltas: list[Delta]) -> int:
     return sum(len(delta.arguments if isinstance(delta, CallDelta) else delta.text) for delta in deltas)
 
 
-@_EACH
+def _streams_arguments(subject: Subject) -> bool:
+    calls = FAMILIES[subject.family].response.tool_calls
+    return subject.limits.calls and (calls is None or calls.streams_arguments)
+
+
+@pytest.mark.parametrize("subject", [name for name, s in SUBJECTS.items() if _streams_arguments(s)], indirect=True)
 def test_arguments_are_told_while_they_are_written(subject: Subject) -> None:
-    if not subject.limits.calls:
-        pytest.skip("the template shows no calls")
-<<<<<<< HEAD
-    calls = subject.exact.response_format.tool_calls
-    if calls is not None and not calls.streams_arguments:
-        pytest.skip("a call is told when it is all there")
-    reasoning = "Hm." if subject.exact.response_format.starts_in_reasoning else None
-=======
->>>>>>> 99aba3f0ba13d1ee2f34679b0b247d1f634d200b
     call = ToolCall("look_up", json.dumps({"text": 4 * _PROSE}), subject.limits.call_id("look_up", 0))
     ids = answer(subject, Message("assistant", "", _thought(subject), (call,))).token_ids
     wrote, told = b"", 0
