@@ -15,10 +15,20 @@ from tickertape.renderers.parsing import ResponseFormat, StreamParser
 from tickertape.renderers.prompt import ParsedResponse
 from tickertape.renderers.reasoning import TaggedReasoning
 from tickertape.renderers.tokenizer import Tokenizer
+from tickertape.renderers.tool_calls.bare_json import BareJson
 from tickertape.renderers.tool_calls.offered import Offered
+from tickertape.renderers.tool_calls.pythonic import Pythonic
 
 Render = Callable[[Sequence[Message], Sequence[Mapping[str, Any]] | None, bool], str]
 
+#: What models write that have no page among the families yet.
+_OTHERS = {
+    "lfm2": ResponseFormat(
+        reasoning=TaggedReasoning(), tool_calls=Pythonic("<|tool_call_start|>", "<|tool_call_end|>")
+    ),
+    "llama3.2-pythonic": ResponseFormat(tool_calls=Pythonic("<|python_tag|>")),
+    "llama4": ResponseFormat(tool_calls=BareJson("<|python_end|>")),
+}
 _ASKED = Message("user", "How is it over there?")
 _THOUGHT = "They ask about today."
 _CALL = ToolCall("look_up_weather", {"city": "Köln", "days": 2}, "call00000")
@@ -89,10 +99,14 @@ def _first_that_reads(
 ) -> str | None:
     """The first family whose syntax reads one of the outputs rightly."""
     encoded = [tokenizer.encode_like_model(text) for text in outputs]
-    for name, family in FAMILIES.items():
-        if any(is_right(_read(tokenizer, family.response, ids)) for ids in encoded):
+    for name in (*FAMILIES, *_OTHERS):
+        if any(is_right(_read(tokenizer, _format_of(name), ids)) for ids in encoded):
             return name
     return None
+
+
+def _format_of(name: str) -> ResponseFormat:
+    return _OTHERS[name] if name in _OTHERS else FAMILIES[name].response
 
 
 def _read(tokenizer: Tokenizer, format_: ResponseFormat, ids: Sequence[int]) -> ParsedResponse:
@@ -104,8 +118,8 @@ def _read(tokenizer: Tokenizer, format_: ResponseFormat, ids: Sequence[int]) -> 
 
 def _joined(reasoning_of: str | None, calls_of: str | None, template: str) -> ResponseFormat:
     """The reasoning of one family and the tool calls of another, or both of one."""
-    calls = FAMILIES[calls_of].response if calls_of else None
-    thoughts = FAMILIES[reasoning_of].response if reasoning_of else None
+    calls = _format_of(calls_of) if calls_of else None
+    thoughts = _format_of(reasoning_of) if reasoning_of else None
     if calls is not None and (calls is thoughts or type(calls) is not ResponseFormat):
         return calls
     if thoughts is not None and type(thoughts) is not ResponseFormat:

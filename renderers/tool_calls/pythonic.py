@@ -24,13 +24,15 @@ _FIRST = re.compile(r"\s*\[\s*([^\W\d][\w.-]*)\(")
 _VIABLE_FIRST = viable_beginnings((r"\s*", r"\[", r"\s*", *_CALL))
 _NEXT = re.compile(r"\s*,\s*([^\W\d][\w.-]*)\(|\s*\]")
 _VIABLE_NEXT = viable_beginnings((r"\s*", ",", r"\s*", *_CALL), (r"\s*", r"\]"))
+_JSON_WORDS = {"true": True, "false": False, "null": None}
 #: What Python's parser raises on a text that is no expression, or on a hostile one.
 _NO_PYTHON = (SyntaxError, ValueError, RecursionError, MemoryError)
 
 
 @dataclass(frozen=True)
 class Pythonic(CallSyntax):
-    """A list of calls, at the start of the content or between two tags."""
+    """A list of calls between two tags, or, without ``close``, at the start of the content; then ``open`` is the tag
+    that may announce one later on."""
 
     open: str = ""
     close: str = ""
@@ -47,7 +49,7 @@ class Pythonic(CallSyntax):
 
     def write(self, calls: Sequence[ToolCall]) -> Iterator[Piece]:
         for k, call in enumerate(calls):
-            yield output_markup(", " if k else f"{self.open}[")
+            yield output_markup(", " if k else (self.open if self.close else "") + "[")
             yield output_value(call.name)
             yield output_markup("(")
             value = call.arguments_value
@@ -57,7 +59,7 @@ class Pythonic(CallSyntax):
         yield output_markup(f"]{self.close}")
 
     def read_bare(self, source: Source, draft: Draft, offered: Offered) -> Reading[bool]:  # noqa: ARG002
-        if self.open:
+        if self.close:
             return False
         source.start_record()
         return (yield from self._read_list("", source, draft))
@@ -138,6 +140,13 @@ def _tell(name: str, written: str, raw: str, draft: Draft, *, closed: bool) -> N
         draft.close_call(status, raw)
 
 
+class _JsonWords(ast.NodeTransformer):
+    """Takes JSON's words for what they mean: some templates write objects as JSON within Python."""
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return ast.Constant(_JSON_WORDS[node.id]) if node.id in _JSON_WORDS else node
+
+
 def _arguments(written: str) -> tuple[CallStatus, str | None]:
     """Keyword arguments as JSON. A bare word, for want of a better reading, is text."""
     source, status = f"f({written})", CallStatus.OK
@@ -148,7 +157,7 @@ def _arguments(written: str) -> tuple[CallStatus, str | None]:
             return CallStatus.MALFORMED, None
         for keyword in call.keywords:
             try:
-                given[keyword.arg] = ast.literal_eval(keyword.value)
+                given[keyword.arg] = ast.literal_eval(_JsonWords().visit(keyword.value))
             except ValueError:
                 given[keyword.arg] = ast.get_source_segment(source, keyword.value)
                 status = CallStatus.MALFORMED
