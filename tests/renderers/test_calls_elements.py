@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.renderers.strategies import identifiers, texts, tool, user
+from tests.renderers.strategies import assistant, identifiers, texts, tool, user
 from tests.renderers.subjects import CODER, Subject
 from tickertape.renderers.draft import CallDelta, ContentDelta, Delta
 from tickertape.renderers.errors import RenderError
@@ -303,6 +303,13 @@ def test_no_arguments_are_an_empty_call(subject: Subject, arguments: str) -> Non
     ids = subject.exact.build_conversation([user("q"), called]).token_ids
     written = "<|im_start|>assistant\n<tool_call>\n<function=f>\n</function>\n</tool_call><|im_end|>\n"
     assert subject.tokenizer.decode(ids).endswith(written)
+
+
+@pytest.mark.parametrize("words", ["</function>", "<function=", "<tool_call>", "<parameter=</function>"])
+def test_an_answer_that_is_nothing_but_a_tag_is_rendered(subject: Subject, words: str) -> None:
+    """Whether the tag is a token of the vocabulary or is spelled in several."""
+    messages = [user("q"), assistant(words), user("r")]
+    assert subject.exact.build_generation_prompt(messages).token_ids == subject.template_ids(messages)
 
 
 _TYPES = {"string": texts, "integer": st.integers(), "boolean": st.booleans(), "null": st.none()}
