@@ -95,7 +95,10 @@ class _Arguments:
                     return CallStatus.UNCLOSED
                 return CallStatus.OK if self._sound else CallStatus.MALFORMED
             if tag == QUOTE:
-                if not (yield from self._read_text()):
+                tag = yield from self._read_text()
+                if tag == syntax.close:
+                    source.take_tag(tag)
+                if tag != QUOTE:
                     return CallStatus.UNCLOSED
             else:
                 self._mark(tag)
@@ -148,8 +151,8 @@ class _Arguments:
             self._sound &= not value.startswith('"')  # a word that nobody quoted
             self._begin_value(value)
 
-    def _read_text(self) -> Reading[bool]:
-        """Text behind a quotation mark; ``False`` where it is not closed."""
+    def _read_text(self) -> Reading[str | None]:
+        """Text behind a quotation mark, and the tag that ends it, which is consumed if it is another such mark."""
         source = self._source
         self._sound &= not self._text.strip()
         marks = source.marks(QUOTE, self._syntax.open, self._syntax.close)
@@ -163,7 +166,7 @@ class _Arguments:
                 self._draft.argue('"')
         if tag == QUOTE:
             source.take_tag(tag)
-        return tag == QUOTE
+        return tag
 
 
 def written(value: Any, mark: ToPiece, word: ToPiece, *, quoted_keys: bool = False) -> Iterator[Piece]:

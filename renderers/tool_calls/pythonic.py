@@ -162,6 +162,7 @@ def _arguments(written: str) -> tuple[CallStatus, str | None]:
                 given[keyword.arg] = ast.get_source_segment(source, keyword.value)
                 status = CallStatus.MALFORMED
         arguments = json.dumps(given, ensure_ascii=False)
+        arguments.encode()  # fails for half of a surrogate pair, which is no text
     except (*_NO_PYTHON, TypeError):  # TypeError: a set or bytes, which JSON has not
         return CallStatus.MALFORMED, None
     return (status, arguments) if is_object(arguments) else (CallStatus.MALFORMED, None)
