@@ -19,6 +19,7 @@ from tests.renderers.subjects import FAMILY, SUBJECTS, Conversation, Subject
 from tests.renderers.subjects.subject import on_that_day
 from tickertape.renderers.families import FAMILIES
 from tickertape.renderers.format import Format
+from tickertape.renderers.harmony import Harmony
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "families.md"
 
@@ -93,6 +94,8 @@ def _format_row(name: str, family: type[Format]) -> str:
     response = family.response
     calls = _tags(response.tool_calls.opens) if response.tool_calls else ""
     reasoning = _tags(response.reasoning.tags) if response.reasoning else ""
+    if isinstance(response, Harmony):
+        calls, reasoning = "`to=functions.`", _tags(("<|channel|>analysis",))
     if response.starts_in_reasoning:
         reasoning += ", opened by the prompt"
     return f"| `{name}` | {calls} | {reasoning} | {_tags(family.stop_tokens)} |"
