@@ -11,7 +11,7 @@ from tokenizers import models
 
 from tests.materials import qwen25_dir, template, template_names
 from tests.renderers.strategies import assistant, call, slow, system, tool, tool_result, user
-from tests.renderers.subjects import QWEN3, QWEN25, SUBJECTS, Subject, guest_tokenizer, qwen, with_template
+from tests.renderers.subjects import QWEN3, QWEN25, Subject, each, guest_tokenizer, qwen, with_template
 from tickertape.renderers.choose import choose_renderer, get_renderer, renderer_for
 from tickertape.renderers.errors import RenderError
 from tickertape.renderers.families import FAMILIES
@@ -26,7 +26,7 @@ PLAIN_CHATML = (
 )
 
 
-@pytest.mark.parametrize("subject", SUBJECTS, indirect=True)
+@each
 def test_each_model_gets_its_family(subject: Subject) -> None:
     tokenizer = copy(subject.tokenizer)
     tokenizer.chat_template = subject.template

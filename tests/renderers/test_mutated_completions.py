@@ -11,19 +11,17 @@ import pytest
 from tests.renderers.answers import TOOLS
 from tests.renderers.mutations import Mutator
 from tests.renderers.strategies import slow
-from tests.renderers.subjects import SUBJECTS, Subject
+from tests.renderers.subjects import Subject, each, every
 from tickertape.renderers.prompt import CallStatus, ParsedResponse
 
-_EACH = pytest.mark.parametrize("subject", SUBJECTS, indirect=True)
 
-
-@_EACH
+@each
 def test_no_mutated_completion_raises_or_loses_text(subject: Subject) -> None:
     _check_mutations(subject, seeds=range(20))
 
 
 @slow
-@_EACH
+@every
 def test_no_mutated_completion_raises_or_loses_text_thoroughly(subject: Subject, pytestconfig: pytest.Config) -> None:
     _check_mutations(subject, seeds=range(20, 20 + pytestconfig.getoption("mutations")))
 

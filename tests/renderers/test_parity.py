@@ -9,19 +9,17 @@ from hypothesis import given, settings
 
 from tests.renderers.conversations import conversations_for
 from tests.renderers.strategies import assistant, slow, system, user
-from tests.renderers.subjects import QWEN3, QWENS, SUBJECTS, Conversation, Subject
+from tests.renderers.subjects import QWEN3, QWENS, Conversation, Subject, each, every
 from tickertape.renderers.renderer import Renderer
 
-_EACH = pytest.mark.parametrize("subject", SUBJECTS, indirect=True)
 
-
-@_EACH
+@each
 def test_ids_equal_the_models_own_template(subject: Subject, renderer: Renderer) -> None:
     _assert_parity(subject, renderer, examples=25)
 
 
 @slow
-@_EACH
+@every
 def test_ids_equal_the_models_own_template_thoroughly(
     subject: Subject, renderer: Renderer, pytestconfig: pytest.Config
 ) -> None:

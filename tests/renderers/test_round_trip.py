@@ -4,25 +4,21 @@ import json
 from dataclasses import replace
 from random import Random
 
-import pytest
-
 from tests.renderers.answers import TOOLS, answer, draw_message, offered, sampled
 from tests.renderers.conversations import words
 from tests.renderers.strategies import slow
-from tests.renderers.subjects import SUBJECTS, Subject
+from tests.renderers.subjects import Subject, each, every
 from tickertape.renderers.messages import Message, ToolCall
 from tickertape.renderers.prompt import CallStatus, ParsedResponse
 
-_EACH = pytest.mark.parametrize("subject", SUBJECTS, indirect=True)
 
-
-@_EACH
+@each
 def test_what_was_rendered_is_read_back(subject: Subject) -> None:
     _check_round_trips(subject, seeds=range(10))
 
 
 @slow
-@_EACH
+@every
 def test_what_was_rendered_is_read_back_thoroughly(subject: Subject) -> None:
     _check_round_trips(subject, seeds=range(10, 2_000))
 
@@ -48,13 +44,13 @@ def _assert_same_calls(parsed: ParsedResponse, message: Message, seed: int) -> N
         assert json.loads(read.arguments_json) == json.loads(wrote.arguments_json), seed
 
 
-@_EACH
+@each
 def test_a_bridge_is_what_rendering_everything_gives(subject: Subject) -> None:
     _check_conversations(subject, seeds=range(2))
 
 
 @slow
-@_EACH
+@every
 def test_a_bridge_is_what_rendering_everything_gives_thoroughly(subject: Subject) -> None:
     _check_conversations(subject, seeds=range(2, 300))
 

@@ -9,13 +9,12 @@ import pytest
 from tests.renderers.answers import TOOLS, answer
 from tests.renderers.mutations import Mutator
 from tests.renderers.strategies import slow
-from tests.renderers.subjects import SUBJECTS, Subject
+from tests.renderers.subjects import SUBJECTS, Subject, each, every
 from tickertape.renderers.draft import CallDelta, ContentDelta, Delta, ReasoningDelta
 from tickertape.renderers.families import FAMILIES
 from tickertape.renderers.messages import Message, ToolCall
 from tickertape.renderers.prompt import ParsedResponse
 
-_EACH = pytest.mark.parametrize("subject", SUBJECTS, indirect=True)
 #: So many characters may be withheld, beside a tag: the rest of a character, a pad, what may begin a tag.
 _WITHHELD = 40
 _MULTIBYTE = "👩‍👩‍👧‍👦 𓀀𓀁 漢字 ਸਤਿ 🦙 — naïve"
@@ -57,13 +56,13 @@ def _added_up(deltas: list[Delta]) -> tuple[str, str, list[ToolCall]]:
     return content, reasoning, calls
 
 
-@_EACH
+@each
 def test_deltas_of_any_chunking_add_up_to_the_whole_message(subject: Subject) -> None:
     _check_chunkings(subject, seeds=range(10))
 
 
 @slow
-@_EACH
+@every
 def test_deltas_of_any_chunking_add_up_to_the_whole_message_thoroughly(subject: Subject) -> None:
     _check_chunkings(subject, seeds=range(10, 3_000))
 
@@ -87,7 +86,7 @@ def _fed_singly(subject: Subject, ids: list[int]) -> Iterator[tuple[int, list[De
         yield token, parser.feed([token])
 
 
-@_EACH
+@each
 def test_a_character_split_over_tokens_is_never_shown_in_parts(subject: Subject) -> None:
     content = f"{_MULTIBYTE} and again {_MULTIBYTE}."
     ids = answer(subject, Message("assistant", content, _thought(subject))).token_ids
@@ -96,7 +95,7 @@ def test_a_character_split_over_tokens_is_never_shown_in_parts(subject: Subject)
     assert not any("\ufffd" in repr(delta) for delta in deltas)
 
 
-@_EACH
+@each
 def test_a_literal_tag_in_prose_does_not_stall(subject: Subject) -> None:
     before, after = _around_content(subject)
     for tag in subject.exact.response_format.tags:

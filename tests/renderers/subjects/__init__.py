@@ -7,6 +7,8 @@ forgery with an entry there. How one is written says :class:`~tests.renderers.su
 from importlib import import_module
 from pkgutil import iter_modules
 
+import pytest
+
 from tests.renderers.subjects.guest import GUEST_MARKERS, driven, guest_text, guest_tokenizer, with_template
 from tests.renderers.subjects.qwen import CODER, INSTRUCT, QWEN3, QWEN3_SILENT, QWEN25, THINKING
 from tests.renderers.subjects.smollm import SMOLLM2
@@ -24,6 +26,7 @@ from tests.renderers.subjects.subject import (
     control_counts,
     on_that_day,
 )
+from tickertape.renderers.families import FAMILIES
 
 __all__ = [
     "CODER",
@@ -49,6 +52,8 @@ __all__ = [
     "Subject",
     "control_counts",
     "driven",
+    "each",
+    "every",
     "guest_text",
     "guest_tokenizer",
     "on_that_day",
@@ -68,6 +73,19 @@ assert len(SUBJECTS) == len(_LISTED), "two subjects have the same name"
 QWENS = (QWEN3, QWEN3_SILENT, INSTRUCT, THINKING, QWEN25)
 #: What tests run on that are about the machinery, not about a family's format.
 MODELS = (*QWENS, SMOLLM2)
+
+
+#: The first subject of each page of families, which stands for the page where the rest would take too long.
+_FIRST = {FAMILIES[subject.family].__module__: subject.name for subject in reversed(SUBJECTS.values())}
+
+#: Runs a test on a subject of each page of families; on all others too, marked slow.
+each = pytest.mark.parametrize(
+    "subject",
+    [pytest.param(name, marks=() if name in _FIRST.values() else pytest.mark.slow) for name in SUBJECTS],
+    indirect=True,
+)
+#: Runs a test, itself marked slow, on every subject.
+every = pytest.mark.parametrize("subject", SUBJECTS, indirect=True)
 
 
 def qwen(name: str) -> Subject:
