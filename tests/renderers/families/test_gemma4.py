@@ -80,6 +80,14 @@ def test_results_behind_a_bridge_bear_the_names_of_the_sampled_calls(subject: Su
 
 
 @_silent
+def test_a_result_without_id_and_name_answers_the_call_in_its_place(subject: Subject) -> None:
+    """The template calls it ``unknown``, behind a bridge too, where sampled calls have no ids."""
+    result = {"role": "tool", "content": "fair"}
+    assert "<|tool_response>response:f{" in _text(subject.exact, [*_ASKED[:2], result])
+    assert "<|tool_response>response:unknown{" in subject.template_text([*_ASKED[:2], result])
+
+
+@_silent
 def test_a_result_that_nothing_called_for_is_refused_where_the_template_drops_it(subject: Subject) -> None:
     for messages in ([user("q"), tool_result("r")], [user("q"), assistant("a"), tool_result("r")]):
         with pytest.raises(RenderError, match="must follow"):
