@@ -192,6 +192,29 @@ def test_a_developer_speaks_in_a_user_turn_to_v4(subject: Subject) -> None:
     assert subject.renderers[FAMILY].build_generation_prompt(messages).token_ids == subject.template_ids(messages)
 
 
+@_subjects("deepseek-v3.1, llama.cpp's template")
+def test_arguments_that_come_as_json_text_are_not_quoted_again(subject: Subject) -> None:
+    messages = [user("q"), assistant("", call("f", '{"x": 1}')), tool_result("r")]
+    assert '<｜tool▁sep｜>{"x": 1}<｜' in _prompt(subject.exact, messages)
+    assert '<｜tool▁sep｜>"{\\"x\\": 1}"<｜' in subject.template_text(messages)
+
+
+@_subjects("deepseek-v4-unsloth")
+def test_an_answer_behind_a_later_system_message_is_opened_all_the_same(subject: Subject) -> None:
+    messages = [user("q"), system("Be brief."), assistant("a"), user("again")]
+    assert "<｜User｜>q<｜Assistant｜></think>a<｜end" in _prompt(subject.renderers[FAMILY], messages)
+    assert "<｜User｜>qa<｜end" in subject.template_text(messages)
+
+
+@_subjects(V4_ENCODER)
+def test_tools_stand_at_the_start_though_the_first_system_message_comes_later(subject: Subject) -> None:
+    messages, offered = [user("q"), system("Be brief."), user("again")], [tool("f", "d", {})]
+    assert _prompt(subject.exact, messages, offered).startswith("<｜begin▁of▁sentence｜>\n\n## Tools")
+    assert subject.template_text(messages, offered).startswith(
+        "<｜begin▁of▁sentence｜><｜User｜>qBe brief.\n\n## Tools"
+    )
+
+
 # V4's turns.
 
 
