@@ -73,4 +73,6 @@ class _Accounts:
         assert not made_up, (seed, made_up, wrote)
 
     def _letters(self, text: str) -> Counter[str]:
-        return Counter(self._apart.sub("", text))
+        while (apart := self._apart.sub("", text)) != text:  # what stood around a tag may be one
+            text = apart
+        return Counter(text)
