@@ -60,6 +60,10 @@ class Padding:
     """Stands in front of the content."""
 
 
+#: Of a format that puts no white space anywhere.
+UNPADDED = Padding(thought="", after_thought="", before_calls="", after_call="")
+
+
 class Draft:
     """Gathers a message from what a format's reader finds.
 

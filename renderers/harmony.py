@@ -14,9 +14,9 @@ Source: OpenAI's "harmony response format" guide and the package ``openai-harmon
 
 import json
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
-from tickertape.renderers.draft import Draft, Padding
+from tickertape.renderers.draft import UNPADDED, Draft, Padding
 from tickertape.renderers.json_text import is_object
 from tickertape.renderers.messages import ToolCall
 from tickertape.renderers.parsing import ResponseFormat
@@ -48,7 +48,7 @@ _LATER_TEXT = re.compile(r"[^<>{}\n]{0,300}")
 class Harmony(ResponseFormat):
     """How gpt-oss writes an answer."""
 
-    padding: Padding = field(default_factory=lambda: Padding("", "", "", ""))
+    padding: Padding = UNPADDED
     built_in: tuple[str, ...] = ()
     """Names of tools, or of namespaces of tools, that the model has beside those that are offered."""
     reads_calls: bool = True

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
-from tickertape.renderers.draft import Padding
+from tickertape.renderers.draft import UNPADDED
 from tickertape.renderers.families.deepseek_v3 import ASSISTANT, BEGIN, END, USER
 from tickertape.renderers.families.systems_first import SystemsFirst
 from tickertape.renderers.format import History, Place
@@ -22,7 +22,6 @@ from tickertape.renderers.tool_calls.section import Section
 
 #: Thoughts in the formats that put no white space around them.
 TIGHT_THINK = TaggedReasoning(unfinished_close="</think>")
-TIGHT = Padding(thought="", after_thought="", before_calls="", after_call="")
 
 
 class DeepSeekV31(SystemsFirst):
@@ -38,7 +37,7 @@ class DeepSeekV31(SystemsFirst):
             "<｜tool▁calls▁end｜>",
             NamedJson("<｜tool▁call▁begin｜>", "<｜tool▁sep｜>", "<｜tool▁call▁end｜>"),
         ),
-        padding=TIGHT,
+        padding=UNPADDED,
     )
     no_thought: ClassVar[str] = "</think>"
 

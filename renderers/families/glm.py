@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import takewhile
 
-from tickertape.renderers.draft import Padding
+from tickertape.renderers.draft import UNPADDED, Padding
 from tickertape.renderers.format import Format, History, Place
 from tickertape.renderers.messages import Message, Tool
 from tickertape.renderers.parsing import ResponseFormat
@@ -25,7 +25,6 @@ RUN_ON = Elements(
     name_open="<tool_call>", name_close="", end="</tool_call>", line="", padding="", value_pad="",
     key_open="<arg_key>", key_close="</arg_key>", value_open="<arg_value>", value_close="</arg_value>",
 )  # fmt: skip
-NO_PADDING = Padding(thought="", after_thought="", before_calls="", after_call="")
 ARGUMENTS = (f"<arg_{part}>{{arg-{part}-{k}}}</arg_{part}>" for k in (1, 2) for part in ("key", "value"))
 CALL_SHOWN = ("{function-name}", *ARGUMENTS, "...", "</tool_call>")
 
@@ -159,7 +158,7 @@ class Glm47(Glm45):
     """GLM-4.7 and 5: no lines, and the prompt opens the thought."""
 
     name = "glm-4.7"
-    response = ResponseFormat(reasoning=THINK, tool_calls=RUN_ON, padding=NO_PADDING)
+    response = ResponseFormat(reasoning=THINK, tool_calls=RUN_ON, padding=UNPADDED)
     line = ""
     thought_opened = THINK.open
     no_thought = THINK.close

@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
-from tickertape.renderers.families.deepseek_v3_1 import TIGHT, tight_thought
+from tickertape.renderers.draft import UNPADDED
 from tickertape.renderers.families.deepseek_v3_1 import TIGHT_THINK as THINK
+from tickertape.renderers.families.deepseek_v3_1 import tight_thought
 from tickertape.renderers.format import Format, History, Place
 from tickertape.renderers.messages import Message, Tool
 from tickertape.renderers.parsing import ResponseFormat
@@ -33,7 +34,7 @@ class KimiK2(Format):
     markers = ("<|im_system|>", "<|im_user|>", "<|im_assistant|>", "<|im_middle|>", "<|im_end|>")
     stop_tokens = ("<|im_end|>", "[EOS]", "[EOT]")
     close = (output_markup("<|im_end|>"),)
-    response = ResponseFormat(tool_calls=_CALLS, padding=TIGHT)
+    response = ResponseFormat(tool_calls=_CALLS, padding=UNPADDED)
     default_system: ClassVar[str | None] = "You are Kimi, an AI assistant created by Moonshot AI."
     behind_default: ClassVar[str] = "\n"
 
@@ -101,7 +102,7 @@ class KimiK2Thinking(KimiK2):
     """Its template shows the thoughts behind the last answer without calls, earlier ones empty."""
 
     name = "kimi-k2-thinking"
-    response = ResponseFormat(reasoning=THINK, tool_calls=_CALLS, padding=TIGHT)
+    response = ResponseFormat(reasoning=THINK, tool_calls=_CALLS, padding=UNPADDED)
     behind_default = ""
     thought_opening: Piece = output_markup(THINK.open)
     """Sampled, or in later models the prompt's."""

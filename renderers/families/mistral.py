@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from tickertape.renderers.draft import Padding
+from tickertape.renderers.draft import UNPADDED
 from tickertape.renderers.errors import RenderError
 from tickertape.renderers.format import Format, History, Place
 from tickertape.renderers.messages import Message, Tool
@@ -19,8 +19,6 @@ from tickertape.renderers.pieces import Piece, content, markup, output, output_m
 from tickertape.renderers.tokenizer import TokenizerLike
 from tickertape.renderers.tool_calls.json_list import JsonList
 from tickertape.renderers.tool_calls.mistral_calls import MistralCalls
-
-UNPADDED = Padding(thought="", after_thought="", before_calls="", after_call="")
 
 
 class MistralV3Tekken(Format):

@@ -8,8 +8,9 @@ Mistral-Small-4-119B-2603 and Mistral-Medium-3.5-128B (whose thinking is a setti
 import json
 from collections.abc import Iterator
 
+from tickertape.renderers.draft import UNPADDED
 from tickertape.renderers.errors import RenderError
-from tickertape.renderers.families.mistral import UNPADDED, MistralV3Tekken, MistralV7, in_tags, is_first_user
+from tickertape.renderers.families.mistral import MistralV3Tekken, MistralV7, in_tags, is_first_user
 from tickertape.renderers.format import History, Place
 from tickertape.renderers.messages import Message
 from tickertape.renderers.parsing import ResponseFormat

@@ -204,8 +204,10 @@ def test_calls_to_built_in_tools_are_shown_as_they_are_sampled() -> None:
 
 
 def test_arguments_that_are_json_text_are_not_quoted_again(gpt_oss: Subject) -> None:
+    called = assistant("", call("f", '{"x":1}'))
+    assert r'json<|message|>"{\"x\":1}"<|call|>' in gpt_oss.template_text([_QUESTION, called])
     for renderer in (gpt_oss.exact, gpt_oss.renderers["family"]):
-        assert 'json<|message|>{"x":1}<|call|>' in _shown(renderer, _QUESTION, assistant("", call("f", '{"x":1}')))
+        assert 'json<|message|>{"x":1}<|call|>' in _shown(renderer, _QUESTION, called)
 
 
 # How a turn ends.

@@ -1,7 +1,7 @@
 """gpt-oss on its own vocabulary, with the templates of three repositories."""
 
 from tests.materials import GPT_OSS as GPT_OSS_VOCABULARY
-from tests.renderers.subjects.subject import SCHEMAS, TODAY, Conversation, Limits, Subject
+from tests.renderers.subjects.subject import SCHEMAS, TODAY, Conversation, Deviation, Limits, Subject
 from tickertape.renderers.harmony import HEADER
 
 GPT_OSS = "gpt-oss"
@@ -24,13 +24,34 @@ _LIMITS = Limits(
     schemas=SCHEMAS - {"bare"},
     expresses=_thinks_or_speaks_before_calls,
 )
+
+
+def _has_arguments_as_text(conversation: Conversation) -> bool:
+    calls = [call for message in conversation.messages for call in message.get("tool_calls", ())]
+    return any(isinstance(call["function"]["arguments"], str) for call in calls)
+
+
+_ARGUMENTS_AS_JSON = Deviation(
+    "arguments-as-json",
+    "arguments that come as JSON text are written as they are; the template quotes them once more",
+    "test_arguments_that_are_json_text_are_not_quoted_again",
+    _has_arguments_as_text,
+)
 _DATED = {"current_date": TODAY.isoformat()}
 _OPTIONS = {"reasoning_effort": "high", "model_identity": "You are Köln.", "builtin_tools": ["python", "browser"]}
 
 
 def _subject(name: str, family: str, template: str, **options: object) -> Subject:
     return Subject(
-        name, family, GPT_OSS_VOCABULARY, template, {**_DATED, **options}, options, _LIMITS, own_words=(HEADER.pattern,)
+        name,
+        family,
+        GPT_OSS_VOCABULARY,
+        template,
+        {**_DATED, **options},
+        options,
+        _LIMITS,
+        deviations=() if family == "gpt-oss-unsloth" else (_ARGUMENTS_AS_JSON,),
+        own_words=(HEADER.pattern,),
     )
 
 
