@@ -78,6 +78,24 @@ def insert(table: sa.Table) -> Insert:
     return _insert(table)
 
 
+_JSON_TYPES: dict[type, tuple[str, ...]] = {
+    bool: ("true", "false"),
+    int: ("integer", "real"),
+    float: ("integer", "real"),
+    str: ("text",),
+}
+
+
+def json_equals(column: sa.ColumnElement[Any], key: str, value: str | int | float | bool | None) -> Any:
+    """Whether a JSON object has ``value`` at ``key``, in type too; ``None``: null, or no such key. The key must not
+    hold a quotation mark or a backslash."""
+    path = f'$."{key}"'
+    kind = sa.func.json_type(column, path)
+    if value is None:
+        return sa.func.coalesce(kind, "null") == "null"
+    return kind.in_(_JSON_TYPES[type(value)]) & (sa.func.json_extract(column, path) == value)
+
+
 def _why(error: Exception) -> object:
     return error.__cause__ or error
 

@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 import sqlalchemy as sa
 
 from tickertape.server.store import schema
+from tickertape.server.store.database import json_equals
 from tickertape.server.store.schema import State
+from tickertape.server.trajectories.options import OptionError
 from tickertape.server.trajectories.turn import Outcome
 
 Scalar = str | int | float | bool | None
@@ -29,6 +31,11 @@ class SessionFilter:
     metadata: dict[str, Scalar] = field(default_factory=dict)
     """Keys of the session's metadata and what each must equal, in type too; ``None``: null, or no such key."""
 
+    def __post_init__(self) -> None:
+        for key in self.metadata:
+            if '"' in key or "\\" in key:
+                raise OptionError(f"metadata.{key}: keys with quotation marks or backslashes cannot be asked for", key)
+
     def conditions(self) -> list[sa.ColumnElement[bool]]:
         """As SQL over ``sessions``."""
         table = schema.sessions.c
@@ -48,13 +55,4 @@ class SessionFilter:
         if self.outcome is not None:
             turns = schema.turns.c
             found.append(sa.exists().where(turns.session_id == table.id, turns.outcome == self.outcome.value))
-        return found + [_equals(table.metadata[key], value) for key, value in self.metadata.items()]
-
-
-def _equals(element: sa.ColumnElement[object], value: Scalar) -> sa.ColumnElement[bool]:
-    if value is None:
-        return element.as_string().is_(None)  # type: ignore[no-any-return]
-    for kind, reading in ((bool, "as_boolean"), (int, "as_integer"), (float, "as_float"), (str, "as_string")):
-        if isinstance(value, kind):
-            return getattr(element, reading)() == value  # type: ignore[no-any-return]
-    raise TypeError(f"metadata is compared with a string, a number, a boolean or null, not with {value!r}")
+        return found + [json_equals(table.metadata, key, value) for key, value in self.metadata.items()]

@@ -5,6 +5,7 @@ A step says what it adds in words of its own, so that it stays right when the sc
 
 from collections.abc import Callable
 
+import orjson
 import sqlalchemy as sa
 
 from tickertape.server.store import schema
@@ -45,12 +46,21 @@ UPDATE sessions SET
 
 
 def _to_2(connection: sa.Connection) -> None:
-    """States, groups, rewards, leases. Every session of version 1 is open: nobody has said that it is done."""
+    """States, groups, rewards, leases. Every session of version 1 is open: nobody has said that it is done.
+
+    What samples need of a turn's JSON gets a column of its own.
+    """
     for column in _V2_SESSIONS:
         connection.exec_driver_sql(f"ALTER TABLE sessions ADD COLUMN {column}")
     connection.exec_driver_sql("ALTER TABLE tape ADD COLUMN last_finish_number INTEGER NOT NULL DEFAULT 0")
     connection.exec_driver_sql("ALTER TABLE turns ADD COLUMN late BOOLEAN NOT NULL DEFAULT FALSE")
+    connection.exec_driver_sql("ALTER TABLE turns ADD COLUMN layout BLOB NOT NULL DEFAULT '[[],[],[]]'")
     connection.exec_driver_sql(_V2_COUNTS)
+    for (turn_id,) in connection.execute(sa.text("SELECT id FROM turns")).all():
+        said = orjson.loads(connection.scalar(sa.text("SELECT rest FROM turns WHERE id = :id"), {"id": turn_id}))
+        layout = [said["versions"], said["prompt_spans"], [message["role"] for message in said["messages"]]]
+        values = {"layout": orjson.dumps(layout), "id": turn_id}
+        connection.execute(sa.text("UPDATE turns SET layout = :layout WHERE id = :id"), values)
 
 
 #: The version that a step leads to, and the step.

@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import orjson
 import sqlalchemy as sa
 
 from tickertape.server.store import schema
 from tickertape.server.store.filters import SessionFilter
+from tickertape.server.store.rows import Layout
 from tickertape.server.store.schema import State
 from tickertape.server.trajectories.columns import SessionFacts
 from tickertape.server.trajectories.options import SampleOptions
@@ -161,7 +160,7 @@ def read(connection: sa.Connection, session_ids: Sequence[str]) -> list[Rollout]
             turns.prompt_delta,
             turns.completion,
             turns.logprobs,
-            turns.rest,
+            turns.layout,
         )
         .where(turns.session_id.in_(session_ids), turns.late.is_(False))
         .order_by(turns.session_id, turns.seq)
@@ -181,7 +180,7 @@ def shapes(connection: sa.Connection, session_id: str) -> list[TurnShape]:
             turns.outcome,
             sa.func.length(turns.prompt_delta),
             sa.func.length(turns.completion),
-            turns.rest,
+            turns.layout,
         )
         .where(turns.session_id == session_id, turns.late.is_(False))
         .order_by(turns.seq)
@@ -193,9 +192,9 @@ def shapes(connection: sa.Connection, session_id: str) -> list[TurnShape]:
             outcome=outcome,
             n_prompt=prompt_bytes // 4,
             n_sampled=completion_bytes // 4,
-            versions=orjson.loads(rest)["versions"],
+            versions=Layout.read(layout).versions,
         )
-        for turn_id, parent_id, outcome, prompt_bytes, completion_bytes, rest in connection.execute(query)
+        for turn_id, parent_id, outcome, prompt_bytes, completion_bytes, layout in connection.execute(query)
     ]
 
 
@@ -208,9 +207,9 @@ def _turn(
     prompt_delta: bytes,
     completion: bytes,
     logprobs: bytes,
-    rest: bytes,
+    layout: bytes,
 ) -> TurnTokens:
-    said: dict[str, Any] = orjson.loads(rest)
+    versions, prompt_spans, roles = Layout.read(layout)
     reward, token_rewards = rewarded or (None, None)
     return TurnTokens(
         id=turn_id,
@@ -218,10 +217,10 @@ def _turn(
         outcome=_OUTCOMES[outcome],
         n_prompt=len(prompt_delta) // 4,
         n_sampled=len(completion) // 4,
-        versions=said["versions"],
+        versions=versions,
         first_message=first_message,
-        roles=[message["role"] for message in said["messages"]],
-        prompt_spans=said["prompt_spans"],
+        roles=roles,
+        prompt_spans=prompt_spans,
         prompt_delta=np.frombuffer(prompt_delta, _INT32),
         completion=np.frombuffer(completion, _INT32),
         logprobs=np.frombuffer(logprobs, _FLOAT32),

@@ -85,25 +85,27 @@ turns = Table(
     Column("session_id", String(200), ForeignKey("sessions.id"), primary_key=True),
     Column("seq", Integer, primary_key=True),
     Column("id", String(64), nullable=False, unique=True),
+    # Committed after its session was finished or discarded: on the record, in no sample.
+    Column("late", Boolean, nullable=False, server_default=sa.false()),
     Column("parent_id", String(64)),
     Column("created_at", Float, nullable=False),
     Column("dialect", String(32), nullable=False),
     Column("model", Text, nullable=False),
+    Column("outcome", String(32), nullable=False),
     Column("first_message", Integer, nullable=False),
+    # SQLite reads a row from its front: what samples are made of stands before what they are not.
+    Column("layout", LargeBinary, nullable=False),  # JSON: see rows.Layout
     Column("tools_digest", String(64), nullable=False),
     Column("options_digest", String(64), nullable=False),
     Column("prompt_delta", LargeBinary, nullable=False),
     Column("completion", LargeBinary, nullable=False),
     Column("logprobs", LargeBinary, nullable=False),
-    Column("outcome", String(32), nullable=False),
     Column("error", Text),
     Column("engine", Text, nullable=False),
     Column("finish_reason", String(32)),
     Column("fork_reason", Text),
     Column("context_digest", LargeBinary, nullable=False),
-    Column("rest", LargeBinary, nullable=False),  # JSON: messages, sampling, spans, versions, response, usage, …
-    # Committed after its session was finished or discarded: on the record, in no sample.
-    Column("late", Boolean, nullable=False, server_default=sa.false()),
+    Column("rest", LargeBinary, nullable=False),  # JSON: messages, sampling, response, usage, …
 )
 
 rewards = Table(
