@@ -50,6 +50,15 @@ def serve(
     unknown_fields: Annotated[
         UnknownFields, typer.Option(help="Request fields outside the protocol: name them, or refuse them.")
     ] = UnknownFields.REPORT,
+    finish_idle: Annotated[
+        float | None, typer.Option(min=1, help="Finish sessions without a call for so many seconds.")
+    ] = None,
+    keep_days: Annotated[
+        float | None, typer.Option(min=0, help="Drop finished sessions after so many days. Default: never.")
+    ] = None,
+    keep_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Drop the oldest finished sessions above so many tokens on tape.")
+    ] = None,
     grace: Annotated[int, typer.Option(min=0, help="Seconds that running calls get when the server is stopped.")] = 20,
 ) -> None:
     """Serve the proxy."""
@@ -67,6 +76,9 @@ def serve(
         served_model_names=tuple(served_model_name or ()),
         history=history,
         unknown_fields=unknown_fields,
+        finish_idle=finish_idle,
+        keep_days=keep_days,
+        keep_tokens=keep_tokens,
         grace=grace,
     )
     try:

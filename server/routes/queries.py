@@ -61,6 +61,9 @@ def checked(kind: type[KindT], given: Mapping[str, Any]) -> KindT:
     Raises:
         InvalidRequest: a value does not fit; the text says which and why.
     """
+    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]  # a dataclass
+    for name in given.keys() - known:
+        raise InvalidRequest(f"there is no {name!r} here; there are: {', '.join(sorted(known))}", param=name)
     try:
         return _adapter(kind).validate_python(given)  # type: ignore[arg-type, no-any-return]
     except ValidationError as error:
