@@ -42,7 +42,7 @@ def read_query(request: Request, *kinds: type[Any]) -> list[Any]:
     for name, value in request.query_params.multi_items():
         family, dot, key = name.partition(".")
         if dot and family == _METADATA and _METADATA in places:
-            given[places[_METADATA]].setdefault(_METADATA, {})[key] = _json_or_text(value)
+            given[places[_METADATA]].setdefault(_METADATA, {})[key] = json_or_text(value)
         elif name in places and name != _METADATA:
             values = given[places[name]]
             if name in _LISTS:
@@ -80,7 +80,8 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 
-def _json_or_text(value: str) -> Any:
+def json_or_text(value: str) -> Any:
+    """What a value means if it is JSON; else the value itself."""
     try:
         return orjson.loads(value)
     except orjson.JSONDecodeError:
