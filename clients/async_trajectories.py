@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
@@ -149,7 +149,7 @@ class AsyncTrajectoryClient(Addresses):
         expires_in: float = 600,
         wait: float = 0,
         **wanted: Unpack[Wanted],
-    ) -> AsyncIterator[Lease]:
+    ) -> AsyncGenerator[Lease, None]:
         """See :meth:`TrajectoryClient.leases`."""
         patience = time.monotonic() + wait
         while True:
