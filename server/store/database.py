@@ -6,10 +6,10 @@ SQLAlchemy Core that SQLite and PostgreSQL both understand.
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import sqlalchemy as sa
@@ -39,6 +39,7 @@ class Database:
         )
         sa.event.listen(self._engine, "connect", _configure)
         sa.event.listen(self._engine, "begin", _begin)
+        self._errors = sa.exc.SQLAlchemyError, self._engine.dialect.loaded_dbapi.Error
         self._writing = threading.Lock()
         self._writer = self._engine.execution_options(**{_WRITES: True})
 
@@ -52,7 +53,7 @@ class Database:
         try:
             with self._engine.begin() as connection:
                 yield connection
-        except sa.exc.SQLAlchemyError as error:
+        except self._errors as error:
             raise StoreError(f"the tape {self.path} cannot be read: {_why(error)}") from error
 
     @contextmanager
@@ -65,12 +66,17 @@ class Database:
         try:
             with self._writing, self._writer.begin() as connection:
                 yield connection
-        except sa.exc.SQLAlchemyError as error:
+        except self._errors as error:
             raise StoreError(f"the tape {self.path} cannot be written: {_why(error)}") from error
 
     def close(self) -> None:
         """Closes every connection."""
         self._engine.dispose()
+
+
+def returned(connection: sa.Connection, statement: str, values: Mapping[str, Any]) -> Any:
+    """The row that a statement with ``:name`` parameters returns, straight from the driver: every turn needs it."""
+    return cast("Any", connection.connection.dbapi_connection).execute(statement, values).fetchone()
 
 
 def insert(table: sa.Table) -> Insert:
@@ -111,4 +117,5 @@ def _configure(connection: Any, _record: Any) -> None:
 
 def _begin(connection: sa.Connection) -> None:
     writes = connection.get_execution_options().get(_WRITES)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    driver: Any = connection.connection.dbapi_connection  # SQLAlchemy's way would cost as much as an insert
+    driver.execute("BEGIN IMMEDIATE" if writes else "BEGIN")

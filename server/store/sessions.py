@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from tickertape.server.errors import Conflict, NotFound
 from tickertape.server.store import schema
-from tickertape.server.store.database import insert
+from tickertape.server.store.database import insert, returned
 from tickertape.server.store.filters import SessionFilter
 from tickertape.server.store.rollouts import shapes
 from tickertape.server.store.schema import State
@@ -17,6 +17,19 @@ from tickertape.server.trajectories.statistics import Statistics, statistics
 
 _STATISTICS = tuple(Statistics.__dataclass_fields__)
 _EVERY = SessionFilter()
+#: As text, and not put together by SQLAlchemy: that would take a millisecond for every turn, since it does not remember
+#: the SQL of an upsert.
+_TOUCH = """
+INSERT INTO sessions (id, created_at, active_at, turns, prompt_tokens, completion_tokens, stored_bytes)
+VALUES (:id, :created_at, :active_at, :turns, :prompt_tokens, :completion_tokens, :stored_bytes)
+ON CONFLICT (id) DO UPDATE SET
+  active_at = CASE WHEN excluded.active_at > sessions.active_at THEN excluded.active_at ELSE sessions.active_at END,
+  turns = sessions.turns + excluded.turns,
+  prompt_tokens = sessions.prompt_tokens + excluded.prompt_tokens,
+  completion_tokens = sessions.completion_tokens + excluded.completion_tokens,
+  stored_bytes = sessions.stored_bytes + excluded.stored_bytes
+RETURNING id, state, turns
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,24 +73,21 @@ def create(connection: sa.Connection, session_id: str, now: float, fields: Mappi
         )
 
 
-def touch(connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[State, int]]:
+def touch(connection: sa.Connection, rows: Iterable[Mapping[str, Any]]) -> dict[str, tuple[State, int]]:
     """Makes sessions that are new and adds to the counts of the others.
 
     Args:
+        connection: writes.
         rows: one for each session: ``id``, ``created_at``, ``active_at`` and the counts to add.
 
     Returns:
         State and number of turns of each, afterwards.
     """
-    statement = insert(schema.sessions)
-    table, new = schema.sessions.c, statement.excluded
-    changes = {
-        name: table[name] + new[name] for name in ("turns", "prompt_tokens", "completion_tokens", "stored_bytes")
-    }
-    changes["active_at"] = sa.case((new.active_at > table.active_at, new.active_at), else_=table.active_at)
-    statement = statement.on_conflict_do_update(index_elements=[table.id], set_=changes)
-    found = connection.execute(statement.returning(table.id, table.state, table.turns), rows)
-    return {row.id: (State(row.state), row.turns) for row in found}
+    found = {}
+    for row in rows:
+        session_id, state, turns = returned(connection, _TOUCH, row)
+        found[session_id] = State(state), turns
+    return found
 
 
 def get(connection: sa.Connection, session_id: str) -> SessionRecord:

@@ -89,7 +89,7 @@ class Store:
         with self._database.writing() as connection:
             if new_toolsets:
                 connection.execute(insert(schema.toolsets).on_conflict_do_nothing(), new_toolsets)
-            found = touch(connection, list(sessions.values()))
+            found = touch(connection, sessions.values())
             for row in rows:
                 state, n_turns = found[row["session_id"]]
                 row["late"] = state is not State.OPEN

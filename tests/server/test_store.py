@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -183,3 +184,17 @@ def test_kill_9_loses_no_acknowledged_turn(tmp_path: Path) -> None:
         return len(found)
 
     assert asyncio.run(count()) >= acknowledged
+
+
+async def test_tape_that_another_process_locks_is_a_store_error(store: Store) -> None:
+    await store.commit(turn(0))
+    other = sqlite3.connect(store.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    try:
+        with pytest.raises(StoreError, match="cannot be written: .*locked"):
+            await store.commit(turn(1))  # after the ten seconds that it waits
+    finally:
+        other.execute("ROLLBACK")
+        other.close()
+    await store.commit(turn(1))
+    store.close()
