@@ -191,7 +191,7 @@ async def test_tape_that_another_process_locks_is_a_store_error(store: Store) ->
     other = sqlite3.connect(store.path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     try:
-        with pytest.raises(StoreError, match="cannot be written: .*locked"):
+        with pytest.raises(StoreError, match=r"cannot be written: .*locked"):
             await store.commit(turn(1))  # after the ten seconds that it waits
     finally:
         other.execute("ROLLBACK")
