@@ -1,4 +1,4 @@
-"""The tape as trainers see it: sessions, turns and samples, with tokens as numpy arrays.
+"""The tape as trainers see it: sessions and turns, with tokens as numpy arrays.
 
 Field names are those of the trainer API's JSON. Fields that a newer server adds are kept out of the way, so that an
 older client goes on working.
@@ -6,15 +6,11 @@ older client goes on working.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
-Ints: TypeAlias = npt.NDArray[np.int32]
-Floats: TypeAlias = npt.NDArray[np.float32]
-#: ``(policy_version, n_tokens)`` runs.
-Versions: TypeAlias = list[tuple[str | None, int]]
+from tickertape.clients.samples import Floats, Ints, Versions
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,15 +18,35 @@ class Session:
     """One rollout, counted up."""
 
     id: str
+    state: str
+    """``open``, ``finished`` or ``discarded``."""
     created_at: float
     """Seconds since the epoch."""
     updated_at: float
+    """When its last turn's request came in."""
+    finished_at: float | None
+    task_id: str | None
+    group_id: str | None
+    policy_version: str | None
+    """The one that it was to be sampled with."""
+    metadata: dict[str, Any]
+    reward: float | None
     turns: int
     outcomes: dict[str, int]
     """How many turns ended how."""
+    late_turns: int
+    """Turns that were committed after it was finished or discarded; they are in no sample."""
     prompt_tokens: int
     """Tokens that turns added to their prompts; shared prefixes count once."""
     completion_tokens: int
+    statistics: dict[str, int | None] | None
+    """What its samples hold: ``samples``, ``sample_tokens``, ``sampled_turns``, ``sampled_tokens``, ``per_turn_tokens``
+    (of one sample for each turn instead) and ``freshest``, a policy version's number. ``None`` until it is finished."""
+    lease_id: str | None
+    """Under which its samples are out."""
+    acked_at: float | None
+    """When a consumer said that it is done with its samples."""
+    acked_by: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,38 +91,17 @@ class Turn:
     context_digest: str
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One root-to-leaf path, ready for training. ``token_ids``, ``loss_mask`` and ``logprobs`` have one length."""
+RecordT = TypeVar("RecordT")
 
-    session_id: str
-    turn_ids: list[str]
-    outcomes: list[str]
-    token_ids: Ints
-    loss_mask: Ints
-    """int32[]: 1 on tokens that were sampled and are trained in this sample, else 0."""
-    logprobs: Floats
-    """float32[]: of sampled tokens, NaN elsewhere."""
-    versions: Versions
-    """Runs over ``token_ids``."""
-    message_spans: list[dict[str, Any]]
-    reward: float | None
-    metadata: dict[str, Any]
-
-
-RecordT = TypeVar("RecordT", Session, Turn, Sample)
-
-_INTS = ("prompt_delta", "completion", "token_ids", "loss_mask")
+_ARRAYS: dict[str, type[np.generic]] = {"prompt_delta": np.int32, "completion": np.int32, "logprobs": np.float32}
 
 
 def read(kind: type[RecordT], given: Mapping[str, Any]) -> RecordT:
-    """A record from its JSON."""
-    values = {field.name: given[field.name] for field in fields(kind)}
-    for name in _INTS:
-        if name in values:
-            values[name] = np.array(values[name], np.int32)
-    if "logprobs" in values:  # null, which is NaN in JSON, becomes NaN again
-        values["logprobs"] = np.array(values["logprobs"], np.float32)
+    """A record, :class:`Session`, :class:`Turn` or another dataclass of this API, from its JSON."""
+    values = {field.name: given[field.name] for field in fields(kind)}  # type: ignore[arg-type]  # a dataclass
+    for name, dtype in _ARRAYS.items():
+        if name in values:  # null, which is NaN in JSON, becomes NaN again
+            values[name] = np.array(values[name], dtype)
     for name in ("versions", "prompt_spans"):
         if name in values:
             values[name] = [tuple(run) for run in values[name]]

@@ -1,31 +1,37 @@
-"""The trainer's client of a Tickertape server, sync and async."""
+"""The trainer's client of a Tickertape server. What is sent and what comes back is in ``calls``."""
 
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
-from urllib.parse import quote
+from typing import Any, Self, TypeVar, Unpack
 
 import httpx
-import orjson
 
-from tickertape.clients.tape import Sample, Session, Turn, read
+from tickertape.clients import calls
+from tickertape.clients.calls import (
+    Call,
+    Lease,
+    LeaseState,
+    Rewards,
+    SampleOptions,
+    SamplePage,
+    SessionFields,
+    SessionFilter,
+    Summary,
+    Wanted,
+)
+from tickertape.clients.open_session import OpenSession
+from tickertape.clients.samples import Sample
+from tickertape.clients.tape import Session, Turn
+
+T = TypeVar("T")
+
+#: Of one page of samples.
+MOST_TOKENS = 8_000_000
+POLL_SECONDS = 0.5
 
 
-class TrajectoryError(Exception):
-    """The server refused, or could not do what was asked.
-
-    Attributes:
-        status: the HTTP status.
-        code: the server's error code, such as ``session_not_found``.
-    """
-
-    def __init__(self, message: str, *, status: int, code: str | None) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
-
-
-class _Client:
+class Addresses:
     """What both clients share: addresses."""
 
     def __init__(self, base_url: str) -> None:
@@ -33,52 +39,223 @@ class _Client:
 
     def agent_base_url(self, session_id: str) -> str:
         """What an agent sets as its OpenAI ``base_url`` so that its calls land in this session."""
-        return f"{self.base_url}{_session(session_id)}/v1"
+        return f"{self.base_url}{calls.session_path(session_id)}/v1"
 
 
-class TrajectoryClient(_Client):
-    """Reads the tape.
+class TrajectoryClient(Addresses):
+    """Makes sessions and reads the tape.
 
     >>> with TrajectoryClient("http://127.0.0.1:8700") as tape:
-    ...     for session in tape.sessions():
-    ...         for sample in tape.samples(session.id):
-    ...             train(sample.token_ids, sample.loss_mask, sample.logprobs)
+    ...     with tape.session(group_id="question-7") as session:
+    ...         session.reward(run_agent(session.base_url))
+    ...     for lease in tape.leases("trainer-0", limit=64):
+    ...         train(lease.samples)
 
     Args:
         base_url: of the server, without ``/v1``.
         timeout: seconds for one answer.
         transport: another httpx transport, for tests.
 
-    Every method raises :class:`TrajectoryError` for an error answer and ``httpx.HTTPError`` where there is none.
+    Every method raises :class:`tickertape.clients.TrajectoryError` for an error answer and ``httpx.HTTPError``
+    where there is none.
     """
 
     def __init__(self, base_url: str, *, timeout: float = 60.0, transport: httpx.BaseTransport | None = None) -> None:
         super().__init__(base_url)
         self._http = httpx.Client(base_url=self.base_url, timeout=timeout, transport=transport)
 
-    def sessions(self, *, page_size: int = 100) -> Iterator[Session]:
-        """All sessions in order of creation; pages are fetched as they are needed."""
+    # Sessions.
+
+    def session(self, session_id: str | None = None, **fields: Unpack[SessionFields]) -> OpenSession:
+        """A new session for a ``with`` block: finished at its end, discarded if it raises.
+
+        Args:
+            session_id: its id; made up by the server if not given.
+            fields: ``task_id``, ``group_id``, ``policy_version``, ``metadata``, ``reward``.
+        """
+        return OpenSession(self._do, self.base_url, session_id, fields)
+
+    def create_session(self, session_id: str | None = None, **fields: Unpack[SessionFields]) -> Session:
+        """A new session, which stays open until it is finished, discarded, or idle for too long."""
+        return self._do(calls.create_session(session_id, fields))
+
+    def sessions(self, *, page_size: int = 100, **wanted: Unpack[SessionFilter]) -> Iterator[Session]:
+        """Sessions in order of creation; pages are fetched as they are needed."""
         after: str | None = None
         while True:
-            page = self._get("/sessions", _page(page_size, after))
-            yield from (read(Session, each) for each in page["sessions"])
-            after = page["next"]
+            page, after = self._do(calls.list_sessions(wanted, page_size, after))
+            yield from page
             if after is None:
                 return
 
-    def session(self, session_id: str) -> Session:
+    def get_session(self, session_id: str) -> Session:
         """One session, counted up."""
-        return read(Session, self._get(_session(session_id)))
+        return self._do(calls.get_session(session_id))
+
+    def update_session(self, session_id: str, **fields: Unpack[SessionFields]) -> Session:
+        """Changes the fields that are given. Metadata is replaced as a whole."""
+        return self._do(calls.update_session(session_id, fields))
+
+    def finish(self, session_id: str) -> Session:
+        """Makes a session's samples ready; its agent is refused from now on."""
+        return self._do(calls.finish_session(session_id))
+
+    def discard(self, session_id: str) -> Session:
+        """Takes a session out of the samples; it stays on tape."""
+        return self._do(calls.discard_session(session_id))
+
+    def delete(self, session_id: str) -> None:
+        """Takes a session that is finished or discarded off the tape."""
+        self._do(calls.delete_session(session_id))
 
     def turns(self, session_id: str, *, after: int = -1, limit: int = -1) -> list[Turn]:
         """A session's turns in order of ``seq``: those after ``after``, at most ``limit`` (-1: all)."""
-        answer = self._get(f"{_session(session_id)}/turns", {"after": after, "limit": limit})
-        return [read(Turn, each) for each in answer["turns"]]
+        return self._do(calls.list_turns(session_id, after, limit))
 
-    def samples(self, session_id: str) -> list[Sample]:
-        """A session's training samples; each sampled token is trained in exactly one of them."""
-        answer = self._get(f"{_session(session_id)}/samples")
-        return [read(Sample, each) for each in answer["samples"]]
+    def reward(
+        self,
+        session_id: str,
+        reward: float | None = calls.UNSET,
+        *,
+        turns: Mapping[str, float | None] | None = None,
+        tokens: Mapping[str, Any] | None = None,
+    ) -> Rewards:
+        """Sets rewards, of a session, of turns by turn id, of their tokens by turn id; ``None`` takes one back, what is
+        left out stays as it is. Returns all that are on tape."""
+        return self._do(calls.set_rewards(session_id, reward, turns, tokens))
+
+    def rewards(self, session_id: str) -> Rewards:
+        """The rewards on tape."""
+        return self._do(calls.get_rewards(session_id))
+
+    # Samples.
+
+    def samples(self, session_id: str, **options: Unpack[SampleOptions]) -> list[Sample]:
+        """A session's training samples, finished or not; each sampled token is trained in exactly one of them."""
+        return self._do(calls.session_samples(session_id, options))
+
+    def sample_pages(
+        self, *, after: str = "0", limit: int = 1000, max_tokens: int = MOST_TOKENS, **wanted: Unpack[Wanted]
+    ) -> Iterator[SamplePage]:
+        """Samples of finished sessions in the order of finishing, page by page. Keep a page's ``next`` to go on from
+        there another day.
+
+        Args:
+            after: where to begin: ``next`` of an earlier page.
+            limit: samples of a page; a session is never divided.
+            max_tokens: tokens of a page.
+            wanted: which sessions, and how samples are made.
+        """
+        while True:
+            page = self._do(calls.sample_page(wanted, limit, max_tokens, after))
+            if page.next != after:
+                yield page
+            after = page.next
+            if not page.more:
+                return
+
+    def finished_samples(self, *, page_size: int = 1000, **wanted: Unpack[Wanted]) -> Iterator[Sample]:
+        """All samples of finished sessions; pages are fetched as they are needed."""
+        for page in self.sample_pages(limit=page_size, **wanted):
+            yield from page.samples
+
+    def summary(self, *, after: str = "0", **wanted: Unpack[SessionFilter]) -> Summary:
+        """What finished sessions hold together, and what samples of one turn each would."""
+        return self._do(calls.summarise(wanted, after))
+
+    # Leases.
+
+    def lease(
+        self,
+        consumer: str,
+        *,
+        limit: int = 64,
+        max_tokens: int = MOST_TOKENS,
+        expires_in: float = 600,
+        **wanted: Unpack[Wanted],
+    ) -> Lease:
+        """Samples that nobody else gets until they are released or the lease expires.
+
+        Args:
+            consumer: who asks.
+            limit: samples at most; a session is never divided, so that one with more is leased alone.
+            max_tokens: tokens at most, likewise.
+            expires_in: seconds.
+            wanted: which sessions, and how samples are made.
+        """
+        return self._do(calls.take_lease(consumer, wanted, limit, max_tokens, expires_in))
+
+    def leases(
+        self,
+        consumer: str,
+        *,
+        limit: int = 64,
+        max_tokens: int = MOST_TOKENS,
+        expires_in: float = 600,
+        wait: float = 0,
+        **wanted: Unpack[Wanted],
+    ) -> Iterator[Lease]:
+        """One lease after another. Asking for the next acks the last; leaving the loop, by ``break`` or an exception,
+        releases it: call :meth:`ack` first if you are done with it.
+
+        Args:
+            consumer, limit, max_tokens, expires_in, wanted: see :meth:`lease`.
+            wait: seconds to wait for samples when there are none; then it ends.
+        """
+        patience = time.monotonic() + wait
+        while True:
+            lease = self.lease(consumer, limit=limit, max_tokens=max_tokens, expires_in=expires_in, **wanted)
+            if lease.id is None:
+                if time.monotonic() >= patience:
+                    return
+                time.sleep(min(POLL_SECONDS, wait))
+                continue
+            try:
+                yield lease
+            except BaseException:
+                self.release(lease.id)
+                raise
+            self.ack(lease.id)
+            patience = time.monotonic() + wait
+
+    def ack(self, lease_id: str, sessions: Sequence[str] | None = None) -> LeaseState:
+        """Done with a lease's sessions, or with those named: they are never handed out again."""
+        return self._do(calls.ack_lease(lease_id, sessions))
+
+    def release(self, lease_id: str, sessions: Sequence[str] | None = None) -> LeaseState:
+        """Gives a lease's sessions back, or those named."""
+        return self._do(calls.release_lease(lease_id, sessions))
+
+    def extend(self, lease_id: str, expires_in: float) -> LeaseState:
+        """Lets a lease last ``expires_in`` seconds from now."""
+        return self._do(calls.extend_lease(lease_id, expires_in))
+
+    def lease_state(self, lease_id: str) -> LeaseState:
+        """What became of a lease."""
+        return self._do(calls.lease_state(lease_id))
+
+    def leased_samples(self, lease_id: str) -> Lease:
+        """The samples that a lease still holds, once more."""
+        return self._do(calls.leased_samples(lease_id))
+
+    def retain(
+        self,
+        *,
+        keep_seconds: float | None = None,
+        max_tokens: int | None = None,
+        max_bytes: int | None = None,
+        finish_idle_seconds: float | None = None,
+        dry_run: bool = False,
+    ) -> dict[str, Any]:
+        """Drops what is over these limits, except what is open or leased; the report says what went and what stayed."""
+        limits = {
+            "keep_seconds": keep_seconds,
+            "max_tokens": max_tokens,
+            "max_bytes": max_bytes,
+            "finish_idle_seconds": finish_idle_seconds,
+            "dry_run": dry_run,
+        }
+        return self._do(calls.retain(limits))
 
     def close(self) -> None:
         """Closes the connections."""
@@ -92,74 +269,5 @@ class TrajectoryClient(_Client):
     ) -> None:
         self.close()
 
-    def _get(self, path: str, params: dict[str, Any] | None = None) -> Any:
-        return _answer(self._http.get(path, params=params))
-
-
-class AsyncTrajectoryClient(_Client):
-    """:class:`TrajectoryClient` for asyncio: the same methods, awaited."""
-
-    def __init__(
-        self, base_url: str, *, timeout: float = 60.0, transport: httpx.AsyncBaseTransport | None = None
-    ) -> None:
-        super().__init__(base_url)
-        self._http = httpx.AsyncClient(base_url=self.base_url, timeout=timeout, transport=transport)
-
-    async def sessions(self, *, page_size: int = 100) -> AsyncIterator[Session]:
-        """All sessions in order of creation; pages are fetched as they are needed."""
-        after: str | None = None
-        while True:
-            page = await self._get("/sessions", _page(page_size, after))
-            for each in page["sessions"]:
-                yield read(Session, each)
-            after = page["next"]
-            if after is None:
-                return
-
-    async def session(self, session_id: str) -> Session:
-        """One session, counted up."""
-        return read(Session, await self._get(_session(session_id)))
-
-    async def turns(self, session_id: str, *, after: int = -1, limit: int = -1) -> list[Turn]:
-        """A session's turns in order of ``seq``: those after ``after``, at most ``limit`` (-1: all)."""
-        answer = await self._get(f"{_session(session_id)}/turns", {"after": after, "limit": limit})
-        return [read(Turn, each) for each in answer["turns"]]
-
-    async def samples(self, session_id: str) -> list[Sample]:
-        """A session's training samples; each sampled token is trained in exactly one of them."""
-        answer = await self._get(f"{_session(session_id)}/samples")
-        return [read(Sample, each) for each in answer["samples"]]
-
-    async def close(self) -> None:
-        """Closes the connections."""
-        await self._http.aclose()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
-
-    async def _get(self, path: str, params: dict[str, Any] | None = None) -> Any:
-        return _answer(await self._http.get(path, params=params))
-
-
-def _session(session_id: str) -> str:
-    return f"/sessions/{quote(session_id, safe='')}"
-
-
-def _page(size: int, after: str | None) -> dict[str, Any]:
-    return {"limit": size} if after is None else {"limit": size, "after": after}
-
-
-def _answer(response: httpx.Response) -> Any:
-    if response.is_success:
-        return orjson.loads(response.content)
-    try:
-        error = orjson.loads(response.content)["error"]
-        message, code = error["message"], error["code"]
-    except (orjson.JSONDecodeError, LookupError, TypeError):
-        message, code = response.text[:500], None
-    raise TrajectoryError(f"{response.request.url}: {message}", status=response.status_code, code=code)
+    def _do(self, call: Call[T]) -> T:
+        return call.answer(self._http.send(call.request(self._http)))

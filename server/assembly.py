@@ -1,5 +1,6 @@
 """Settings to a running service: engine, renderer, tape."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -11,10 +12,12 @@ from tickertape.clients.engines.model_file import model_file
 from tickertape.clients.engines.vllm import VllmEngine
 from tickertape.renderers.choose import Choice, choose_renderer, get_renderer
 from tickertape.renderers.tokenizer import Tokenizer
+from tickertape.server.keeping import keep_keeping
 from tickertape.server.renderer_pool import RendererPool
 from tickertape.server.service import Service
 from tickertape.server.sessions import Sessions
 from tickertape.server.settings import Settings
+from tickertape.server.store.retention import Limits
 from tickertape.server.store.store import Store
 from tickertape.server.turns import Turns
 
@@ -80,8 +83,27 @@ async def running_service(settings: Settings, parts: Parts) -> AsyncIterator[tup
                 parts.engine, info, RendererPool(parts.choice), store, Sessions(store), history=settings.history
             )
             names = [*dict.fromkeys([info.model, *settings.served_model_names])]
-            yield Service(turns, names, settings.unknown_fields), info
+            async with _keeping(turns, settings):
+                yield Service(turns, names, settings.unknown_fields), info
         finally:
             await parts.engine.close()
     finally:
         store.close()
+
+
+@asynccontextmanager
+async def _keeping(turns: Turns, settings: Settings) -> AsyncIterator[None]:
+    """Keeps the tape within the limits that are set, beside what is served."""
+    keep_seconds = None if settings.keep_days is None else settings.keep_days * 86400
+    limits = Limits(keep_seconds, settings.keep_tokens)
+    if limits == Limits() and settings.finish_idle is None:
+        yield
+        return
+    keeping = asyncio.create_task(
+        keep_keeping(turns, limits, idle_seconds=settings.finish_idle, every=settings.keep_every)
+    )
+    try:
+        yield
+    finally:
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)

@@ -15,6 +15,7 @@ from tickertape.server.assembly import SettingsError
 from tickertape.server.running import PortInUse, serve_forever
 from tickertape.server.settings import Settings, UnknownFields
 from tickertape.server.store.store import StoreError
+from tickertape.server.trajectories.options import Cut
 
 #: What can be wrong with settings and surroundings; told in a line, without a traceback.
 EXPECTED = (SettingsError, EngineError, ModelFileError, StoreError, PortInUse, ValueError)
@@ -50,6 +51,15 @@ def serve(
     unknown_fields: Annotated[
         UnknownFields, typer.Option(help="Request fields outside the protocol: name them, or refuse them.")
     ] = UnknownFields.REPORT,
+    finish_idle: Annotated[
+        float | None, typer.Option(min=1, help="Finish sessions without a call for so many seconds.")
+    ] = None,
+    keep_days: Annotated[
+        float | None, typer.Option(min=0, help="Drop finished sessions after so many days. Default: never.")
+    ] = None,
+    keep_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Drop the oldest finished sessions above so many tokens on tape.")
+    ] = None,
     grace: Annotated[int, typer.Option(min=0, help="Seconds that running calls get when the server is stopped.")] = 20,
 ) -> None:
     """Serve the proxy."""
@@ -67,6 +77,9 @@ def serve(
         served_model_names=tuple(served_model_name or ()),
         history=history,
         unknown_fields=unknown_fields,
+        finish_idle=finish_idle,
+        keep_days=keep_days,
+        keep_tokens=keep_tokens,
         grace=grace,
     )
     try:
@@ -135,6 +148,45 @@ def render_command(
     except (ValueError, OSError) as error:
         _say(f"tickertape: {error}")
         raise typer.Exit(2) from error
+
+
+@app.command("export")
+def export_command(
+    source: Annotated[str, typer.Argument(metavar="URL|TAPE", help="A running server, or a tape file.")],
+    target: Annotated[
+        Path, typer.Argument(metavar="FILE|FOLDER", help="*.parquet, *.arrow, *.ndjson or *.json, or a folder.")
+    ],
+    where: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="A filter, such as group_id=g or metadata.env=web; repeatable."),
+    ] = None,
+    per_turn: Annotated[bool, typer.Option(help="Each turn a sample of its own.")] = False,
+    max_length: Annotated[int | None, typer.Option(min=1, help="Cut samples at so many tokens.")] = None,
+    cut: Annotated[Cut, typer.Option(help="Where a sample that is too long ends.")] = Cut.TURN,
+    outcomes: Annotated[str | None, typer.Option(help="Train turns of these outcomes only: stop,tool_calls")] = None,
+    drop_outcomes: Annotated[str | None, typer.Option(help="Do not train turns of these.")] = None,
+    min_version: Annotated[int | None, typer.Option(help="Train turns of this policy version or later.")] = None,
+    part_tokens: Annotated[int, typer.Option(min=1, help="Tokens of a Parquet part, about.")] = 32_000_000,
+) -> None:
+    """Write the samples of finished sessions to a file, or to a folder of Parquet parts.
+
+    A folder can be gone on with: the next run writes what is missing, and what was finished since."""
+    from tickertape.server.exporting import run_export
+
+    options = {
+        "per_turn": per_turn or None,
+        "max_length": max_length,
+        "cut": cut.value if max_length is not None else None,
+        "outcomes": outcomes and outcomes.split(","),
+        "drop_outcomes": drop_outcomes and drop_outcomes.split(","),
+        "min_version": min_version,
+    }
+    try:
+        given = {name: value for name, value in options.items() if value is not None}
+        run_export(source, target, where or (), given, part_tokens=part_tokens)
+    except (*EXPECTED, OSError) as error:
+        _say(f"tickertape: {error}")
+        raise typer.Exit(1) from error
 
 
 def _key_and_value(option: str) -> tuple[str, object]:

@@ -50,6 +50,20 @@ class NotFound(InvalidRequest):
     code = "not_found"
 
 
+class Conflict(InvalidRequest):
+    """It cannot be done as things stand."""
+
+    status = 409
+    code = "conflict"
+
+
+class SessionClosed(Conflict):
+    """An agent's call for a session that is finished or discarded."""
+
+    code = "session_closed"
+    param = "session_id"
+
+
 class EngineFailed(ProxyError):
     """The engine is at fault."""
 

@@ -50,6 +50,11 @@ class Sessions:
         tree = await asyncio.shield(loading)
         return self._keep(self._alive.get(session_id) or tree)
 
+    def forget(self, session_id: str) -> None:
+        """Lets go of a session that was taken off the tape."""
+        self._recent.pop(session_id, None)
+        self._alive.pop(session_id, None)
+
     def _keep(self, tree: SessionTree) -> SessionTree:
         self._alive[tree.session_id] = tree
         self._recent[tree.session_id] = tree

@@ -39,5 +39,13 @@ class Settings:
     served_model_names: tuple[str, ...] = ()
     history: History = History.EXACT
     unknown_fields: UnknownFields = UnknownFields.REPORT
+    finish_idle: float | None = None
+    """Seconds without a call after which a session is finished; ``None``: only trainers finish sessions."""
+    keep_days: float | None = None
+    """Days after which finished and discarded sessions are dropped; ``None``: never."""
+    keep_tokens: int | None = None
+    """Tokens on tape above which finished and discarded sessions are dropped, oldest first."""
+    keep_every: float = 60.0
+    """Seconds between two looks at these limits."""
     grace: int = 20
     """Seconds that running calls get to finish when the server is stopped; then they are recorded as aborted."""

@@ -20,7 +20,7 @@ from tickertape.renderers.messages import Message
 from tickertape.renderers.prompt import CallStatus, ParsedResponse
 from tickertape.renderers.renderer import Renderer
 from tickertape.server.dialects.request import TurnRequest, TurnResult
-from tickertape.server.errors import ContextLengthExceeded, InvalidRequest, ProxyError, StoreFailed
+from tickertape.server.errors import ContextLengthExceeded, InvalidRequest, ProxyError, SessionClosed, StoreFailed
 from tickertape.server.errors import from_engine as answer_for
 from tickertape.server.generation import Generation
 from tickertape.server.renderer_pool import RendererPool
@@ -125,6 +125,11 @@ class Turns:
         )
         await self._commit(await self._tree(session_id, is_new=False), turn)
 
+    def forget(self, session_id: str) -> None:
+        """The session was taken off the tape; its id may be used anew."""
+        self.sessions.forget(session_id)
+        self.store.note_deleted(session_id)
+
     # The steps.
 
     async def _sample(
@@ -136,6 +141,10 @@ class Turns:
         client_gone: ClientGoneSignal,
     ) -> TurnResult:
         """Fills in ``turn`` up to its outcome. What it raises midway is on ``turn`` as far as it got."""
+        if self.store.is_closed(tree.session_id):
+            raise SessionClosed(
+                f"the session {tree.session_id!r} is finished or discarded: a new rollout needs a new session"
+            )
         started = time.perf_counter()
         digests = context_digests(request.messages)
         renderer = self.renderers.get(request.template_options)

@@ -19,10 +19,19 @@ def session_of(request: Request) -> str | None:
         InvalidRequest: it names something that cannot be a session id.
     """
     named = request.path_params.get("session_id") or request.headers.get(SESSION_HEADER) or _from_api_key(request)
-    if named is not None and not _VALID.fullmatch(named):
+    return None if named is None else checked_session_id(named, "session_id")
+
+
+def checked_session_id(named: str, param: str) -> str:
+    """The id itself.
+
+    Raises:
+        InvalidRequest: it cannot be one.
+    """
+    if not _VALID.fullmatch(named):
         raise InvalidRequest(
             f"{named!r:.200} is no session id: 1 to 128 letters, digits and . _ : @ -, a letter or digit first",
-            param="session_id",
+            param=param,
         )
     return named
 

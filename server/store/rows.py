@@ -1,6 +1,6 @@
 """Turns as rows and back."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
@@ -12,10 +12,28 @@ _PLAIN = (
     "error", "engine", "finish_reason", "fork_reason", "context_digest",
 )  # fmt: skip
 _JSON = (
-    "messages", "sampling", "template_options", "request_fields", "ignored_fields", "prompt_spans", "versions",
-    "response", "calls", "stop_reason", "usage", "timings",
+    "messages", "sampling", "template_options", "request_fields", "ignored_fields", "response", "calls", "stop_reason",
+    "usage", "timings",
 )  # fmt: skip
 _INT32, _FLOAT32 = np.dtype("<i4"), np.dtype("<f4")
+
+
+class Layout(NamedTuple):
+    """What the tokens of a turn are: all that samples need of it beside them. Kept by itself, since the words that the
+    rest of a turn is made of are larger than its tokens."""
+
+    versions: list[tuple[str | None, int]]
+    prompt_spans: list[tuple[int, int, int]]
+    roles: list[str]
+    """Of the messages that the turn adds."""
+
+    def packed(self) -> bytes:
+        return orjson.dumps(list(self))
+
+    @classmethod
+    def read(cls, packed: bytes) -> "Layout":
+        """Runs and spans are lists, not tuples."""
+        return cls(*orjson.loads(packed))
 
 
 def to_row(turn: Turn, options_digest: str) -> dict[str, Any]:
@@ -23,6 +41,8 @@ def to_row(turn: Turn, options_digest: str) -> dict[str, Any]:
     row = {name: getattr(turn, name) for name in _PLAIN}
     row["outcome"] = turn.outcome.value
     row["options_digest"] = options_digest
+    roles = [message["role"] for message in turn.messages]
+    row["layout"] = Layout(turn.versions, turn.prompt_spans, roles).packed()
     row["prompt_delta"] = turn.prompt_delta.astype(_INT32, copy=False).tobytes()
     row["completion"] = turn.completion.astype(_INT32, copy=False).tobytes()
     row["logprobs"] = turn.logprobs.astype(_FLOAT32, copy=False).tobytes()
@@ -33,8 +53,9 @@ def to_row(turn: Turn, options_digest: str) -> dict[str, Any]:
 def from_row(row: Any, tools: bytes | None) -> Turn:
     """The turn of a row, with the JSON of its tools."""
     rest = orjson.loads(row.rest)
-    rest["prompt_spans"] = [tuple(span) for span in rest["prompt_spans"]]
-    rest["versions"] = [tuple(run) for run in rest["versions"]]
+    layout = Layout.read(row.layout)
+    rest["prompt_spans"] = [tuple(span) for span in layout.prompt_spans]
+    rest["versions"] = [tuple(run) for run in layout.versions]
     return Turn(
         **{name: getattr(row, name) for name in _PLAIN},
         **rest,

@@ -1,24 +1,76 @@
-"""What is stored: a row for each session and each turn, and each set of tools once.
+"""What is stored: a row for each session and each turn, each set of tools once, rewards and leases beside them.
 
-Token ids are packed little-endian int32, logprobs little-endian float32. JSON holds what is only ever read whole.
+Token ids are packed little-endian int32, logprobs and token rewards little-endian float32. JSON holds what is only ever
+read whole. Turns are never changed; rewards, which come later and may change, have a table of their own.
 """
 
-from sqlalchemy import Column, Float, ForeignKey, Index, Integer, LargeBinary, MetaData, String, Table, Text
+from enum import StrEnum
 
-#: Raised with every change of these tables; a tape of another version is refused, never guessed at.
-SCHEMA_VERSION = 1
+import sqlalchemy as sa
+from sqlalchemy import Boolean, Column, Float, ForeignKey, Index, Integer, LargeBinary, MetaData, String, Table, Text
+
+#: Raised with every change of these tables; ``migrations`` leads an older tape to it.
+SCHEMA_VERSION = 2
+
+
+class State(StrEnum):
+    """Of a session."""
+
+    OPEN = "open"
+    FINISHED = "finished"
+    """Its samples are ready; later turns are refused."""
+    DISCARDED = "discarded"
+    """Kept for the record, never a sample."""
+
 
 metadata = MetaData()
 
-tape = Table("tape", metadata, Column("schema_version", Integer, primary_key=True))
+tape = Table(
+    "tape",
+    metadata,
+    Column("schema_version", Integer, primary_key=True),
+    # The finish_number given out last. It never goes back, whatever is deleted: a cursor must not miss a session.
+    Column("last_finish_number", Integer, nullable=False, server_default=sa.text("0")),
+)
 
 sessions = Table(
     "sessions",
     metadata,
     Column("id", String(200), primary_key=True),
     Column("created_at", Float, nullable=False),
+    Column("active_at", Float, nullable=False, server_default=sa.text("0")),  # when its last turn's request came in
+    Column("state", String(16), nullable=False, server_default=State.OPEN.value),
+    Column("task_id", String(200)),
+    Column("group_id", String(200)),
+    Column("policy_version", String(200)),  # the one that its turns are expected to be sampled with
+    Column("metadata", sa.JSON, nullable=False, server_default="{}"),
+    Column("reward", Float),
+    # Counted as turns are committed; a session is listed without a look at its turns.
+    Column("turns", Integer, nullable=False, server_default=sa.text("0")),
+    Column("prompt_tokens", Integer, nullable=False, server_default=sa.text("0")),
+    Column("completion_tokens", Integer, nullable=False, server_default=sa.text("0")),
+    Column("stored_bytes", Integer, nullable=False, server_default=sa.text("0")),
+    # Set when it is finished. finish_number grows in the order of commits: a cursor.
+    Column("finished_at", Float),
+    Column("finish_number", Integer),
+    Column("samples", Integer),
+    Column("sample_tokens", Integer),
+    Column("sampled_turns", Integer),
+    Column("sampled_tokens", Integer),
+    Column("per_turn_tokens", Integer),  # of samples of one turn each
+    Column("freshest", Integer),  # number of the policy version of its freshest turn
+    # Handing out.
+    Column("lease_id", String(64)),
+    Column("acked_at", Float),
+    Column("acked_by", String(200)),
 )
 Index("sessions_by_time", sessions.c.created_at, sessions.c.id)
+Index("sessions_by_group", sessions.c.group_id)
+Index("sessions_by_task", sessions.c.task_id)
+Index("sessions_by_finish", sessions.c.finish_number, unique=True)
+Index("sessions_by_lease", sessions.c.lease_id)
+#: What can be leased, in the order in which it is.
+Index("sessions_to_lease", sessions.c.acked_at, sessions.c.lease_id, sessions.c.finish_number)
 
 toolsets = Table(
     "toolsets",
@@ -33,21 +85,51 @@ turns = Table(
     Column("session_id", String(200), ForeignKey("sessions.id"), primary_key=True),
     Column("seq", Integer, primary_key=True),
     Column("id", String(64), nullable=False, unique=True),
+    # Committed after its session was finished or discarded: on the record, in no sample.
+    Column("late", Boolean, nullable=False, server_default=sa.false()),
     Column("parent_id", String(64)),
     Column("created_at", Float, nullable=False),
     Column("dialect", String(32), nullable=False),
     Column("model", Text, nullable=False),
+    Column("outcome", String(32), nullable=False),
     Column("first_message", Integer, nullable=False),
+    # SQLite reads a row from its front: what samples are made of stands before what they are not.
+    Column("layout", LargeBinary, nullable=False),  # JSON: see rows.Layout
     Column("tools_digest", String(64), nullable=False),
     Column("options_digest", String(64), nullable=False),
     Column("prompt_delta", LargeBinary, nullable=False),
     Column("completion", LargeBinary, nullable=False),
     Column("logprobs", LargeBinary, nullable=False),
-    Column("outcome", String(32), nullable=False),
     Column("error", Text),
     Column("engine", Text, nullable=False),
     Column("finish_reason", String(32)),
     Column("fork_reason", Text),
     Column("context_digest", LargeBinary, nullable=False),
-    Column("rest", LargeBinary, nullable=False),  # JSON: messages, sampling, spans, versions, response, usage, …
+    Column("rest", LargeBinary, nullable=False),  # JSON: messages, sampling, response, usage, …
 )
+
+rewards = Table(
+    "rewards",
+    metadata,
+    Column("turn_id", String(64), primary_key=True),
+    Column("session_id", String(200), ForeignKey("sessions.id"), nullable=False, index=True),
+    Column("reward", Float),
+    Column("token_rewards", LargeBinary),  # one for each token of the completion
+    Column("updated_at", Float, nullable=False),
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("consumer", String(200), nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("expires_at", Float, nullable=False),
+    Column("closed_at", Float),  # when all of it was acked, released or taken back
+    Column("sessions", Integer, nullable=False),
+    Column("acked", Integer, nullable=False, server_default=sa.text("0")),  # how many of its sessions
+    Column("released", Integer, nullable=False, server_default=sa.text("0")),
+    Column("expired", Integer, nullable=False, server_default=sa.text("0")),
+    Column("options", sa.JSON, nullable=False),  # how its samples are made
+)
+Index("leases_open", leases.c.closed_at, leases.c.expires_at)

@@ -37,7 +37,7 @@ def test_url_then_header_then_api_key_then_a_new_one(proxy: Proxy) -> None:
 def test_agent_that_can_only_set_base_url_and_key(proxy: Proxy) -> None:
     with openai.OpenAI(base_url=f"{proxy.url}/v1", api_key="session-only-key", max_retries=0) as client:
         client.chat.completions.create(model=proxy.model, messages=HELLO)  # type: ignore[arg-type]
-    assert proxy.tape.session("only-key").turns == 1
+    assert proxy.tape.get_session("only-key").turns == 1
 
 
 def test_any_model_name_can_be_accepted_and_is_recorded(proxy: Proxy, session: str) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -15,7 +16,8 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tickertape.server.store import schema
+from tickertape.server.errors import NotFound
+from tickertape.server.store import schema, sessions
 from tickertape.server.store.store import Store, StoreError
 from tickertape.server.store.writer import GroupWriter
 from tickertape.server.trajectories.turn import Outcome, Turn
@@ -83,7 +85,8 @@ def test_turn_comes_back_as_it_went_in(
 
 async def test_unknown_session_is_none_and_not_empty(store: Store) -> None:
     assert await store.turns("nobody") is None
-    assert await store.session("nobody") is None
+    with pytest.raises(NotFound, match="nobody"):
+        await store.read(sessions.get, "nobody")
     await store.commit(turn(0))
     assert await store.turns("s", after=0) == []
     store.close()
@@ -92,8 +95,8 @@ async def test_unknown_session_is_none_and_not_empty(store: Store) -> None:
 async def test_sessions_page_in_order_of_creation(store: Store) -> None:
     for number in range(7):
         await store.commit(turn(0, f"s{number}", created_at=float(number // 3)))
-    first = await store.sessions(limit=4)
-    second = await store.sessions(after=(first[-1].created_at, first[-1].id), limit=4)
+    first = await store.read(sessions.page, limit=4)
+    second = await store.read(sessions.page, after=(first[-1].created_at, first[-1].id), limit=4)
     assert [session.id for session in first + second] == [f"s{number}" for number in range(7)]
     store.close()
 
@@ -181,3 +184,17 @@ def test_kill_9_loses_no_acknowledged_turn(tmp_path: Path) -> None:
         return len(found)
 
     assert asyncio.run(count()) >= acknowledged
+
+
+async def test_tape_that_another_process_locks_is_a_store_error(store: Store) -> None:
+    await store.commit(turn(0))
+    other = sqlite3.connect(store.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    try:
+        with pytest.raises(StoreError, match=r"cannot be written: .*locked"):
+            await store.commit(turn(1))  # after the ten seconds that it waits
+    finally:
+        other.execute("ROLLBACK")
+        other.close()
+    await store.commit(turn(1))
+    store.close()

@@ -1,0 +1,1 @@
+"""Small programs around a running server: `examples/README.md`."""

@@ -1,0 +1,125 @@
+"""Leases: finished sessions' samples for one consumer at a time."""
+
+import time
+import uuid
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from tickertape.server.formats import Format, wanted_format
+from tickertape.server.routes.answers import SampleAnswer, json_answer
+from tickertape.server.routes.queries import Shape, checked, read_query
+from tickertape.server.service import service_of
+from tickertape.server.store import leases
+from tickertape.server.store.filters import SessionFilter
+from tickertape.server.store.store import Store
+from tickertape.server.trajectories.options import SampleOptions
+
+router = APIRouter(prefix="/samples/lease", tags=["leases"])
+
+LEASE_HEADER = "X-Tickertape-Lease"
+EXPIRES_HEADER = "X-Tickertape-Lease-Expires"
+REMAINING_HEADER = "X-Tickertape-Remaining"
+
+_Seconds = Annotated[float, Field(gt=0, le=7 * 86400)]
+
+
+class Wanted(BaseModel):
+    """What a consumer asks for. ``filter`` and ``options`` are the query parameters of ``GET /samples``."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    consumer: Annotated[str, Field(min_length=1, max_length=200)]
+    limit: Annotated[int, Field(ge=1, le=100_000)] = 64
+    """Samples at most; a single session with more is leased alone."""
+    max_tokens: Annotated[int, Field(ge=1)] = 8_000_000
+    expires_in: _Seconds = 600
+    filter: dict[str, Any] = {}
+    options: dict[str, Any] = {}
+
+
+class Named(BaseModel):
+    """Sessions of a lease; all of them if none are named."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    sessions: list[str] | None = None
+
+
+class Extension(BaseModel):
+    """How long from now."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    expires_in: _Seconds
+
+
+@router.post("")
+async def take_lease(request: Request, given: Wanted) -> Response:
+    """Hands samples out. JSON: ``lease`` (null if there is nothing to hand out), ``remaining``, ``samples``; the other
+    formats have the lease's id, its expiry and what remains in headers."""
+    (shape,) = read_query(request, Shape)
+    format_ = wanted_format(shape.format, request.headers.get("Accept"))
+    wanted, options = checked(SessionFilter, given.filter), checked(SampleOptions, given.options)
+    taken = await _store(request).write(
+        leases.take,
+        uuid.uuid4().hex,
+        given.consumer,
+        wanted,
+        options,
+        given.options,
+        max_samples=given.limit,
+        max_tokens=given.max_tokens,
+        expires_in=given.expires_in,
+        now=time.time(),
+    )
+    remaining = asdict(taken.remaining)
+    headers = {REMAINING_HEADER: ", ".join(f"{name}={number}" for name, number in remaining.items())}
+    head = {"lease": None if taken.lease is None else asdict(taken.lease), "remaining": remaining}
+    if taken.lease is not None:
+        headers |= {LEASE_HEADER: taken.lease.id, EXPIRES_HEADER: repr(taken.lease.expires_at)}
+    return SampleAnswer(_store(request), taken.sessions, options, format_).stream(head, headers)
+
+
+@router.get("/{lease_id}")
+async def get_lease(request: Request, lease_id: str) -> Response:
+    """One lease."""
+    return json_answer(await _store(request).read(leases.get, lease_id))
+
+
+@router.get("/{lease_id}/samples")
+async def get_leased_samples(request: Request, lease_id: str) -> Response:
+    """The samples that a lease still holds, once more."""
+    (shape,) = read_query(request, Shape)
+    format_: Format = wanted_format(shape.format, request.headers.get("Accept"))
+    lease = await _store(request).read(leases.get, lease_id)
+    sessions = await _store(request).read(leases.held, lease_id)
+    options = checked(SampleOptions, lease.options)
+    headers = {LEASE_HEADER: lease.id, EXPIRES_HEADER: repr(lease.expires_at)}
+    return SampleAnswer(_store(request), sessions, options, format_).stream({"lease": asdict(lease)}, headers)
+
+
+@router.post("/{lease_id}/ack")
+async def ack_lease(request: Request, lease_id: str, given: Named | None = None) -> Response:
+    """The consumer is done: these are never handed out again."""
+    sessions = None if given is None else given.sessions
+    return json_answer(await _store(request).write(leases.ack, lease_id, sessions, time.time()))
+
+
+@router.post("/{lease_id}/release")
+async def release_lease(request: Request, lease_id: str, given: Named | None = None) -> Response:
+    """The consumer gives them back."""
+    sessions = None if given is None else given.sessions
+    return json_answer(await _store(request).write(leases.release, lease_id, sessions, time.time()))
+
+
+@router.post("/{lease_id}/extend")
+async def extend_lease(request: Request, lease_id: str, given: Extension) -> Response:
+    """More time."""
+    return json_answer(await _store(request).write(leases.extend, lease_id, given.expires_in, time.time()))
+
+
+def _store(request: Request) -> Store:
+    return service_of(request).turns.store

@@ -1,0 +1,39 @@
+"""Retention, on demand."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from tickertape.server.keeping import keep_within
+from tickertape.server.routes.answers import json_answer
+from tickertape.server.service import service_of
+from tickertape.server.store.retention import Limits
+
+router = APIRouter(tags=["retention"])
+
+_Amount = Annotated[int, Field(ge=0)] | None
+_Seconds = Annotated[float, Field(ge=0)] | None
+
+
+class Wanted(BaseModel):
+    """What may stay."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    keep_seconds: _Seconds = None
+    max_tokens: _Amount = None
+    max_bytes: _Amount = None
+    finish_idle_seconds: _Seconds = None
+    """First finishes sessions whose last call came in longer ago."""
+    dry_run: bool = False
+    """Only says what would go."""
+
+
+@router.post("/retention")
+async def apply_retention(request: Request, given: Wanted) -> Response:
+    """Drops what is over the limits, except what is open or leased; the report counts both."""
+    limits = Limits(given.keep_seconds, given.max_tokens, given.max_bytes)
+    turns = service_of(request).turns
+    kept = await keep_within(turns, limits, idle_seconds=given.finish_idle_seconds, dry_run=given.dry_run)
+    return json_answer(kept)

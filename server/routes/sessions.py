@@ -1,0 +1,155 @@
+"""Sessions: made, listed, rewarded, closed. What trainers say of rollouts."""
+
+import time
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from tickertape.server.routes.answers import json_answer, read_cursor, write_cursor
+from tickertape.server.routes.identity import checked_session_id, new_session_id
+from tickertape.server.routes.queries import read_query
+from tickertape.server.service import service_of
+from tickertape.server.store import rewards, sessions
+from tickertape.server.store.filters import SessionFilter
+from tickertape.server.store.store import Store
+from tickertape.server.trajectories.turn import Turn
+
+router = APIRouter(tags=["sessions"])
+
+_Name = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class Changes(BaseModel):
+    """What a trainer may say of a session, at any time."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    task_id: _Name | None = None
+    group_id: _Name | None = None
+    policy_version: _Name | None = None
+    metadata: dict[str, Any] = {}
+    reward: Annotated[float, Field(allow_inf_nan=False)] | None = None
+
+
+class NewSession(Changes):
+    """A session to be."""
+
+    id: str | None = None
+
+
+class GivenRewards(BaseModel):
+    """Rewards; what is not mentioned stays as it is, and null takes a reward back."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reward: float | None = None
+    turns: dict[str, float | None] = {}
+    tokens: dict[str, list[float] | None] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    limit: Annotated[int, Field(ge=1, le=1000)] = 100
+    after: str | None = None
+
+
+@router.post("/sessions")
+async def create_session(request: Request, given: NewSession) -> Response:
+    """Makes a session before its first turn. A session that an agent's call names first is made without this."""
+    session_id = new_session_id() if given.id is None else checked_session_id(given.id, "id")
+    fields = given.model_dump(exclude={"id"})
+    await _store(request).write(sessions.create, session_id, time.time(), fields)
+    return json_answer(await _store(request).read(sessions.get, session_id), status=201)
+
+
+@router.get("/sessions")
+async def list_sessions(request: Request) -> Response:
+    """Sessions in order of creation. ``next`` is the ``after`` of the next page, null on the last one."""
+    wanted, page = read_query(request, SessionFilter, _Page)
+    after = read_cursor(page.after)
+    found = await _store(request).read(sessions.page, wanted, after=after, limit=page.limit)
+    cursor = write_cursor(found[-1].created_at, found[-1].id) if len(found) == page.limit else None
+    return json_answer({"sessions": found, "next": cursor})
+
+
+@router.get("/sessions/{session_id}")
+async def get_session(request: Request, session_id: str) -> Response:
+    """One session, counted up; an open one as if it were finished now."""
+    return json_answer(await _store(request).read(sessions.get, session_id))
+
+
+@router.patch("/sessions/{session_id}")
+async def change_session(request: Request, session_id: str, given: Changes) -> Response:
+    """Sets the fields that are sent. Metadata is replaced as a whole."""
+    await _store(request).write(sessions.update, session_id, given.model_dump(exclude_unset=True))
+    return await get_session(request, session_id)
+
+
+@router.post("/sessions/{session_id}/finish")
+async def finish_session(request: Request, session_id: str) -> Response:
+    """Makes its samples ready. Later calls of an agent are refused; turns under way are recorded, as late ones."""
+    await _store(request).write(sessions.finish, session_id, time.time())
+    _store(request).note_closed(session_id)
+    return await get_session(request, session_id)
+
+
+@router.post("/sessions/{session_id}/discard")
+async def discard_session(request: Request, session_id: str) -> Response:
+    """Keeps it for the record, out of the samples."""
+    await _store(request).write(sessions.discard, session_id)
+    _store(request).note_closed(session_id)
+    return await get_session(request, session_id)
+
+
+@router.delete("/sessions/{session_id}")
+async def delete_session(request: Request, session_id: str) -> Response:
+    """Takes a session that is finished or discarded off the tape, its turns and rewards with it."""
+    await _store(request).write(sessions.delete, session_id)
+    service_of(request).turns.forget(session_id)
+    return Response(status_code=204)
+
+
+@router.post("/sessions/{session_id}/reward")
+async def reward_session(request: Request, session_id: str, given: GivenRewards) -> Response:
+    """Sets rewards: the session's, turns' by turn id, tokens' by turn id. They may be set anew at any time; samples
+    that were read before do not change."""
+    said = given.model_dump(exclude_unset=True)
+    await _store(request).write(rewards.set_rewards, session_id, said, time.time())
+    return await get_rewards(request, session_id)
+
+
+@router.get("/sessions/{session_id}/reward")
+async def get_rewards(request: Request, session_id: str) -> Response:
+    """The rewards on tape."""
+    return json_answer(await _store(request).read(_rewards, session_id))
+
+
+@router.get("/sessions/{session_id}/turns")
+async def get_turns(
+    request: Request,
+    session_id: str,
+    after: Annotated[int, Query(ge=-1)] = -1,
+    limit: Annotated[int, Query(ge=-1)] = -1,
+) -> Response:
+    """A session's turns in order of ``seq``, whole: all of them, or ``limit`` of those after ``after``."""
+    turns = await _store(request).turns(session_id, after=after, limit=limit)
+    if turns is None:
+        raise sessions.no_session(session_id)
+    return json_answer({"session_id": session_id, "turns": [turn_json(turn) for turn in turns]})
+
+
+def turn_json(turn: Turn) -> dict[str, Any]:
+    """A turn under the field names of the trainer API; arrays stay arrays."""
+    shown = {name: getattr(turn, name) for name in Turn.__dataclass_fields__}
+    shown["context_digest"] = turn.context_digest.hex()
+    return shown
+
+
+def _rewards(connection: Any, session_id: str) -> rewards.Rewards:
+    return rewards.get_rewards(connection, session_id, sessions.get(connection, session_id).reward)
+
+
+def _store(request: Request) -> Store:
+    return service_of(request).turns.store

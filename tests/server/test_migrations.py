@@ -1,0 +1,120 @@
+"""A tape of an older schema is led to this one, with all that is on it."""
+
+import asyncio
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import orjson
+
+from tickertape.server.store import schema, sessions
+from tickertape.server.store.database import Database
+from tickertape.server.store.store import Store
+from tickertape.server.trajectories.samples import samples
+
+#: As version 1 made them.
+_V1 = """
+CREATE TABLE tape (schema_version INTEGER NOT NULL, PRIMARY KEY (schema_version));
+INSERT INTO tape VALUES (1);
+CREATE TABLE sessions (id VARCHAR(200) NOT NULL, created_at FLOAT NOT NULL, PRIMARY KEY (id));
+CREATE INDEX sessions_by_time ON sessions (created_at, id);
+CREATE TABLE toolsets (digest VARCHAR(64) NOT NULL, tools BLOB NOT NULL, PRIMARY KEY (digest));
+CREATE TABLE turns (
+  session_id VARCHAR(200) NOT NULL, seq INTEGER NOT NULL, id VARCHAR(64) NOT NULL, parent_id VARCHAR(64),
+  created_at FLOAT NOT NULL, dialect VARCHAR(32) NOT NULL, model TEXT NOT NULL, first_message INTEGER NOT NULL,
+  tools_digest VARCHAR(64) NOT NULL, options_digest VARCHAR(64) NOT NULL, prompt_delta BLOB NOT NULL,
+  completion BLOB NOT NULL, logprobs BLOB NOT NULL, outcome VARCHAR(32) NOT NULL, error TEXT, engine TEXT NOT NULL,
+  finish_reason VARCHAR(32), fork_reason TEXT, context_digest BLOB NOT NULL, rest BLOB NOT NULL,
+  PRIMARY KEY (session_id, seq), UNIQUE (id), FOREIGN KEY(session_id) REFERENCES sessions (id));
+"""
+
+
+def version_1(path: Path) -> None:
+    connection = sqlite3.connect(path)
+    connection.executescript(_V1)
+    connection.execute("INSERT INTO sessions VALUES ('s', 10.0)")
+    rest = {
+        "messages": [{"role": "user", "content": "Hello"}], "sampling": {"max_tokens": 5}, "template_options": {},
+        "request_fields": {}, "ignored_fields": [], "prompt_spans": [[-1, 0, 1], [0, 1, 2]],
+        "versions": [["step-1", 2]], "response": {"role": "assistant", "content": "Hi"}, "calls": [],
+        "stop_reason": None, "usage": {}, "timings": {},
+    }  # fmt: skip
+    row = ("s", 0, "t0", None, 11.0, "chat", "m", 0, "", "", np.array([1, 2, 3], "<i4").tobytes(),
+           np.array([4, 5], "<i4").tobytes(), np.array([-1, -2], "<f4").tobytes(), "stop", None, "e", "stop", None,
+           b"\x01", orjson.dumps(rest))  # fmt: skip
+    connection.execute(f"INSERT INTO turns VALUES ({', '.join('?' * len(row))})", row)
+    connection.commit()
+    connection.close()
+
+
+def test_tape_of_version_1_is_read_and_goes_on(tmp_path: Path) -> None:
+    version_1(tmp_path / "tape.db")
+
+    async def read() -> None:
+        store = Store(tmp_path / "tape.db")
+        found = await store.read(sessions.get, "s")
+        assert (found.state, found.turns, found.prompt_tokens, found.completion_tokens) == ("open", 1, 3, 2)
+        assert (found.updated_at, found.metadata) == (11.0, {})
+        (turn,) = await store.turns("s") or []
+        assert (turn.versions, turn.prompt_spans) == ([("step-1", 2)], [(-1, 0, 1), (0, 1, 2)])
+        assert turn.sampling == {"max_tokens": 5}
+        (sample,) = samples([turn])
+        assert [span["role"] for span in sample.message_spans] == [None, "user", "assistant"]
+        assert len(await store.load_tree("s")) == 1
+        await store.write(sessions.finish, "s", 12.0)
+        assert (await store.read(sessions.get, "s")).statistics == {
+            "samples": 1, "sample_tokens": 5, "sampled_turns": 1, "sampled_tokens": 2, "per_turn_tokens": 5,
+            "freshest": 1,
+        }  # fmt: skip
+        store.close()
+
+    asyncio.run(read())
+    asyncio.run(again(tmp_path))
+
+
+async def again(tmp_path: Path) -> None:
+    store = Store(tmp_path / "tape.db")
+    assert (await store.read(sessions.get, "s")).state == "finished"
+    store.close()
+
+
+def test_migrated_tape_has_the_columns_and_indexes_of_a_new_one(tmp_path: Path) -> None:
+    version_1(tmp_path / "old.db")
+
+    def shape(path: Path) -> dict[str, object]:
+        Store(path).close()
+        connection = sqlite3.connect(path)
+        found: dict[str, object] = {}
+        for table in schema.metadata.tables:
+            columns = connection.execute(f"PRAGMA table_info({table})").fetchall()
+            found[table] = sorted((name, kind, required) for _, name, kind, required, _, _ in columns)
+            found[f"{table}, indexes"] = sorted(row[1] for row in connection.execute(f"PRAGMA index_list({table})"))
+        connection.close()
+        return found
+
+    assert shape(tmp_path / "old.db") == shape(tmp_path / "new.db")
+
+
+def test_half_a_migration_is_none(tmp_path: Path) -> None:
+    version_1(tmp_path / "tape.db")
+    connection = sqlite3.connect(tmp_path / "tape.db")
+    connection.execute("UPDATE turns SET rest = X'7B'")  # no JSON: the step fails midway
+    connection.commit()
+    try:
+        Store(tmp_path / "tape.db")
+    except ValueError:
+        columns = [row[1] for row in connection.execute("PRAGMA table_info(sessions)")]
+        assert columns == ["id", "created_at"]
+    else:
+        raise AssertionError("it should have failed")
+    finally:
+        connection.close()
+
+
+def test_database_in_memory_is_one_database() -> None:
+    database = Database(":memory:")
+    with database.writing() as connection:
+        schema.metadata.create_all(connection)
+    with database.reading() as connection:
+        assert connection.exec_driver_sql("SELECT COUNT(*) FROM sessions").scalar() == 0
+    database.close()
