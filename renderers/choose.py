@@ -73,7 +73,7 @@ def choose_renderer(tokenizer: TokenizerLike, *, history: History | str = Histor
         return _without_template(known, history)
     evidence = _Evidence(TemplateRenderer(known, **options))
     ruled_out: list[_Difference] = []
-    for name, family in FAMILIES.items():
+    for name, family in sorted(FAMILIES.items(), key=lambda item: evidence.is_general(item[0]), reverse=True):
         try:
             family_options = {**evidence.options_for(family), **options}
             differs = evidence.against(get_renderer(name, known, history=History.TEMPLATE, **family_options))
@@ -92,7 +92,7 @@ def choose_renderer(tokenizer: TokenizerLike, *, history: History | str = Histor
 
 def _without_template(tokenizer: Tokenizer, history: History | str) -> Choice:
     try:
-        renderer = get_renderer("chatml", tokenizer, history=history)
+        renderer = get_renderer(_GENERAL, tokenizer, history=history)
     except RenderError as error:
         raise RenderError(f"{tokenizer.name} has no chat template and no known format; name a family") from error
     return Choice(
@@ -144,6 +144,10 @@ class _Evidence:
             return ""
         return self.reference.tokenizer.decode(ids)
 
+    def is_general(self, name: str) -> bool:
+        """Whether a family comes before all others. Without tools many are alike, and the plainest claims least."""
+        return name == _GENERAL and not self.shows_tools and not self.shows_calls
+
     def options_for(self, family: type[Format]) -> dict[str, Any]:
         """Options that are no defaults and can be read off the template's rendering, as far as the family has them."""
         known = signature(family.__init__).parameters
@@ -189,6 +193,8 @@ def _render(renderer: Renderer, messages: list[Message], tools: Sequence[Tool] |
     return build(messages, tools).token_ids
 
 
+#: What a model is taken for that shows no more than its turn markers.
+_GENERAL = "chatml"
 _HELLO = Message("user", "Hello.")
 _TOOL: Tool = {
     "type": "function",

@@ -85,6 +85,11 @@ def test_the_default_system_message_is_read_off_the_template(smollm2_tokenizer: 
     assert again.build_generation_prompt(messages) == choice.renderer.build_generation_prompt(messages)
 
 
+@pytest.mark.parametrize("source", [PLAIN_CHATML, template("HuggingFaceTB-SmolLM3-3B-GSM8K-SFT")])
+def test_plain_turns_without_tools_are_nobodys_but_chatmls(source: str) -> None:
+    assert choose_renderer(with_template(source)).renderer.name == "chatml"
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [
