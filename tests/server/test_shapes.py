@@ -110,7 +110,7 @@ def test_edit_in_the_middle(agent: Agent) -> None:
     three = agent.ask([*two, user("three")])
     agent.ask([*one, user("TWO"), *three[4:], user("four")])
     assert agent.tree() == [(None, None), (0, None), (1, None), (0, "edited")]
-    assert [m["content"] for m in agent.turns()[3].messages] == ["TWO", "Answer 3", "four"]
+    assert [m["content"] for m in agent.turns()[3].messages] == ["TWO", "Answer 2", "three", "Answer 3", "four"]
 
 
 def test_edit_of_the_first_message(agent: Agent) -> None:
