@@ -18,6 +18,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 from tickertape.renderers.messages import Message, ToolCall
@@ -79,7 +80,9 @@ def policy_named(name: str) -> Policy:
 
 def without_reasoning(message: Message) -> Message:
     """Reasoning makes no difference: the OpenAI SDK drops it."""
-    return message if message.reasoning is None else replace(message, reasoning=None)
+    if message.reasoning is None:
+        return message
+    return Message(message.role, message.content, None, message.tool_calls, message.tool_call_id, message.name)
 
 
 def without_call_ids(message: Message) -> Message:
@@ -89,7 +92,7 @@ def without_call_ids(message: Message) -> Message:
         return Message("tool", message.content)
     if not message.tool_calls:
         return message
-    return replace(message, tool_calls=tuple(ToolCall(call.name, call.arguments) for call in message.tool_calls))
+    return _with_calls(message, tuple(ToolCall(call.name, call.arguments) for call in message.tool_calls))
 
 
 def arguments_by_value(message: Message) -> Message:
@@ -97,7 +100,12 @@ def arguments_by_value(message: Message) -> Message:
     if not message.tool_calls:
         return message
     calls = tuple(ToolCall(call.name, canonical_arguments(call.arguments), call.id) for call in message.tool_calls)
-    return replace(message, tool_calls=calls)
+    return _with_calls(message, calls)
+
+
+def _with_calls(message: Message, calls: tuple[ToolCall, ...]) -> Message:
+    # Not dataclasses.replace, which takes ten times as long; every message of every request comes through here.
+    return Message(message.role, message.content, message.reasoning, calls, message.tool_call_id, message.name)
 
 
 def without_billing_header(message: Message) -> Message | None:
@@ -146,19 +154,35 @@ def without_names(message: Message) -> Message:
 def canonical_arguments(arguments: Any) -> str:
     """Arguments by value. Text that is neither JSON nor a Python literal (some clients print ``{'x': False}``) counts
     as it stands."""
-    value = arguments
-    if isinstance(arguments, str):
-        try:
-            value = json.loads(arguments) if arguments.strip() else {}
-        except (ValueError, RecursionError):
-            try:
-                value = ast.literal_eval(arguments)
-            except (ValueError, SyntaxError, MemoryError, RecursionError):
-                return arguments
+    if not isinstance(arguments, str):
+        return _written(arguments)
+    return _read_again(arguments) if len(arguments) <= _SHORT else _read(arguments)
+
+
+def _read(arguments: str) -> str:
     try:
-        return json.dumps(_whole_numbers(value), sort_keys=True)
+        value = json.loads(arguments) if arguments.strip() else {}
+    except (ValueError, RecursionError):
+        try:
+            value = ast.literal_eval(arguments)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            return arguments
+    return _written(value)
+
+
+#: History comes again with every request. Only short texts are remembered: this is a few megabytes.
+_SHORT = 1024
+_read_again = lru_cache(maxsize=8192)(_read)
+
+
+def _written(value: Any) -> str:
+    try:
+        return _SORTED.encode(_whole_numbers(value))
     except (TypeError, ValueError, RecursionError):  # a literal that JSON cannot hold
-        return str(arguments)
+        return str(value)
+
+
+_SORTED = json.JSONEncoder(sort_keys=True)
 
 
 def _whole_numbers(value: Any) -> Any:

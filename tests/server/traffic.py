@@ -48,7 +48,7 @@ class RandomEngine:
         ids = self._completion()[: sampling.max_tokens]
         at = 0
         while at < len(ids):
-            await asyncio.sleep(0.05 if sampling.seed == DAWDLES else 0)
+            await asyncio.sleep(2 if sampling.seed == DAWDLES else 0)
             if sampling.seed == FAILS and at:
                 raise EngineUnavailable("as the agent asked for")
             some = ids[at : at + self._random.randint(1, 12)]
