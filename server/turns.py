@@ -8,25 +8,25 @@ import asyncio
 import os
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 from tickertape.clients.engines.engine import Engine, EngineInfo, Sampling
-from tickertape.clients.engines.errors import EngineAborted, EngineError, EngineRefused
+from tickertape.clients.engines.errors import EngineAborted
 from tickertape.renderers.format import History
 from tickertape.renderers.messages import Message
 from tickertape.renderers.renderer import Renderer
 from tickertape.server.answers import read_answer
-from tickertape.server.audience import Audience, ClientGone
+from tickertape.server.audience import Audience
 from tickertape.server.dialects.request import TurnRequest, TurnResult
-from tickertape.server.errors import InvalidRequest, ProxyError, StoreFailed
-from tickertape.server.errors import from_engine as answer_for
+from tickertape.server.errors import InvalidRequest, StoreFailed
 from tickertape.server.generation import Generation
 from tickertape.server.renderer_pool import RendererPool
 from tickertape.server.sampling import complete_sampling, recorded
 from tickertape.server.sessions import Sessions
+from tickertape.server.settling import Settled, settle, together
 from tickertape.server.store.store import Store, StoreError
 from tickertape.server.trajectories import forks
 from tickertape.server.trajectories.forks import Asked
@@ -39,7 +39,6 @@ from tickertape.server.trajectories.turn import Outcome, Turn
 _random = random.Random(os.urandom(32))  # noqa: S311  (names, not secrets)
 
 WriteMessage = Callable[[Message], dict[str, Any]]
-_Settled: TypeAlias = TurnResult | BaseException
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,17 +115,17 @@ class Turns:
         started = time.perf_counter()
         turns = [_opened(session_id, request, asked, self.info) for _ in range(request.n)]
         tree = await self._tree(session_id, is_new=is_new)
-        settled: Sequence[_Settled]
+        settled: Sequence[Settled]
         try:
             task, samplings = self._prepare(tree, turns, request, asked, write_message)
             for turn in turns:
                 turn.timings["prepare"] = time.perf_counter() - started
             with audience.generating():
                 pairs = zip(turns, samplings, strict=True)
-                settled = await _together([self._sample(turn, sampling, task) for turn, sampling in pairs])
+                settled = await together([self._sample(turn, sampling, task) for turn, sampling in pairs])
         except BaseException as error:  # noqa: BLE001  (raised below, when it is on tape)
             settled = [error] * len(turns)
-        results, answer, cause = _outcomes(turns, settled, time.perf_counter() - started)
+        results, answer, cause = settle(turns, settled, time.perf_counter() - started)
         commits = [self._commit(tree, turn) for turn in turns]
         await (commits[0] if len(commits) == 1 else asyncio.gather(*commits))
         if answer is None:
@@ -281,60 +280,6 @@ def _enter(turn: Turn, prepared: Prepared, added: list[dict[str, Any]], number: 
     turn.prompt_delta = prepared.prompt_delta
     turn.prompt_spans = prepared.prompt_spans
     turn.fork_reason = forks.N if number else prepared.fork_reason
-
-
-async def _together(samplings: Sequence[Awaitable[TurnResult]]) -> Sequence[_Settled]:
-    """All results, failures among them, in order. If this is cancelled, it ends when all have."""
-    if len(samplings) == 1:  # the common case needs no task of its own
-        try:
-            return [await samplings[0]]
-        except Exception as error:  # noqa: BLE001  (the caller's to raise)
-            return [error]
-    tasks = [asyncio.ensure_future(sampling) for sampling in samplings]
-    try:
-        await asyncio.wait(tasks)
-    except asyncio.CancelledError:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
-        raise
-    return [task.exception() or task.result() for task in tasks]
-
-
-def _outcomes(
-    turns: Sequence[Turn], settled: Sequence[_Settled], seconds: float
-) -> tuple[list[TurnResult], BaseException | None, BaseException | None]:
-    """Enters how the turns ended. Gives the results; or what the caller should hear of the first that failed, and
-    why it did."""
-    results: list[TurnResult] = []
-    answer: BaseException | None = None
-    cause: BaseException | None = None
-    for turn, result in zip(turns, settled, strict=True):
-        turn.timings["total"] = seconds
-        if isinstance(result, TurnResult):
-            results.append(result)
-            continue
-        turn.outcome, turn.error, heard = _failure(result, sampled=len(turn.completion))
-        turn.context_digest = b""  # whatever was sampled, nobody has heard it
-        if answer is None:
-            answer, cause = heard, result
-    return results, answer, cause
-
-
-def _failure(error: BaseException, *, sampled: int) -> tuple[Outcome, str, BaseException]:
-    """What a turn that failed is called on tape, why, and what its caller should hear."""
-    if isinstance(error, ProxyError):
-        return Outcome.REJECTED, error.message, error
-    if isinstance(error, EngineAborted):
-        return Outcome.ABORTED, str(error), answer_for(error)
-    if isinstance(error, EngineError):
-        refused = isinstance(error, EngineRefused) and not sampled
-        return Outcome.REJECTED if refused else Outcome.ENGINE_ERROR, str(error), answer_for(error)
-    if isinstance(error, ClientGone):
-        return Outcome.UNDELIVERED, "the client closed the connection", error
-    if isinstance(error, asyncio.CancelledError):
-        return Outcome.ABORTED, "the server was stopped", error
-    return Outcome.ENGINE_ERROR, f"internal error: {type(error).__name__}: {error}", error
 
 
 def _new_id() -> str:

@@ -281,7 +281,9 @@ class Meeting(ScriptedEngine):
 
 def ask_at_once(proxy: Proxy, session: str, requests: Sequence[Messages]) -> list[int]:
     with ThreadPoolExecutor(len(requests)) as threads:
-        return [r.status_code for r in threads.map(lambda messages: proxy.chat(session, messages), requests)]
+        answers = list(threads.map(lambda messages: proxy.chat(session, messages), requests))
+    assert [a.text for a in answers if a.status_code != 200] == []
+    return [a.status_code for a in answers]
 
 
 def test_eight_calls_of_a_session_are_sampled_at_once(start_proxy: StartProxy, session: str) -> None:
