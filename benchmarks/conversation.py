@@ -27,7 +27,7 @@ TOOLS: list[dict[str, Any]] = [
 ]
 
 
-def _words(number: int, paragraphs: int) -> str:
+def words(number: int, paragraphs: int) -> str:
     return "".join(PARAGRAPH.format(n=number + k, b=number % 97, c=(number + k) % 7919) for k in range(paragraphs))
 
 
@@ -36,7 +36,7 @@ def tool_result(number: int, paragraphs: int = 3) -> dict[str, Any]:
     return {
         "role": "tool",
         "tool_call_id": f"call{number:05}",
-        "content": f"$ exit 0 ({number})\n{_words(number, paragraphs)}",
+        "content": f"$ exit 0 ({number})\n{words(number, paragraphs)}",
     }
 
 
@@ -44,7 +44,7 @@ def conversation(number: int) -> list[dict[str, Any]]:
     """Messages in OpenAI's shape; no two numbers share more than a few words, so that nothing can be remembered."""
     messages: list[dict[str, Any]] = [
         {"role": "system", "content": "You are a careful engineer."},
-        {"role": "user", "content": f"Make the tests of task {number} pass.\n{_words(number, 1)}"},
+        {"role": "user", "content": f"Make the tests of task {number} pass.\n{words(number, 1)}"},
     ]
     for turn in range(TURNS):
         at = 1000 * number + 7 * turn
@@ -53,7 +53,7 @@ def conversation(number: int) -> list[dict[str, Any]]:
             {
                 "role": "assistant",
                 "content": "I read the next file.",
-                "reasoning_content": _words(at, 1).strip(),
+                "reasoning_content": words(at, 1).strip(),
                 "tool_calls": [
                     {
                         "id": f"call{at:05}",
@@ -69,7 +69,7 @@ def conversation(number: int) -> list[dict[str, Any]]:
 
 def completion(number: int) -> str:
     """What a model samples after it: 1,200 tokens of reasoning, words and a tool call, in Qwen3's format."""
-    arguments = json.dumps({"path": f"src/module_{number}.py", "text": _words(number, 3)})
+    arguments = json.dumps({"path": f"src/module_{number}.py", "text": words(number, 3)})
     call = f'{{"name": "write_file", "arguments": {arguments}}}'
-    thought = _words(number, 12).strip()
+    thought = words(number, 12).strip()
     return f"<think>\n{thought}\n</think>\n\nI write it.\n<tool_call>\n{call}\n</tool_call><|im_end|>"

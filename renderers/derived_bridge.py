@@ -228,9 +228,11 @@ def _as_the_prompt_shows(ways: list[tuple[Switch, str]], prompt_end: str) -> lis
 def _calls_for(results: Sequence[Message], calls: Sequence[ToolCall], number: int, marker: str) -> tuple[ToolCall, ...]:
     """Synthetic calls that the results answer, the marker in the last one's arguments. Names that are not known differ
     from history to history, so that a continuation which depends on them is found out."""
+    by_id = {call.id: call.name for call in calls if call.id is not None}
     made = []
     for k, result in enumerate(results):
-        known = calls[k].name if k < len(calls) else result.name
+        in_order = calls[k].name if k < len(calls) else result.name
+        known = by_id.get(result.tool_call_id, in_order) if result.tool_call_id is not None else in_order
         value = marker if k == len(results) - 1 else "x"
         made.append(ToolCall(known or f"look_up_{number}", {"value": value}, result.tool_call_id or f"call0000{k}"))
     return tuple(made)

@@ -86,7 +86,7 @@ class Place:
         bears itself; else, its place among the results is that of its call among the calls. ``None`` where nothing
         was called.
 
-        Models that write no ids have none in a completion either, so behind a bridge the last two decide.
+        Behind a bridge the ids are those that its caller knows; where it knows none, the last two decide.
         """
         message, before = self.message, self.messages[: self.index]
         if message.tool_call_id is not None:
@@ -205,10 +205,11 @@ class Format(Renderer):
         completion_ids: Sequence[int],
         messages: list[Message],
         tools: Sequence[Tool] | None,  # noqa: ARG002
+        call_ids: Sequence[str | None],
     ) -> Iterator[Placed]:
         @cache
         def calls() -> Sequence[ToolCall]:
-            return self.parse_response(completion_ids, prompt_ids=prompt_ids or None).tool_calls
+            return self._sampled_calls(prompt_ids, completion_ids, call_ids)
 
         messages = [self._known_role(message) for message in messages]
         # New messages without a query carry on an exchange that is running.

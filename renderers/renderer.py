@@ -8,10 +8,11 @@ bridges, parsed messages and training weights of that.
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import chain, repeat
 
 from tickertape.renderers.encoder import Encoder
 from tickertape.renderers.errors import BridgeRefused, RenderError
-from tickertape.renderers.messages import Message, MessageLike, Tool, as_messages
+from tickertape.renderers.messages import Message, MessageLike, Tool, ToolCall, as_messages
 from tickertape.renderers.parsing import ResponseFormat, StreamParser
 from tickertape.renderers.pieces import Kind, Piece, Placed, output_markup, place
 from tickertape.renderers.prompt import ParsedResponse, Prompt
@@ -61,6 +62,7 @@ class Renderer(ABC):
         completion_ids: Sequence[int],
         messages: list[Message],
         tools: Sequence[Tool] | None,
+        call_ids: Sequence[str | None],
     ) -> Iterable[Placed]:
         """Pieces that follow the assistant's last word: the turn's close, the new messages, the generation prompt.
 
@@ -93,6 +95,7 @@ class Renderer(ABC):
         tools: Sequence[Tool] | None = None,
         *,
         prompt_ids: Sequence[int] = (),
+        call_ids: Sequence[str | None] = (),
     ) -> Prompt:
         """What must be appended to a completion so that the next turn can be sampled: the turn's close as far as the
         model did not sample it itself, the new messages, the generation prompt. Indices count ``new_messages``.
@@ -103,6 +106,8 @@ class Renderer(ABC):
             tools: the tools that are offered.
             prompt_ids: what the completion was sampled from, or its last hundreds of tokens. A chat template may be
                 switched by earlier messages; how the prompt ends shows it. Without them such a template is refused.
+            call_ids: under which the completion's tool calls, in order, are answered; models sample none. Without them
+                results answer the calls in order.
 
         Raises:
             BridgeRefused: that this extends the turn exactly cannot be proven.
@@ -111,7 +116,7 @@ class Renderer(ABC):
         messages = as_messages(new_messages)
         if not messages:
             raise BridgeRefused("there is no new message to answer")
-        continuation = self._continuation(prompt_ids, completion_ids, messages, tools)
+        continuation = self._continuation(prompt_ids, completion_ids, messages, tools, call_ids)
         suffix = self.encoder.encode(continuation, continues=True)
         closed_by = completion_ids[-1] if completion_ids and completion_ids[-1] in self.get_stop_sequences() else None
         if closed_by is not None and suffix.token_ids[:1] == [closed_by]:
@@ -218,6 +223,14 @@ class Renderer(ABC):
             raise RenderError("the chat template rewrites these messages: which tokens come from which cannot be told")
         opening = self.encoder.encode(place(-1, self._generation_prompt()), continues=True).token_ids
         return prompt.token_ids, supervised_weights(prompt, given, opening, train_on)
+
+    def _sampled_calls(
+        self, prompt_ids: Sequence[int], completion_ids: Sequence[int], call_ids: Sequence[str | None]
+    ) -> tuple[ToolCall, ...]:
+        """The tool calls of a completion, under the ids that they got."""
+        calls = self.parse_response(completion_ids, prompt_ids=prompt_ids or None).tool_calls
+        ids = chain(call_ids, repeat(None))
+        return tuple(replace(call, id=known or call.id) for call, known in zip(calls, ids, strict=False))
 
     def _ends_in_thought(self, prompt_ids: Sequence[int], completion_ids: Sequence[int]) -> bool:
         parser = self.stream_parser(prompt_ids=prompt_ids or None)

@@ -84,10 +84,11 @@ class TemplateRenderer(Renderer):
         completion_ids: Sequence[int],
         messages: list[Message],
         tools: Sequence[Tool] | None,
+        call_ids: Sequence[str | None],
     ) -> Iterable[Placed]:
-        # Of a sampled call the names alone matter: the synthetic turn has arguments of its own.
-        names = [call.name for call in self.parse_response(completion_ids).tool_calls]
-        called = Message("assistant", tool_calls=tuple(ToolCall(name, {}) for name in names))
+        # Of a sampled call the name and the id alone matter: the synthetic turn has arguments of its own.
+        sampled = self._sampled_calls(prompt_ids, completion_ids, call_ids)
+        called = Message("assistant", tool_calls=tuple(ToolCall(call.name, {}, call.id) for call in sampled))
         plane = self.quoter.plane_for([called, *messages], tools)
         calls = self.quoter.quote(called, plane).tool_calls
         prompt_end, wrote = (self.tokenizer.decode(ids) for ids in (prompt_ids[-_PROMPT_END:], completion_ids))

@@ -14,11 +14,13 @@ from tickertape.renderers.choose import Choice, choose_renderer, get_renderer
 from tickertape.renderers.tokenizer import Tokenizer
 from tickertape.server.keeping import keep_keeping
 from tickertape.server.renderer_pool import RendererPool
+from tickertape.server.retries import Retries
 from tickertape.server.service import Service
 from tickertape.server.sessions import Sessions
 from tickertape.server.settings import Settings
 from tickertape.server.store.retention import Limits
 from tickertape.server.store.store import Store
+from tickertape.server.trajectories.normalising import policy_named
 from tickertape.server.turns import Turns
 
 
@@ -72,19 +74,28 @@ async def running_service(settings: Settings, parts: Parts) -> AsyncIterator[tup
     """Starts the engine, opens the tape, and closes both afterwards.
 
     Raises:
+        ValueError: there is no such matching policy.
         EngineError: the engine cannot be started or reached.
         StoreError: the tape cannot be opened.
     """
+    policy = policy_named(settings.matching)
     store = Store(settings.db)
     try:
         try:
             info = await parts.engine.start()
             turns = Turns(
-                parts.engine, info, RendererPool(parts.choice), store, Sessions(store), history=settings.history
+                parts.engine,
+                info,
+                RendererPool(parts.choice),
+                store,
+                Sessions(store),
+                history=settings.history,
+                policy=policy,
             )
+            retries = Retries(window=settings.replay_window, memory=settings.replay_memory)
             names = [*dict.fromkeys([info.model, *settings.served_model_names])]
             async with _keeping(turns, settings):
-                yield Service(turns, names, settings.unknown_fields), info
+                yield Service(turns, names, settings.unknown_fields, retries), info
         finally:
             await parts.engine.close()
     finally:

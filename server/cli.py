@@ -48,6 +48,14 @@ def serve(
     history: Annotated[History, typer.Option(help="Keep what was sampled, or do what the template does.")] = (
         History.EXACT
     ),
+    matching: Annotated[
+        str,
+        typer.Option(help="What counts when histories are compared: strict, default, loose, or your.module.policy."),
+    ] = "default",
+    replay_window: Annotated[
+        float, typer.Option(min=0, help="Seconds for which a retry gets the answer again; 0: never.")
+    ] = 600,
+    replay_memory: Annotated[int, typer.Option(min=0, help="Bytes of answers kept for retries.")] = 64 * 2**20,
     unknown_fields: Annotated[
         UnknownFields, typer.Option(help="Request fields outside the protocol: name them, or refuse them.")
     ] = UnknownFields.REPORT,
@@ -76,6 +84,9 @@ def serve(
         renderer=renderer,
         served_model_names=tuple(served_model_name or ()),
         history=history,
+        matching=matching,
+        replay_window=replay_window,
+        replay_memory=replay_memory,
         unknown_fields=unknown_fields,
         finish_idle=finish_idle,
         keep_days=keep_days,

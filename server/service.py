@@ -7,6 +7,8 @@ from typing import cast
 from starlette.requests import Request
 
 from tickertape.server.errors import InvalidRequest, ModelNotFound
+from tickertape.server.recognition import Recognition
+from tickertape.server.retries import Retries
 from tickertape.server.settings import UnknownFields
 from tickertape.server.turns import Turns
 
@@ -20,10 +22,15 @@ class Service:
         turns: takes turns.
         model_names: names under which the model is served, the engine's own first; ``"*"`` accepts any.
         unknown_fields: what becomes of fields outside a protocol.
+        retries: answers that a retry gets again.
     """
 
-    def __init__(self, turns: Turns, model_names: Sequence[str], unknown_fields: UnknownFields) -> None:
+    def __init__(
+        self, turns: Turns, model_names: Sequence[str], unknown_fields: UnknownFields, retries: Retries
+    ) -> None:
         self.turns = turns
+        self.retries = retries
+        self.recognition = Recognition()
         self.model_names = [name for name in model_names if name != ANY_MODEL]
         self.started_at = int(time.time())
         self._accepts_any = ANY_MODEL in model_names

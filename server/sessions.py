@@ -48,7 +48,10 @@ class Sessions:
             loading = self._loading[session_id] = asyncio.create_task(self._store.load_tree(session_id))
             loading.add_done_callback(lambda _: self._loading.pop(session_id, None))
         tree = await asyncio.shield(loading)
-        return self._keep(self._alive.get(session_id) or tree)
+        # Between the end of loading and here another request may have begun to load, and kept its tree. (An empty tree
+        # is false.)
+        kept = self._alive.get(session_id)
+        return self._keep(tree if kept is None else kept)
 
     def forget(self, session_id: str) -> None:
         """Lets go of a session that was taken off the tape."""

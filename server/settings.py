@@ -38,6 +38,12 @@ class Settings:
     """A family's name or ``template``; ``None``: chosen by evidence."""
     served_model_names: tuple[str, ...] = ()
     history: History = History.EXACT
+    matching: str = "default"
+    """What of a message counts when histories are compared: ``strict``, ``default``, ``loose``, or a dotted path."""
+    replay_window: float = 600
+    """Seconds for which a retry gets the answer that was given; 0 samples again."""
+    replay_memory: int = 64 * 2**20
+    """Bytes that answers kept for retries may take up."""
     unknown_fields: UnknownFields = UnknownFields.REPORT
     finish_idle: float | None = None
     """Seconds without a call after which a session is finished; ``None``: only trainers finish sessions."""

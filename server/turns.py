@@ -8,37 +8,48 @@ import asyncio
 import os
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
-from dataclasses import fields, replace
+from dataclasses import dataclass
 from typing import Any
 
 from tickertape.clients.engines.engine import Engine, EngineInfo, Sampling
-from tickertape.clients.engines.errors import EngineAborted, EngineError, EngineRefused
+from tickertape.clients.engines.errors import EngineAborted
 from tickertape.renderers.format import History
 from tickertape.renderers.messages import Message
-from tickertape.renderers.prompt import CallStatus, ParsedResponse
 from tickertape.renderers.renderer import Renderer
+from tickertape.server.answers import read_answer
+from tickertape.server.audience import Audience
 from tickertape.server.dialects.request import TurnRequest, TurnResult
-from tickertape.server.errors import ContextLengthExceeded, InvalidRequest, ProxyError, SessionClosed, StoreFailed
-from tickertape.server.errors import from_engine as answer_for
+from tickertape.server.errors import InvalidRequest, SessionClosed, StoreFailed
 from tickertape.server.generation import Generation
 from tickertape.server.renderer_pool import RendererPool
+from tickertape.server.sampling import complete_sampling, recorded
 from tickertape.server.sessions import Sessions
+from tickertape.server.settling import Settled, settle, together
 from tickertape.server.store.store import Store, StoreError
+from tickertape.server.trajectories import forks
+from tickertape.server.trajectories.forks import Asked
 from tickertape.server.trajectories.matching import context_digests, value_digest
-from tickertape.server.trajectories.preparing import Prepared, prepare
+from tickertape.server.trajectories.normalising import Policy, default
+from tickertape.server.trajectories.preparing import NothingToContinue, Prepared, Rules, prepare, prepare_continuation
 from tickertape.server.trajectories.tree import SessionTree
 from tickertape.server.trajectories.turn import Outcome, Turn
 
 _random = random.Random(os.urandom(32))  # noqa: S311  (names, not secrets)
 
 WriteMessage = Callable[[Message], dict[str, Any]]
-ClientGoneSignal = Callable[[], Awaitable[None]]
 
 
-class ClientGone(Exception):
-    """Nobody waits for the answer any more; the turn is on tape as undelivered."""
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """What the turns of one request have in common."""
+
+    request: TurnRequest
+    asked: Asked
+    renderer: Renderer
+    prepared: Prepared
+    write_message: WriteMessage
 
 
 class Turns:
@@ -51,6 +62,7 @@ class Turns:
         store: the tape.
         sessions: the live trees over it.
         history: what becomes of old thoughts and the like.
+        policy: what of a message counts when histories are compared.
     """
 
     def __init__(
@@ -62,6 +74,7 @@ class Turns:
         sessions: Sessions,
         *,
         history: History = History.EXACT,
+        policy: Policy = default,
     ) -> None:
         self.engine = engine
         self.info = info
@@ -69,47 +82,70 @@ class Turns:
         self.store = store
         self.sessions = sessions
         self.history = history
+        self.policy = policy
+
+    def asked(self, messages: Sequence[Message]) -> Asked:
+        """A request's messages as they are looked for in the session's tree."""
+        return Asked(messages, context_digests(messages, self.policy), self.policy)
 
     async def take(
         self,
         session_id: str,
         request: TurnRequest,
+        asked: Asked,
         write_message: WriteMessage,
         *,
         is_new: bool,
-        client_gone: ClientGoneSignal,
-    ) -> TurnResult:
-        """Takes one turn of a session. No lock is held: concurrent calls of a session become siblings.
+        audience: Audience,
+    ) -> list[TurnResult]:
+        """Takes one turn of a session for each choice. No lock is held: concurrent calls of a session become siblings.
 
         Args:
             session_id: the session.
             request: what is asked.
+            asked: its messages, see :meth:`asked`.
             write_message: an assistant's message in the client's protocol, for the record.
             is_new: whether the session was made for this very request.
-            client_gone: returns when nobody waits for the answer any more.
+            audience: who waits for the answer.
 
         Raises:
-            ProxyError: the turn failed; it is on tape with its outcome, unless the tape itself failed.
-            ClientGone: it is on tape as undelivered.
+            ProxyError: a turn failed; all are on tape with their outcomes, unless the tape itself failed.
+            ClientGone: they are on tape as undelivered.
         """
-        turn = _opened(session_id, request, self.info)
         started = time.perf_counter()
+        turns = [_opened(session_id, request, asked, self.info) for _ in range(request.n)]
         tree = await self._tree(session_id, is_new=is_new)
+        settled: Sequence[Settled]
         try:
-            result = await self._sample(tree, turn, request, write_message, client_gone)
-        except BaseException as error:
-            turn.timings["total"] = time.perf_counter() - started
-            turn.outcome, turn.error, answer = _failure(error, sampled=len(turn.completion))
-            await asyncio.shield(self._commit(tree, turn))
-            if answer is error:
-                raise
-            raise answer from error
-        turn.timings["total"] = time.perf_counter() - started
-        await self._commit(tree, turn)
-        return result
+            self._refuse_closed(session_id)
+            task, samplings = self._prepare(tree, turns, request, asked, write_message)
+            for turn in turns:
+                turn.timings["prepare"] = time.perf_counter() - started
+            with audience.generating():
+                pairs = zip(turns, samplings, strict=True)
+                settled = await together([self._sample(turn, sampling, task) for turn, sampling in pairs])
+        except BaseException as error:  # noqa: BLE001  (raised below, when it is on tape)
+            settled = [error] * len(turns)
+        results, answer, cause = settle(turns, settled, time.perf_counter() - started)
+        commits = [self._commit(tree, turn) for turn in turns]
+        await (commits[0] if len(commits) == 1 else asyncio.gather(*commits))
+        if answer is None:
+            return results
+        if answer is cause:
+            raise answer
+        raise answer from cause
 
-    async def record_rejected(self, session_id: str, dialect: str, model: str, error: ProxyError) -> None:
-        """Puts a request on tape that could not even be read.
+    async def record(
+        self,
+        session_id: str,
+        dialect: str,
+        model: str,
+        outcome: Outcome,
+        *,
+        parent_id: str | None = None,
+        error: str | None = None,
+    ) -> None:
+        """Puts a call on tape for which nothing was sampled: one that could not even be read, or a retry.
 
         Raises:
             StoreFailed: the tape cannot be written.
@@ -117,11 +153,12 @@ class Turns:
         turn = Turn(
             id=_new_id(),
             session_id=session_id,
+            parent_id=parent_id,
             created_at=time.time(),
             dialect=dialect,
             model=model,
-            outcome=Outcome.REJECTED,
-            error=error.message,
+            outcome=outcome,
+            error=error,
         )
         await self._commit(await self._tree(session_id, is_new=False), turn)
 
@@ -132,46 +169,9 @@ class Turns:
 
     # The steps.
 
-    async def _sample(
-        self,
-        tree: SessionTree,
-        turn: Turn,
-        request: TurnRequest,
-        write_message: WriteMessage,
-        client_gone: ClientGoneSignal,
-    ) -> TurnResult:
-        """Fills in ``turn`` up to its outcome. What it raises midway is on ``turn`` as far as it got."""
-        if self.store.is_closed(tree.session_id):
-            raise SessionClosed(
-                f"the session {tree.session_id!r} is finished or discarded: a new rollout needs a new session"
-            )
-        started = time.perf_counter()
-        digests = context_digests(request.messages)
-        renderer = self.renderers.get(request.template_options)
-        prepared = self._prepare(tree, renderer, turn, request, digests)
-        sampling = self._sampling(request, renderer, len(prepared.prompt_ids))
-        turn.sampling = _recorded(sampling)
-        prepared_at = time.perf_counter()
-        turn.timings["prepare"] = prepared_at - started
-
-        generation = Generation()
-        try:
-            await self._generate(turn.id, prepared, sampling, generation, client_gone)
-        finally:
-            generation.record_on(turn)
-            turn.timings["engine"] = time.perf_counter() - prepared_at
-        turn.usage = {"prompt_tokens": len(prepared.prompt_ids), "completion_tokens": len(turn.completion)}
-        if turn.finish_reason == "abort":
-            raise EngineAborted("the engine aborted the generation; what it sampled is on tape")
-        message = _parsed(turn, renderer, request)
-        turn.response = write_message(message)
-        turn.context_digest = context_digests([message], after=digests[-1])[-1]
-        return TurnResult(
-            turn=turn,
-            message=message,
-            prompt_tokens=len(prepared.prompt_ids),
-            top_logprobs=generation.tops if sampling.top_logprobs else None,
-        )
+    def _refuse_closed(self, session_id: str) -> None:
+        if self.store.is_closed(session_id):
+            raise SessionClosed(f"session {session_id!r} is finished or discarded: a new rollout needs a new session")
 
     async def _tree(self, session_id: str, *, is_new: bool) -> SessionTree:
         if is_new:
@@ -182,80 +182,78 @@ class Turns:
             raise StoreFailed(str(error)) from error
 
     def _prepare(
-        self, tree: SessionTree, renderer: Renderer, turn: Turn, request: TurnRequest, digests: list[bytes]
-    ) -> Prepared:
-        turn.messages = [message.to_openai() for message in request.messages]
-        try:
-            prepared = prepare(
-                tree,
-                renderer,
-                request.messages,
-                digests,
-                tools=request.tools,
-                tools_digest=turn.tools_digest,
-                options_digest=value_digest(request.template_options),
-                history=self.history,
-            )
-        except ValueError as error:  # what this model's format or vocabulary cannot express
-            raise InvalidRequest(str(error), param="messages", code="cannot_render") from error
-        turn.parent_id = prepared.parent.id if prepared.parent else None
-        turn.first_message = prepared.covered
-        turn.messages = turn.messages[prepared.covered :]
-        turn.prompt_delta = prepared.prompt_delta
-        turn.prompt_spans = prepared.prompt_spans
-        turn.fork_reason = prepared.fork_reason
-        return prepared
-
-    def _sampling(self, request: TurnRequest, renderer: Renderer, prompt_tokens: int) -> Sampling:
-        room = self.info.max_context - prompt_tokens
-        if room < 1:
-            raise ContextLengthExceeded(
-                f"the prompt has {prompt_tokens} tokens, which leaves no room for an answer in this model's context of "
-                f"{self.info.max_context} tokens"
-            )
-        sampling = request.sampling
-        self._check_ids("logit_bias", sampling.logit_bias)
-        self._check_ids("stop_token_ids", sampling.stop_token_ids)
-        stops = () if sampling.ignore_eos else renderer.get_stop_sequences()
-        return replace(
-            sampling,
-            max_tokens=min(request.max_tokens or room, room),
-            stop_token_ids=tuple(dict.fromkeys([*stops, *sampling.stop_token_ids])),
-        )
-
-    def _check_ids(self, name: str, token_ids: Any) -> None:
-        size = self.renderers.tokenizer.vocab_size
-        for token_id in token_ids:
-            if not 0 <= token_id < size:
-                raise InvalidRequest(f"{name}: {token_id} is no token id (there are 0 to {size - 1})", param=name)
-
-    async def _generate(
         self,
-        request_id: str,
-        prepared: Prepared,
-        sampling: Sampling,
-        generation: Generation,
-        client_gone: ClientGoneSignal,
-    ) -> None:
-        """Fills ``generation`` until the engine is done or nobody waits."""
+        tree: SessionTree,
+        turns: Sequence[Turn],
+        request: TurnRequest,
+        asked: Asked,
+        write_message: WriteMessage,
+    ) -> tuple[_Task, list[Sampling]]:
+        """Makes the prompt and enters it on the turns, which have begun when this returns."""
+        try:
+            renderer = self.renderers.get(request.template_options)
+            rules = Rules(request.tools, turns[0].tools_digest, value_digest(request.template_options), self.history)
+            find = prepare_continuation if request.continues else prepare
+            prepared = find(tree, renderer, asked, rules)
+        except (InvalidRequest, ValueError) as error:
+            turns[0].messages = [message.to_openai() for message in request.messages]
+            if isinstance(error, NothingToContinue):
+                raise InvalidRequest(str(error), param="continue_final_message") from error
+            if isinstance(error, ValueError):  # what this model's format or vocabulary cannot express
+                raise InvalidRequest(str(error), param="messages", code="cannot_render") from error
+            raise
+        added = [message.to_openai() for message in request.messages[prepared.covered :]]
+        for number, turn in enumerate(turns):
+            _enter(turn, prepared, added, number)
+        samplings = [
+            complete_sampling(
+                request,
+                renderer,
+                prompt_tokens=len(prepared.prompt_ids),
+                max_context=self.info.max_context,
+                number=number,
+            )
+            for number in range(len(turns))
+        ]
+        for turn, sampling in zip(turns, samplings, strict=True):
+            turn.sampling = recorded(sampling)
+            tree.begin(turn, prepared.parent)
+        return _Task(request, asked, renderer, prepared, write_message), samplings
 
-        async def drain() -> None:
-            async with aclosing(self.engine.generate(prepared.prompt_ids, sampling, request_id=request_id)) as chunks:
+    async def _sample(self, turn: Turn, sampling: Sampling, task: _Task) -> TurnResult:
+        """Fills in ``turn`` up to its outcome. What it raises midway is on ``turn`` as far as it got."""
+        started = time.perf_counter()
+        generation = Generation()
+        prompt_ids = task.prepared.prompt_ids
+        try:
+            async with aclosing(self.engine.generate(prompt_ids, sampling, request_id=turn.id)) as chunks:
                 async for chunk in chunks:
                     generation.take(chunk)
-
-        draining = asyncio.ensure_future(drain())
-        watching = asyncio.ensure_future(client_gone())
-        try:
-            await asyncio.wait((draining, watching), return_when=asyncio.FIRST_COMPLETED)
-            if not draining.done():
-                raise ClientGone
-            await draining
         finally:
-            watching.cancel()
-            if not draining.done():
-                draining.cancel()  # which closes the engine's iterator, and so aborts at the engine
-                await asyncio.gather(draining, return_exceptions=True)
+            generation.record_on(turn)
+            turn.timings["engine"] = time.perf_counter() - started
+        turn.usage = {"prompt_tokens": len(prompt_ids), "completion_tokens": len(turn.completion)}
+        if turn.finish_reason == "abort":
+            raise EngineAborted("the engine aborted the generation; what it sampled is on tape")
+        read = read_answer(
+            turn,
+            task.renderer,
+            task.request,
+            answered=task.prepared.answered,
+            prompt_end=task.prepared.opening.tolist(),
+        )
+        turn.response = task.write_message(read.told)
+        index, digests = turn.answer_index, task.asked.digests
+        before = digests[index - 1] if index else b""
+        turn.context_digest = context_digests([read.repeated], self.policy, after=before, first=index)[-1]
+        turn.digests["answer"] = forks.answer_digest(read.repeated, self.policy, index)
+        turn.digests["line"] = forks.longest_line_digest(read.repeated.text)
+        return TurnResult(
+            turn=turn,
+            message=read.told,
+            prompt_tokens=len(prompt_ids),
+            top_logprobs=generation.tops if sampling.top_logprobs else None,
+        )
 
     async def _commit(self, tree: SessionTree, turn: Turn) -> None:
         turn.seq = tree.take_seq()
@@ -267,23 +265,7 @@ class Turns:
         tree.add(turn, options_digest)
 
 
-def _failure(error: BaseException, *, sampled: int) -> tuple[Outcome, str, BaseException]:
-    """What a turn that failed is called on tape, why, and what its caller should hear."""
-    if isinstance(error, ProxyError):
-        return Outcome.REJECTED, error.message, error
-    if isinstance(error, EngineAborted):
-        return Outcome.ABORTED, str(error), answer_for(error)
-    if isinstance(error, EngineError):
-        refused = isinstance(error, EngineRefused) and not sampled
-        return Outcome.REJECTED if refused else Outcome.ENGINE_ERROR, str(error), answer_for(error)
-    if isinstance(error, ClientGone):
-        return Outcome.UNDELIVERED, "the client closed the connection", error
-    if isinstance(error, asyncio.CancelledError):
-        return Outcome.ABORTED, "the server was stopped", error
-    return Outcome.ENGINE_ERROR, f"internal error: {type(error).__name__}: {error}", error
-
-
-def _opened(session_id: str, request: TurnRequest, info: EngineInfo) -> Turn:
+def _opened(session_id: str, request: TurnRequest, asked: Asked, info: EngineInfo) -> Turn:
     return Turn(
         id=_new_id(),
         session_id=session_id,
@@ -297,46 +279,17 @@ def _opened(session_id: str, request: TurnRequest, info: EngineInfo) -> Turn:
         ignored_fields=request.ignored,
         engine=f"{info.name} {info.url}",
         outcome=Outcome.ABORTED,
+        digests={"request": asked.digests[-1].hex()},
     )
 
 
-def _parsed(turn: Turn, renderer: Renderer, request: TurnRequest) -> Message:
-    """The completion as a message; sets the turn's outcome."""
-    prompt_end = turn.prompt_delta.tolist()
-    parsed = renderer.parse_response(
-        turn.completion.tolist(), request.tools, read_calls=request.reads_calls, prompt_ids=prompt_end
-    )
-    turn.calls = [{"status": call.status, "raw": call.raw} for call in parsed.calls]
-    turn.outcome = _outcome(turn, parsed)
-    # A model that writes ids itself is to read them again with the results.
-    calls = tuple(replace(call, id=call.id or f"call_{turn.id[:16]}{k:02}") for k, call in enumerate(parsed.tool_calls))
-    message = replace(parsed.message, tool_calls=calls)
-    return _without_stop_string(message, turn.stop_reason) if isinstance(turn.stop_reason, str) else message
-
-
-def _outcome(turn: Turn, parsed: ParsedResponse) -> Outcome:
-    if turn.finish_reason == "length":
-        return Outcome.LENGTH
-    if not parsed.calls:
-        return Outcome.STOP
-    invalid = (CallStatus.INVALID_JSON, CallStatus.MALFORMED)
-    readable = any(call.call is not None and call.status not in invalid for call in parsed.calls)
-    return Outcome.TOOL_CALLS if readable else Outcome.PARSE_FAILED
-
-
-def _without_stop_string(message: Message, stop: str) -> Message:
-    """The message up to the stop string, which OpenAI's answers leave out. The tape keeps it."""
-    if stop in message.text:
-        return replace(message, content=message.text[: message.text.rindex(stop)])
-    if message.reasoning and stop in message.reasoning:
-        return replace(message, reasoning=message.reasoning[: message.reasoning.rindex(stop)])
-    return message
-
-
-def _recorded(sampling: Sampling) -> dict[str, Any]:
-    values = {field.name: getattr(sampling, field.name) for field in fields(sampling)}
-    values["logit_bias"] = {str(token): bias for token, bias in sampling.logit_bias.items()}
-    return values
+def _enter(turn: Turn, prepared: Prepared, added: list[dict[str, Any]], number: int) -> None:
+    turn.parent_id = prepared.parent.id if prepared.parent else None
+    turn.first_message = prepared.covered
+    turn.messages = added
+    turn.prompt_delta = prepared.prompt_delta
+    turn.prompt_spans = prepared.prompt_spans
+    turn.fork_reason = forks.N if number else prepared.fork_reason
 
 
 def _new_id() -> str:

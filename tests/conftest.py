@@ -24,6 +24,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="N",
         help="mutated completions per model in the slow test of them",
     )
+    parser.addoption(
+        "--traffic-turns",
+        type=int,
+        default=2000,
+        metavar="N",
+        help="turns that random agents take in the slow test of whole sessions",
+    )
 
 
 @pytest.fixture(scope="session")

@@ -94,11 +94,13 @@ class SmolLM3(ChatML):
         completion_ids: Sequence[int],
         messages: list[Message],
         tools: Sequence[Tool] | None,
+        call_ids: Sequence[str | None],
     ) -> Iterator[Placed]:
         if not prompt_ids:
             raise BridgeRefused("whether this conversation thinks is seen by how its prompt ends, which is not given")
         thinks = not self.tokenizer.decode(list(prompt_ids[-32:])).endswith(_NO_THOUGHT.text)
-        return super(SmolLM3, self._switched(thinks))._continuation(prompt_ids, completion_ids, messages, tools)
+        switched = self._switched(thinks)
+        return super(SmolLM3, switched)._continuation(prompt_ids, completion_ids, messages, tools, call_ids)
 
     def start(self, system: Message | None, tools: Sequence[Tool]) -> Iterator[Piece]:
         text = system.text if system is not None else ""

@@ -65,7 +65,8 @@ class SystemsFirst(Format):
         completion_ids: Sequence[int],
         messages: list[Message],
         tools: Sequence[Tool] | None,
+        call_ids: Sequence[str | None],
     ) -> Iterator[Placed]:
         if self.gathers_systems and any(self._known_role(message).role == "system" for message in messages):
             raise BridgeRefused("a new system message would stand at the start of the conversation")
-        return super()._continuation(prompt_ids, completion_ids, messages, tools)
+        return super()._continuation(prompt_ids, completion_ids, messages, tools, call_ids)

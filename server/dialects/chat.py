@@ -1,7 +1,7 @@
 """OpenAI chat completions ⇄ turns."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -22,7 +22,6 @@ _RECORDED = ("user", "metadata", "safety_identifier", "prompt_cache_key", "promp
 _REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
     "stream": ((False,), "streaming is not supported yet: send stream=false"),
     "stream_options": ((), "streaming is not supported yet: leave stream_options out"),
-    "n": ((1,), "only n=1 is supported yet: send n requests"),
     "parallel_tool_calls": ((True,), "the model cannot be kept from parallel calls yet: send true, or leave it out"),
     "reasoning_effort": (
         (),
@@ -62,6 +61,8 @@ def read_request(body: bytes) -> TurnRequest:
         model=chat.model,
         messages=[_message(message, f"messages[{k}]") for k, message in enumerate(chat.messages)],
         tools=tools,
+        n=chat.n or 1,
+        continues=_continues(chat),
         reads_calls=_reads_calls(chat),
         sampling=_sampling(chat),
         max_tokens=_max_tokens(chat),
@@ -107,6 +108,20 @@ def _reads_calls(chat: ChatRequest) -> bool:
         param="tool_choice",
         code="unsupported_value",
     )
+
+
+def _continues(chat: ChatRequest) -> bool:
+    """vLLM's way to have an answer that was cut gone on with."""
+    continues, opens = chat.continue_final_message or False, chat.add_generation_prompt
+    if continues is (opens is None or opens):
+        raise InvalidRequest(
+            "the model answers the last message, or goes on with it: to go on, send continue_final_message=true with "
+            "add_generation_prompt=false; else leave both out",
+            param="continue_final_message" if continues else "add_generation_prompt",
+        )
+    if continues and chat.messages[-1].role != "assistant":
+        raise InvalidRequest("the last message is not an assistant's", param="continue_final_message")
+    return continues
 
 
 def _max_tokens(chat: ChatRequest) -> int | None:
@@ -216,25 +231,31 @@ def _kind(value: Any) -> str:
     return {list: "an array", str: "a string", type(None): "null"}.get(type(value), "a number or boolean")
 
 
-def write_response(result: TurnResult, token_bytes: Callable[[int], bytes], *, wants_logprobs: bool) -> dict[str, Any]:
-    """A turn's result as a ``chat.completion`` object."""
-    turn = result.turn
-    choice = {
-        "index": 0,
-        "message": turn.response,
-        "logprobs": _logprobs(result, token_bytes) if wants_logprobs else None,
-        "finish_reason": _finish_reason(result),
-    }
+def write_response(
+    results: Sequence[TurnResult], token_bytes: Callable[[int], bytes], *, wants_logprobs: bool
+) -> dict[str, Any]:
+    """The results of one request's turns as a ``chat.completion`` object, a choice each."""
+    first = results[0]
+    choices = [
+        {
+            "index": index,
+            "message": result.turn.response,
+            "logprobs": _logprobs(result, token_bytes) if wants_logprobs else None,
+            "finish_reason": _finish_reason(result),
+        }
+        for index, result in enumerate(results)
+    ]
+    sampled = sum(len(result.turn.completion) for result in results)
     return {
-        "id": f"chatcmpl-{turn.id}",
+        "id": f"chatcmpl-{first.turn.id}",
         "object": "chat.completion",
-        "created": int(turn.created_at),
-        "model": turn.model,
-        "choices": [choice],
+        "created": int(first.turn.created_at),
+        "model": first.turn.model,
+        "choices": choices,
         "usage": {
-            "prompt_tokens": result.prompt_tokens,
-            "completion_tokens": len(turn.completion),
-            "total_tokens": result.prompt_tokens + len(turn.completion),
+            "prompt_tokens": first.prompt_tokens,
+            "completion_tokens": sampled,
+            "total_tokens": first.prompt_tokens + sampled,
         },
     }
 

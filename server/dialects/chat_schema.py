@@ -73,7 +73,7 @@ class ChatRequest(_Strict):
     logit_bias: dict[str, float] | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
-    n: int | None = Field(None, ge=1)
+    n: int | None = Field(None, ge=1, le=128)
     response_format: ResponseFormat | None = None
     stream: bool | None = None
     stream_options: dict[str, Any] | None = None
@@ -100,3 +100,5 @@ class ChatRequest(_Strict):
     ignore_eos: bool | None = None
     stop_token_ids: list[int] | None = None
     chat_template_kwargs: dict[str, Any] | None = None
+    continue_final_message: bool | None = None
+    add_generation_prompt: bool | None = None

@@ -16,6 +16,10 @@ class TurnRequest:
     model: str
     messages: list[Message]
     tools: list[dict[str, Any]] | None = None
+    n: int = 1
+    """How many choices are asked for."""
+    continues: bool = False
+    """Whether the model is to go on with the last message, an answer of its own that was cut."""
     reads_calls: bool = True
     """Whether tool calls in the answer are returned as such; else they stay text."""
     sampling: Sampling
@@ -36,6 +40,6 @@ class TurnResult:
 
     turn: Turn
     message: Message
-    """What the assistant said, with call ids."""
+    """What the assistant said, with call ids; of an answer that goes on, only what is new."""
     prompt_tokens: int
     top_logprobs: list[dict[int, float]] | None = None

@@ -1,22 +1,39 @@
 """From a request's messages to the exact tokens that its turn starts with."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from tickertape.renderers.errors import BridgeRefused
 from tickertape.renderers.format import History
-from tickertape.renderers.messages import Message
 from tickertape.renderers.prompt import Prompt
 from tickertape.renderers.renderer import Renderer
+from tickertape.server.trajectories import forks
+from tickertape.server.trajectories.forks import Asked, fork_reason
 from tickertape.server.trajectories.matching import matches
 from tickertape.server.trajectories.tree import Node, SessionTree
-from tickertape.server.trajectories.turn import Spans, TokenIds
+from tickertape.server.trajectories.turn import Spans, TokenIds, no_tokens
 
 #: So many tokens of a prompt show how it ends; a bridge needs no more of it.
 _PROMPT_END = 256
+#: Bridges that are tried for one request: a template that refuses one turn mostly refuses those before it too.
+_MOST_BRIDGES = 4
+
+
+class NothingToContinue(ValueError):
+    """The last message is no answer of this session that was cut."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """By which a prompt is rendered, and what a turn must have in common with it to be extended."""
+
+    tools: Sequence[Mapping[str, Any]] | None
+    tools_digest: str
+    options_digest: str
+    history: History
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,65 +49,91 @@ class Prepared:
     covered: int
     """How many of the request's messages the parent's stream covers."""
     fork_reason: str | None
+    answered: TokenIds
+    """What was sampled of this answer before it was cut; empty unless the turn goes on with one."""
+    opening: TokenIds
+    """What was added before the answer's first token."""
 
 
-def prepare(
-    tree: SessionTree,
-    renderer: Renderer,
-    messages: Sequence[Message],
-    digests: Sequence[bytes],
-    *,
-    tools: Sequence[Mapping[str, Any]] | None,
-    tools_digest: str,
-    options_digest: str,
-    history: History,
-) -> Prepared:
+def prepare(tree: SessionTree, renderer: Renderer, asked: Asked, rules: Rules) -> Prepared:
     """Bridges the new messages onto the deepest turn that the request continues; else renders everything and hangs it
     below the deepest turn whose tokens it repeats; else starts a new root.
 
     Raises:
         RenderError: the model's format cannot express the messages.
     """
-    reason: str | None = None
-    for node, covered in matches(tree, digests) if history is History.EXACT else ():
-        if node.tools_digest != tools_digest:
-            reason = reason or "tools_changed"
-        elif node.options_digest != options_digest:
-            reason = reason or "template_options_changed"
+    refused: str | None = None
+    deepest: Node | None = None
+    bridges_left = _MOST_BRIDGES
+    for node, covered in matches(tree, asked.digests):
+        deepest = deepest or node
+        if node.tools_digest != rules.tools_digest:
+            refused = refused or forks.TOOLS_CHANGED
+        elif node.options_digest != rules.options_digest:
+            refused = refused or forks.TEMPLATE_OPTIONS_CHANGED
+        elif rules.history is not History.EXACT:
+            refused = refused or forks.HISTORY_TEMPLATE
         else:
             try:
-                suffix = renderer.bridge_suffix(
-                    node.completion.tolist(), messages[covered:], tools, prompt_ids=node.prompt_end(_PROMPT_END)
-                )
+                suffix = _bridge(renderer, node, asked, covered, rules)
             except BridgeRefused as refusal:
-                reason = reason or f"no_bridge: {refusal}"
+                refused = refused or f"{forks.NO_BRIDGE}{refusal}"
+                bridges_left -= 1
+                if not bridges_left:
+                    break
             else:
-                return _extend(node, suffix, covered, reason or ("sibling" if node.children else None))
-    return _render_anew(tree, renderer, messages, tools, reason)
+                delta = np.array(suffix.token_ids, np.int32)
+                spans: Spans = [(m + covered if m >= 0 else m, int(kind), n) for m, kind, n in suffix.spans]
+                prompt_ids = np.concatenate([node.stream(), delta])
+                reason = refused or fork_reason(tree, asked, node, covered)
+                return Prepared(node, prompt_ids, delta, spans, covered, reason, no_tokens(), delta)
+    prepared = _render_anew(tree, renderer, asked, rules)
+    if refused is None or (prepared.parent is not None and prepared.parent is deepest):
+        return prepared
+    return replace(prepared, fork_reason=refused)
 
 
-def _extend(node: Node, suffix: Prompt, covered: int, fork_reason: str | None) -> Prepared:
-    delta = np.array(suffix.token_ids, np.int32)
-    spans: Spans = [(m + covered if m >= 0 else m, int(kind), n) for m, kind, n in suffix.spans]
-    return Prepared(node, np.concatenate([node.stream(), delta]), delta, spans, covered, fork_reason)
+def prepare_continuation(tree: SessionTree, renderer: Renderer, asked: Asked, rules: Rules) -> Prepared:
+    """A prompt that ends where an answer was cut, so that the model goes on with it: exactly the stream of its turn.
+
+    Raises:
+        NothingToContinue: the last message is no such answer.
+    """
+    for node in reversed(tree.ending_with(asked.digests[-1])):
+        same_rules = (node.tools_digest, node.options_digest) == (rules.tools_digest, rules.options_digest)
+        if same_rules and not {*node.completion[-1:].tolist()} & {*renderer.get_stop_sequences()}:
+            covered = len(asked.messages)
+            reason = fork_reason(tree, asked, node, covered)
+            answer = node.answer()
+            opening = answer.first.prompt_delta
+            return Prepared(node, node.stream(), no_tokens(), [], covered, reason, answer.completion, opening)
+    raise NothingToContinue(
+        "the last message is no answer of this session that was cut: with continue_final_message=true, send one of "
+        "finish_reason 'length' as it came, with the tools and template options that it was given for"
+    )
 
 
-def _render_anew(
-    tree: SessionTree,
-    renderer: Renderer,
-    messages: Sequence[Message],
-    tools: Sequence[Mapping[str, Any]] | None,
-    reason: str | None,
-) -> Prepared:
-    prompt = renderer.build_generation_prompt(messages, tools)
+def _bridge(renderer: Renderer, node: Node, asked: Asked, covered: int, rules: Rules) -> Prompt:
+    answer = node.answer()
+    return renderer.bridge_suffix(
+        answer.completion.tolist(),
+        asked.messages[covered:],
+        rules.tools,
+        prompt_ids=answer.first.prompt_end(_PROMPT_END),
+        # The client's own ids: it may have made them anew, and results name them.
+        call_ids=[call.id for call in asked.messages[covered - 1].tool_calls],
+    )
+
+
+def _render_anew(tree: SessionTree, renderer: Renderer, asked: Asked, rules: Rules) -> Prepared:
+    prompt = renderer.build_generation_prompt(asked.messages, rules.tools)
     ids = np.array(prompt.token_ids, np.int32)
     parent = tree.deepest_prefix(ids)
     start = parent.length if parent else 0
     rest = prompt.behind(start)
-    covered = min((m for m, _, _ in rest.spans if m >= 0), default=len(messages))
-    if parent is None and tree.roots:
-        reason = reason or "history_differs"
-    elif parent is not None and parent.children:
-        reason = reason or "sibling"
+    covered = min((m for m, _, _ in rest.spans if m >= 0), default=len(asked.messages)) if parent else 0
+    reason = fork_reason(tree, asked, parent, covered)
     spans: Spans = [(m, int(kind), n) for m, kind, n in rest.spans]
-    return Prepared(parent, ids, ids[start:], spans, covered if parent else 0, reason)
+    # A copy: a view would keep the parent's part of the prompt in memory for as long as the session lives.
+    delta = ids[start:].copy()
+    return Prepared(parent, ids, delta, spans, covered, reason, no_tokens(), delta)

@@ -3,12 +3,16 @@
 Everything else of a turn is in the store. Nodes hold tokens as packed int32, 4 bytes each.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from tickertape.server.trajectories.turn import TokenIds, Turn
+from tickertape.server.trajectories.turn import Outcome, TokenIds, Turn
+
+#: Outcomes of calls for which nothing was sampled, and nothing ever will be.
+_NOT_SAMPLED = (Outcome.REJECTED, Outcome.REPLAYED)
 
 
 @dataclass(slots=True, eq=False)
@@ -26,6 +30,8 @@ class Node:
     length: int
     """Tokens of the whole stream."""
     children: "list[Node]" = field(default_factory=list)
+    extensions: int = 0
+    """How often it was extended, by turns that run, failed or became children."""
 
     def path(self) -> "list[Node]":
         """From the root to this node."""
@@ -40,6 +46,14 @@ class Node:
         """Every token that the model read and wrote up to the end of this turn."""
         return np.concatenate([part for node in self.path() for part in (node.prompt_delta, node.completion)])
 
+    def answer(self) -> "Answered":
+        """The assistant's turn that this turn ends, with what was sampled of it before it was cut and continued."""
+        first, parts = self, [self.completion]
+        while not len(first.prompt_delta) and first.parent is not None:
+            first = first.parent
+            parts.append(first.completion)
+        return Answered(first, np.concatenate(parts[::-1]) if len(parts) > 1 else self.completion)
+
     def prompt_end(self, most: int) -> list[int]:
         """The last tokens of this turn's prompt, up to ``most`` of them."""
         end: list[int] = self.prompt_delta[-most:].tolist()
@@ -51,15 +65,31 @@ class Node:
         return end
 
 
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """An assistant's turn, in one or several of ours."""
+
+    first: Node
+    """The one whose prompt opened it."""
+    completion: TokenIds
+    """All that was sampled of it."""
+
+
 class SessionTree:
-    """All turns of one session. Only :meth:`add` changes it, and only by adding."""
+    """All turns of one session. Only :meth:`begin` and :meth:`add` change it, and only by adding."""
 
     def __init__(self, session_id: str) -> None:
         self.session_id = session_id
         self.roots: list[Node] = []
+        self.root_extensions = 0
+        """How many turns began without a parent."""
         self.next_seq = 0
         self._nodes: dict[str, Node] = {}
         self._by_context: dict[bytes, list[Node]] = {}
+        self._asked: Counter[str] = Counter()
+        self._depths: dict[str, int] = {}
+        self._lines: set[str] = set()
+        self._begun: dict[str, tuple[Node | None, str]] = {}
 
     def __len__(self) -> int:
         return len(self._nodes)
@@ -69,12 +99,24 @@ class SessionTree:
         self.next_seq += 1
         return self.next_seq - 1
 
+    def begin(self, turn: Turn, parent: Node | None) -> None:
+        """A turn that is about to be sampled. From here on another one below the same parent is a fork."""
+        asked = turn.digests.get("request", "")
+        self._begun[turn.id] = (parent, asked)
+        self._count(parent, asked, 1)
+
     def add(self, turn: Turn, options_digest: str) -> None:
         """Makes a committed turn known. A turn without an answer cannot be extended and takes up no memory."""
         self.next_seq = max(self.next_seq, turn.seq + 1)
+        parent = self._nodes[turn.parent_id] if turn.parent_id is not None else None
+        if turn.outcome in _NOT_SAMPLED:
+            if turn.id in self._begun:
+                self._count(*self._begun.pop(turn.id), -1)
+            return
+        if self._begun.pop(turn.id, None) is None:
+            self._count(parent, turn.digests.get("request", ""), 1)
         if not turn.context_digest:
             return
-        parent = self._nodes[turn.parent_id] if turn.parent_id is not None else None
         length = (parent.length if parent else 0) + len(turn.prompt_delta) + len(turn.completion)
         node = Node(
             id=turn.id,
@@ -89,10 +131,36 @@ class SessionTree:
         (parent.children if parent else self.roots).append(node)
         self._nodes[turn.id] = node
         self._by_context.setdefault(turn.context_digest, []).append(node)
+        if answer := turn.digests.get("answer"):
+            self._depths[answer] = turn.answer_index
+        if line := turn.digests.get("line"):
+            self._lines.add(line)
+
+    def _count(self, parent: Node | None, asked: str, by: int) -> None:
+        if parent is None:
+            self.root_extensions += by
+        else:
+            parent.extensions += by
+        self._asked[asked] += by
+
+    # What is known.
 
     def ending_with(self, context_digest: bytes) -> list[Node]:
         """Turns after which the conversation was exactly this one, oldest first."""
         return self._by_context.get(context_digest, [])
+
+    def was_asked(self, request_digest: bytes) -> bool:
+        """Whether a turn was sampled, or is, for a request with exactly these messages."""
+        return self._asked[request_digest.hex()] > 0
+
+    def depth_of_answer(self, answer_digest: str) -> int | None:
+        """How many messages stood before an answer when it was last given, whatever they were; ``None`` for one that
+        no turn gave."""
+        return self._depths.get(answer_digest)
+
+    def has_line(self, line_digest: str) -> bool:
+        """Whether it is the longest line of an answer."""
+        return line_digest in self._lines
 
     def deepest_prefix(self, token_ids: TokenIds) -> Node | None:
         """The turn with the longest stream that ``token_ids`` begins with; it leaves at least one token to add."""

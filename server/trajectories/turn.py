@@ -39,6 +39,8 @@ class Outcome(StrEnum):
     """The client went away before the answer was there."""
     REJECTED = "rejected"
     """The request was refused before anything was sampled."""
+    REPLAYED = "replayed"
+    """A client's retry, which got the answer of the turn that is its parent. It has no tokens."""
 
 
 def no_tokens() -> TokenIds:
@@ -107,3 +109,16 @@ class Turn:
     """Why this turn does not simply extend the newest one; ``None`` where it does."""
     context_digest: bytes = b""
     """Digest of the whole conversation up to and including the response; empty where there is no answer to extend."""
+    digests: dict[str, str] = field(default_factory=dict)
+    """By which later requests are told apart: ``request`` of all the request's messages, ``answer`` of the response
+    alone, ``line`` of its longest line."""
+
+    @property
+    def is_continuation(self) -> bool:
+        """Whether it goes on with an answer that was cut, so that nothing was added before it."""
+        return self.parent_id is not None and not len(self.prompt_delta)
+
+    @property
+    def answer_index(self) -> int:
+        """The answer's place among the messages of a request that repeats it."""
+        return self.first_message + len(self.messages) - self.is_continuation

@@ -234,7 +234,7 @@ def test_edited_history_forks_from_the_deepest_turn_that_still_holds(start_proxy
     proxy.chat(session, other)
     turns = proxy.tape.turns(session)
     assert [turn.parent_id for turn in turns] == [None, turns[0].id, turns[0].id, None]
-    assert [turn.fork_reason for turn in turns] == [None, None, "sibling", "history_differs"]
+    assert [turn.fork_reason for turn in turns] == [None, None, "made_up_answer", "other_conversation"]
     assert [message["content"] for message in turns[2].messages] == ["Second", "I never said that", "Third"]
     check_prefix(turns)
     check_once(proxy.tape, session)
@@ -249,7 +249,7 @@ def test_history_template_forks_where_the_template_strips_thoughts(start_proxy: 
     proxy.chat(session, [*HELLO, first, {"role": "user", "content": "More"}])
     turns = proxy.tape.turns(session)
     assert turns[1].parent_id is None
-    assert turns[1].fork_reason == "history_differs"
+    assert turns[1].fork_reason == "history_template"
     assert "Hm." not in qwen3_tokenizer().decode(turns[1].prompt_delta.tolist())
 
 

@@ -1,14 +1,13 @@
 """The token tree under random traffic: PREFIX and ONCE are laws of the data model, not of any client's good manners."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tickertape.renderers.messages import Message, ToolCall
-from tickertape.server.trajectories.matching import canonical, context_digests, matches
+from tickertape.renderers.messages import Message
+from tickertape.server.trajectories.matching import context_digests, matches
 from tickertape.server.trajectories.samples import samples
 from tickertape.server.trajectories.tree import SessionTree
 from tickertape.server.trajectories.turn import Outcome, Turn
@@ -133,53 +132,22 @@ def test_deepest_match_wins_and_the_latest_among_equals() -> None:
     assert list(matches(tree, digests[:2])) == [], "a turn that covers everything leaves nothing to answer"
 
 
-def equal_messages() -> Iterator[tuple[str, Message, Message]]:
-    def called(arguments: object, **fields: object) -> Message:
-        return Message("assistant", None, tool_calls=(ToolCall("f", arguments, None),), **fields)  # type: ignore[arg-type]
-
-    yield "null and empty content", Message("assistant", None), Message("assistant", "")
-    yield "dropped reasoning", Message("assistant", "x", reasoning="why"), Message("assistant", "x")
-    yield "key order and spaces", called('{"a":1, "b":[ true ]}'), called('{"b": [true], "a": 1}')
-    yield "text and value", called('{"a": null}'), called({"a": None})
-    yield "Python's booleans", called('{"a": false}'), called("{'a': False}")
-    yield "whole floats", called('{"a": 1.0}'), called('{"a": 1}')
-    yield "no arguments", called(""), called("{}")
-    yield "call ids", Message("tool", "x", tool_call_id="1"), Message("tool", "x", tool_call_id="2")
-
-
-def different_messages() -> Iterator[tuple[str, Message, Message]]:
-    def called(arguments: object, name: str = "f") -> Message:
-        return Message("assistant", None, tool_calls=(ToolCall(name, arguments),))  # type: ignore[arg-type]
-
-    yield "role", Message("user", "x"), Message("system", "x")
-    yield "content", Message("user", "x"), Message("user", "x ")
-    yield "name of a call", called("{}"), called("{}", "g")
-    yield "a value", called('{"a": 1}'), called('{"a": 2}')
-    yield "number and text", called('{"a": 1}'), called('{"a": "1"}')
-    yield "true and one", called('{"a": true}'), called('{"a": 1}')
-    yield "broken JSON", called('{"a": '), called('{"b": ')
-    yield "calls or none", called("{}"), Message("assistant", None)
-
-
-def test_what_clients_change_on_the_way_makes_no_difference() -> None:
-    for name, left, right in equal_messages():
-        assert canonical(left) == canonical(right), name
-
-
-def test_what_matters_makes_a_difference() -> None:
-    for name, left, right in different_messages():
-        assert canonical(left) != canonical(right), name
-
-
-@given(st.text(max_size=50))
-def test_arguments_of_any_text_have_a_canonical_form(text: str) -> None:
-    message = Message("assistant", None, tool_calls=(ToolCall("f", text.encode("utf-8", "ignore").decode()),))
-    assert canonical(message) == canonical(message)
-
-
-def test_deeply_nested_arguments_have_a_canonical_form() -> None:
-    for text in ("[" * 100_000, '{"a":' * 5_000, "(" * 5_000):
-        canonical(Message("assistant", None, tool_calls=(ToolCall("f", text),)))
+def test_messages_that_do_not_count_are_new_ones_behind_a_turn() -> None:
+    tree = SessionTree("s")
+    history = conversation(4)
+    reminder = Message("user", "<system-reminder>Be brief.</system-reminder>")
+    digests = context_digests(history)
+    turn = Turn(
+        id="0", session_id="s", created_at=0.0, dialect="chat", model="m", outcome=Outcome.STOP,
+        context_digest=digests[-1],
+    )  # fmt: skip
+    tree.add(turn, "")
+    for asked, covered in [
+        ([*history, reminder], 4),
+        ([*history, reminder, reminder, Message("user", "more")], 4),
+        ([history[0], reminder, *history[1:], Message("user", "more")], 5),
+    ]:
+        assert [found for _, found in matches(tree, context_digests(asked))] == [covered]
 
 
 @given(growths=GROWTHS, most=st.integers(1, 12))

@@ -1,0 +1,53 @@
+"""Conversations of agents that never send a session id, known again by what was said.
+
+An agent that can set nothing but its base URL still repeats its whole history with every request. The digest of a
+conversation up to an answer leads back to the session that gave this answer.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import TypeAlias
+
+_Key: TypeAlias = tuple[int, bytes]
+
+
+class Recognition:
+    """Sessions by their conversations; only those of clients that send no id.
+
+    Rollouts whose conversations are alike word for word, answers included, cannot be told apart: each request goes to
+    another one of them in turn.
+
+    Args:
+        most: conversations that are remembered, one for each turn; the least recently used are forgotten.
+    """
+
+    def __init__(self, *, most: int = 100_000) -> None:
+        self._most = most
+        self._sessions: OrderedDict[_Key, list[str]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def find(self, client: str, digests: Sequence[bytes]) -> str | None:
+        """The session of the deepest conversation that a request goes on with.
+
+        Args:
+            client: what else clients are told apart by, such as their API key.
+            digests: of the request's messages, see ``context_digests``.
+        """
+        for digest in reversed(digests):
+            key = (hash(client), digest)
+            sessions = self._sessions.get(key)
+            if sessions:
+                self._sessions.move_to_end(key)
+                sessions.insert(0, found := sessions.pop())
+                return found
+        return None
+
+    def remember(self, client: str, context_digest: bytes, session_id: str) -> None:
+        """A turn of the session ended in this conversation."""
+        key = (hash(client), context_digest)
+        self._sessions.setdefault(key, []).append(session_id)
+        self._sessions.move_to_end(key)
+        while len(self._sessions) > self._most:
+            self._sessions.popitem(last=False)

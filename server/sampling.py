@@ -1,0 +1,56 @@
+"""A request's sampling parameters, made complete for its prompt."""
+
+from collections.abc import Iterable
+from dataclasses import fields, replace
+from typing import Any
+
+from tickertape.clients.engines.engine import Sampling
+from tickertape.renderers.renderer import Renderer
+from tickertape.server.dialects.request import TurnRequest
+from tickertape.server.errors import ContextLengthExceeded, InvalidRequest
+
+
+def complete_sampling(
+    request: TurnRequest, renderer: Renderer, *, prompt_tokens: int, max_context: int, number: int = 0
+) -> Sampling:
+    """What the engine is asked for.
+
+    Args:
+        request: what the client asked for.
+        renderer: whose stop tokens end a turn.
+        prompt_tokens: how many there are.
+        max_context: of prompt and completion together.
+        number: which of several choices; each has a seed of its own, as in vLLM.
+
+    Raises:
+        InvalidRequest: a value is beyond the vocabulary, or there is no room for an answer.
+    """
+    room = max_context - prompt_tokens
+    if room < 1:
+        raise ContextLengthExceeded(
+            f"the prompt has {prompt_tokens} tokens, which leaves no room for an answer in this model's context of "
+            f"{max_context} tokens"
+        )
+    sampling = request.sampling
+    _check_ids("logit_bias", sampling.logit_bias, renderer.tokenizer.vocab_size)
+    _check_ids("stop_token_ids", sampling.stop_token_ids, renderer.tokenizer.vocab_size)
+    stops = () if sampling.ignore_eos else renderer.get_stop_sequences()
+    return replace(
+        sampling,
+        max_tokens=min(request.max_tokens or room, room),
+        stop_token_ids=tuple(dict.fromkeys([*stops, *sampling.stop_token_ids])),
+        seed=None if sampling.seed is None else sampling.seed + number,
+    )
+
+
+def recorded(sampling: Sampling) -> dict[str, Any]:
+    """Sampling parameters as they are kept on the turn."""
+    values = {field.name: getattr(sampling, field.name) for field in fields(sampling)}
+    values["logit_bias"] = {str(token): bias for token, bias in sampling.logit_bias.items()}
+    return values
+
+
+def _check_ids(name: str, token_ids: Iterable[int], size: int) -> None:
+    for token_id in token_ids:
+        if not 0 <= token_id < size:
+            raise InvalidRequest(f"{name}: {token_id} is no token id (there are 0 to {size - 1})", param=name)

@@ -1,0 +1,43 @@
+"""A session has one live tree at a time, however its requests overlap."""
+
+import asyncio
+from typing import cast
+
+from tickertape.server.sessions import Sessions
+from tickertape.server.store.store import Store
+from tickertape.server.trajectories.tree import SessionTree
+
+
+class SlowStore:
+    """Gives a tree of its own for each load, when it is let."""
+
+    def __init__(self) -> None:
+        self.loads: list[asyncio.Future[SessionTree]] = []
+
+    async def load_tree(self, session_id: str) -> SessionTree:
+        self.loads.append(asyncio.get_running_loop().create_future())
+        return await self.loads[-1]
+
+
+async def test_requests_that_come_while_a_session_loads_share_its_tree() -> None:
+    store = SlowStore()
+    sessions = Sessions(cast("Store", store))
+    waiting = [asyncio.ensure_future(sessions.get("s")) for _ in range(5)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    store.loads[0].set_result(SessionTree("s"))
+    trees = await asyncio.gather(*waiting)
+    assert len(store.loads) == 1
+    assert len({id(tree) for tree in trees}) == 1
+
+
+async def test_a_load_that_ends_later_does_not_replace_an_empty_tree_in_use() -> None:
+    store = SlowStore()
+    sessions = Sessions(cast("Store", store))
+    late = asyncio.ensure_future(sessions.get("s"))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    in_use = sessions.create("s")
+    store.loads[0].set_result(SessionTree("s"))
+    assert await late is in_use
+    assert await sessions.get("s") is in_use
