@@ -13,14 +13,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--parity-examples",
         type=int,
-        default=100,
+        default=50,
         metavar="N",
         help="conversations per model and renderer in the slow tests of parity with the models' templates",
     )
     parser.addoption(
         "--mutations",
         type=int,
-        default=1_000,
+        default=500,
         metavar="N",
         help="mutated completions per model in the slow test of them",
     )
