@@ -94,8 +94,9 @@ async def running_service(settings: Settings, parts: Parts) -> AsyncIterator[tup
             )
             retries = Retries(window=settings.replay_window, memory=settings.replay_memory)
             names = [*dict.fromkeys([info.model, *settings.served_model_names])]
-            async with _keeping(turns, settings):
-                yield Service(turns, names, settings.unknown_fields, retries), info
+            service = Service(turns, names, settings.unknown_fields, retries)
+            async with _keeping(service, settings):
+                yield service, info
         finally:
             await parts.engine.close()
     finally:
@@ -103,7 +104,7 @@ async def running_service(settings: Settings, parts: Parts) -> AsyncIterator[tup
 
 
 @asynccontextmanager
-async def _keeping(turns: Turns, settings: Settings) -> AsyncIterator[None]:
+async def _keeping(service: Service, settings: Settings) -> AsyncIterator[None]:
     """Keeps the tape within the limits that are set, beside what is served."""
     keep_seconds = None if settings.keep_days is None else settings.keep_days * 86400
     limits = Limits(keep_seconds, settings.keep_tokens)
@@ -111,7 +112,7 @@ async def _keeping(turns: Turns, settings: Settings) -> AsyncIterator[None]:
         yield
         return
     keeping = asyncio.create_task(
-        keep_keeping(turns, limits, idle_seconds=settings.finish_idle, every=settings.keep_every)
+        keep_keeping(service, limits, idle_seconds=settings.finish_idle, every=settings.keep_every)
     )
     try:
         yield

@@ -5,9 +5,9 @@ import logging
 import time
 from dataclasses import dataclass
 
+from tickertape.server.service import Service
 from tickertape.server.store.retention import Limits, Report, drop, due, finish_idle
 from tickertape.server.store.store import StoreError
-from tickertape.server.turns import Turns
 
 _log = logging.getLogger("tickertape")
 
@@ -23,12 +23,12 @@ class Kept:
 
 
 async def keep_within(
-    turns: Turns, limits: Limits, *, idle_seconds: float | None = None, dry_run: bool = False
+    service: Service, limits: Limits, *, idle_seconds: float | None = None, dry_run: bool = False
 ) -> Kept:
     """Finishes idle sessions and drops what is over the limits; says so in the log.
 
     Args:
-        turns: whose tape.
+        service: whose tape.
         limits: see :class:`Limits`.
         idle_seconds: finish sessions without a call for so long; must be longer than any generation takes.
         dry_run: only say what would be dropped.
@@ -36,7 +36,7 @@ async def keep_within(
     Raises:
         StoreError: the tape cannot be read or written.
     """
-    store = turns.store
+    store = service.turns.store
     finished = 0
     while idle_seconds is not None and not dry_run:
         session_ids = await store.write(finish_idle, idle_seconds, time.time())
@@ -48,8 +48,7 @@ async def keep_within(
     plan = await store.read(due, limits, time.time())
     if not dry_run:
         for part in plan.parts():
-            for session_id in await store.write(drop, part):
-                turns.forget(session_id)
+            service.forget(await store.write(drop, part))
     report = plan.report
     if finished:
         _log.info("finished %d sessions that were idle for more than %g seconds", finished, idle_seconds)
@@ -58,11 +57,11 @@ async def keep_within(
     return Kept(finished, report, dry_run)
 
 
-async def keep_keeping(turns: Turns, limits: Limits, *, idle_seconds: float | None, every: float = 60.0) -> None:
+async def keep_keeping(service: Service, limits: Limits, *, idle_seconds: float | None, every: float = 60.0) -> None:
     """:func:`keep_within`, again and again, until cancelled. A tape that cannot be written is told, and tried again."""
     while True:
         await asyncio.sleep(every)
         try:
-            await keep_within(turns, limits, idle_seconds=idle_seconds)
+            await keep_within(service, limits, idle_seconds=idle_seconds)
         except StoreError:
             _log.exception("retention")

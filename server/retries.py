@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -115,6 +115,11 @@ class Retries:
         call = Call(audience, asyncio.ensure_future(run()))
         self._running[key] = call
         return call
+
+    def forget(self, session_ids: Collection[str]) -> None:
+        """These sessions are no more: an answer of theirs must not be given again."""
+        for key in [key for key, kept in self._kept.items() if kept.answer.session_id in session_ids]:
+            self._drop(key)
 
     def _keep(self, key: Key, answer: Answer) -> None:
         self._drop(key)

@@ -1,7 +1,7 @@
 """The running proxy: everything that requests need, put together once."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import cast
 
 from starlette.requests import Request
@@ -35,6 +35,18 @@ class Service:
         self.started_at = int(time.time())
         self._accepts_any = ANY_MODEL in model_names
         self._unknown_fields = unknown_fields
+
+    def recognise(self, client: str, digests: Sequence[bytes]) -> str | None:
+        """The session of the conversation that a request without an id goes on with; ``None`` if there is none, or it
+        is closed: who does not know of sessions cannot be told to open another one."""
+        found = self.recognition.find(client, digests)
+        return None if found is not None and self.turns.store.is_closed(found) else found
+
+    def forget(self, session_ids: Collection[str]) -> None:
+        """Sessions were taken off the tape; their ids may be used anew."""
+        self.retries.forget(set(session_ids))
+        for session_id in session_ids:
+            self.turns.forget(session_id)
 
     def check_model(self, name: str) -> None:
         """Raises :class:`ModelNotFound` unless a model of that name is served."""

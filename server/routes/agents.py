@@ -71,7 +71,7 @@ async def _call(service: Service, named: str | None, client: str, body: bytes, a
             await service.turns.record(named, chat.DIALECT, model, Outcome.REJECTED, error=error.message)
         return _refusal(error, named)
     asked = service.turns.asked(wanted.messages)
-    known = named or service.recognition.find(client, asked.digests)
+    known = named or service.recognise(client, asked.digests)
     session_id = known or new_session_id()
     try:
         results = await service.turns.take(

@@ -34,6 +34,6 @@ class Wanted(BaseModel):
 async def apply_retention(request: Request, given: Wanted) -> Response:
     """Drops what is over the limits, except what is open or leased; the report counts both."""
     limits = Limits(given.keep_seconds, given.max_tokens, given.max_bytes)
-    turns = service_of(request).turns
-    kept = await keep_within(turns, limits, idle_seconds=given.finish_idle_seconds, dry_run=given.dry_run)
+    service = service_of(request)
+    kept = await keep_within(service, limits, idle_seconds=given.finish_idle_seconds, dry_run=given.dry_run)
     return json_answer(kept)

@@ -107,7 +107,7 @@ async def discard_session(request: Request, session_id: str) -> Response:
 async def delete_session(request: Request, session_id: str) -> Response:
     """Takes a session that is finished or discarded off the tape, its turns and rewards with it."""
     await _store(request).write(sessions.delete, session_id)
-    service_of(request).turns.forget(session_id)
+    service_of(request).forget([session_id])
     return Response(status_code=204)
 
 

@@ -76,11 +76,13 @@ def test_finished_session_refuses_its_agent_and_keeps_its_samples(proxy: Proxy, 
     assert finished.statistics is not None
     assert (finished.statistics["samples"], finished.statistics["sampled_tokens"]) == (1, 4)
     assert finished.statistics["freshest"] == 3
-    answer = proxy.chat(session, [{"role": "user", "content": "Hello"}])
+    retry = proxy.chat(session, [{"role": "user", "content": "Hello"}])
+    assert retry.headers["X-Tickertape-Replayed"] == "true", "it was answered before"
+    answer = proxy.chat(session, [{"role": "user", "content": "Are you there?"}])
     assert refused(answer)[:2] == (409, "session_closed")
     assert proxy.tape.finish(session).finished_at == finished.finished_at
     after = proxy.tape.get_session(session)
-    assert (after.outcomes, after.late_turns) == ({"stop": 2, "rejected": 1}, 1)
+    assert (after.outcomes, after.late_turns) == ({"stop": 2, "replayed": 1, "rejected": 1}, 2)
     assert len(proxy.tape.samples(session)[0].turn_ids) == 2
 
 
@@ -129,6 +131,16 @@ def test_unknown_session_is_named(proxy: Proxy, call: str) -> None:
     with pytest.raises(TrajectoryError, match="no session 'nobody'") as caught:
         getattr(proxy.tape, call)("nobody")
     assert (caught.value.status, caught.value.code) == (404, "session_not_found")
+
+
+def test_agent_without_a_session_goes_on_in_a_new_one_when_its_own_was_finished(proxy: Proxy) -> None:
+    messages = [{"role": "user", "content": "Do you know me?"}]
+    first = proxy.chat(None, messages)
+    messages += [first.json()["choices"][0]["message"], {"role": "user", "content": "And now?"}]
+    proxy.tape.finish(first.headers["X-Session-Id"])
+    second = proxy.chat(None, messages)
+    assert second.status_code == 200
+    assert second.headers["X-Session-Id"] != first.headers["X-Session-Id"]
 
 
 # Filters.
