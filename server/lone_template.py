@@ -8,6 +8,7 @@ import re
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
+from tickertape.renderers.families import FAMILIES
 from tickertape.renderers.tokenizer import Tokenizer
 from tickertape.renderers.vocabulary import byte_level_alphabet
 
@@ -31,6 +32,7 @@ def tokenizer_for_template(source: str, name: str) -> Tokenizer:
     backend = tokenizers.Tokenizer(models.BPE(vocab=vocab, merges=[]))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     backend.decoder = decoders.ByteLevel()
-    spelled = dict.fromkeys([*_SPELLED.findall(source), *_SPECIAL.values()])
+    markers = [marker for family in FAMILIES.values() for marker in family.markers if marker in source]
+    spelled = dict.fromkeys([*_SPELLED.findall(source), *markers, *_SPECIAL.values()])
     backend.add_tokens([tokenizers.AddedToken(token, special=True, normalized=False) for token in spelled])
     return Tokenizer(backend, chat_template=source, special_tokens=_SPECIAL, name=name)
