@@ -1,5 +1,6 @@
 """A running proxy, over real HTTP, for any engine."""
 
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,7 +14,7 @@ import openai
 import pytest
 
 from tests.materials import qwen3_dir
-from tickertape.clients import TrajectoryClient
+from tickertape.clients import TrajectoryClient, TrajectoryError
 from tickertape.clients.engines.engine import Engine
 from tickertape.renderers.choose import Choice, get_renderer
 from tickertape.renderers.tokenizer import Tokenizer
@@ -84,3 +85,20 @@ def start_proxy(tmp_path: Path) -> Iterator[StartProxy]:
 def session() -> str:
     """A session id that no other test uses."""
     return uuid.uuid4().hex
+
+
+def until(condition: Callable[[], bool], seconds: float = 10) -> None:
+    """Waits for something that happens beside a call. A session that is not on tape yet is no error."""
+    deadline = time.monotonic() + seconds
+    while not _holds(condition):
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
+
+
+def _holds(condition: Callable[[], bool]) -> bool:
+    try:
+        return condition()
+    except TrajectoryError as error:
+        if error.code != "session_not_found":
+            raise
+        return False

@@ -15,7 +15,7 @@ import pytest
 from aiohttp import web
 
 from tests.engines import Handler, ScriptedEngine, faulty_vllm
-from tests.server.conftest import Proxy, StartProxy, qwen3_tokenizer, scripted
+from tests.server.conftest import Proxy, StartProxy, qwen3_tokenizer, scripted, until
 from tests.server.invariants import check_once, check_prefix
 from tickertape.clients import Turn
 from tickertape.clients.engines.errors import EngineNonsense, EngineRefused, EngineUnavailable
@@ -176,9 +176,9 @@ def test_client_that_goes_away_aborts_at_the_engine_and_leaves_undelivered(
     with socket.create_connection((host, int(port))) as connection:
         head = f"POST /sessions/{session}/v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}"
         connection.sendall(head.encode() + b"\r\n\r\n" + body)
-        _until(lambda: bool(engine.calls and len(engine.calls[0].token_ids) > 3))
-    _until(lambda: engine.calls[0].closed, seconds=1)
-    _until(lambda: bool(proxy.tape.turns(session)))
+        until(lambda: bool(engine.calls and len(engine.calls[0].token_ids) > 3))
+    until(lambda: engine.calls[0].closed, seconds=1)
+    until(lambda: bool(proxy.tape.turns(session)))
     turn = only_turn(proxy, session)
     assert turn.outcome == "undelivered"
     assert turn.completion.tolist() == engine.calls[0].token_ids
@@ -298,19 +298,12 @@ def test_logprobs_are_told_and_missing_ones_are_minus_9999(
     assert np.isnan(only_turn(proxy, session).logprobs[1])
 
 
-def _until(condition: Callable[[], bool], seconds: float = 5) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)
-
-
 def test_server_that_is_stopped_records_running_calls_as_aborted(tmp_path: Path, session: str) -> None:
     engine = ScriptedEngine(lambda _ids, _sampling: list(range(100, 1000)), delay=0.02)
     with scripted(engine, tmp_path, grace=0) as proxy:
         calling = threading.Thread(target=_call_that_breaks_off, args=(proxy, session))
         calling.start()
-        _until(lambda: bool(engine.calls and len(engine.calls[0].token_ids) > 3))
+        until(lambda: bool(engine.calls and len(engine.calls[0].token_ids) > 3))
     calling.join()
     with scripted(engine, tmp_path) as proxy:
         turn = only_turn(proxy, session)

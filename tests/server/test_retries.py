@@ -3,15 +3,13 @@ retry is not taken for one."""
 
 import asyncio
 import concurrent.futures
-import time
-from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
 
 from tests.engines import ScriptedEngine
-from tests.server.conftest import Proxy, StartProxy
+from tests.server.conftest import Proxy, StartProxy, until
 from tests.server.invariants import check_once, check_prefix
 from tickertape.clients.engines.errors import EngineUnavailable
 from tickertape.server.audience import Audience
@@ -21,13 +19,6 @@ HELLO = [{"role": "user", "content": "Hello"}]
 END = 151645
 REPLAYED = "X-Tickertape-Replayed"
 RETRY = {"x-stainless-retry-count": "1"}
-
-
-def until(condition: Callable[[], bool], seconds: float = 5) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)
 
 
 def counting_engine(**options: Any) -> ScriptedEngine:
