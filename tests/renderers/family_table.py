@@ -28,7 +28,7 @@ _HEAD = """# Families
 How each family writes an answer, and how often its ids were compared with those that its official template gives
 through `transformers`: conversations drawn by hypothesis (system messages, tools with typed schemas, parallel calls,
 results, thoughts, unicode, white space at the edges, empty contents, literal tags), as far as the template can express
-them. Regenerate with `python -m tests.renderers.family_table --examples {examples}`.
+them. Regenerate with `python -m tests.renderers.family_table --examples {examples}` (2,000 by default).
 
 A vocabulary that cannot be had is borrowed: Qwen3's real BPE with the family's own control tokens.
 """
