@@ -178,6 +178,11 @@ class Draft:
         self._deltas.append(CallDelta(self._n_calls, name=name, id=call_id))
         self._n_calls += 1
 
+    @property
+    def arguments(self) -> str:
+        """The arguments of the open call, as far as they have come."""
+        return "".join(self._arguments)
+
     def argue(self, text: str) -> None:
         """More of the open call's arguments, as JSON text."""
         if text:
@@ -187,7 +192,7 @@ class Draft:
     def close_call(self, status: CallStatus, raw: str, *, built_in: bool = False) -> None:
         """Ends the open call; ``raw`` is its text, from the opening tag to the closing one. A ``built_in`` tool
         need not be among those that were offered."""
-        call = replace(self._open_call, arguments="".join(self._arguments))
+        call = replace(self._open_call, arguments=self.arguments)
         is_known = built_in or self._tool_names is None or call.name in self._tool_names
         if status is CallStatus.OK and not is_known:
             status = CallStatus.UNKNOWN_TOOL

@@ -84,15 +84,9 @@ class BareJson(CallSyntax):
     def _read_arguments(self, name: str, opening: str, source: Source, draft: Draft) -> Reading[None]:
         marks = source.marks(*self.tags)
         draft.open_call(name)
-        arguments: list[str] = []
-
-        def argue(text: str) -> None:
-            arguments.append(text)
-            draft.argue(text)
-
-        complete = yield from copy_json(source, argue, marks)
+        complete = yield from copy_json(source, draft.argue, marks)
         behind: list[str] = []
         closed = complete and (yield from copy_json(source, behind.append, marks, depth=1))
-        well_formed = is_object("".join(arguments)) and closes_object("".join(behind))
+        well_formed = is_object(draft.arguments) and closes_object("".join(behind))
         status = CallStatus.OK if well_formed else CallStatus.INVALID_JSON
         draft.close_call(status if closed else CallStatus.UNCLOSED, opening + source.recorded())

@@ -69,18 +69,12 @@ class JsonInTags(CallSyntax):
     def _read_arguments(self, name: str, opening: str, source: Source, draft: Draft) -> Reading[None]:
         marks = source.marks(*self.tags)
         draft.open_call(name)
-        arguments: list[str] = []
-
-        def argue(text: str) -> None:
-            arguments.append(text)
-            draft.argue(text)
-
-        yield from copy_json(source, argue, marks)
+        yield from copy_json(source, draft.argue, marks)
         behind: list[str] = []
         tag = yield from source.copy_until(marks, behind.append)
         if tag == self.close:
             source.take_tag(tag)
-        well_formed = is_object("".join(arguments)) and closes_object("".join(behind))
+        well_formed = is_object(draft.arguments) and closes_object("".join(behind))
         status = CallStatus.OK if well_formed else CallStatus.INVALID_JSON
         draft.close_call(status if tag == self.close else CallStatus.UNCLOSED, opening + source.recorded())
 

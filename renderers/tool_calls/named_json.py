@@ -86,23 +86,17 @@ class NamedJson(CallSyntax):
     def _read_arguments(self, opening: str, source: Source, draft: Draft) -> Reading[None]:
         marks = source.marks(*self.tags)
         yield from source.head(_BEFORE_OBJECT, _MAYBE_BEFORE_OBJECT, marks)
-        arguments: list[str] = []
-
-        def argue(text: str) -> None:
-            arguments.append(text)
-            draft.argue(text)
-
         complete = False
         if source.text.startswith("{"):
-            complete = yield from copy_json(source, argue, marks)
+            complete = yield from copy_json(source, draft.argue, marks)
         behind: list[str] = []
         tag = None
         if self.close is not None or not complete:
-            tag = yield from source.copy_until(marks, behind.append if complete else argue)
+            tag = yield from source.copy_until(marks, behind.append if complete else draft.argue)
         closed = complete if self.close is None else tag == self.close
         if tag is not None and tag == self.close:
             source.take_tag(tag)
-        well_formed = is_object("".join(arguments)) and "".join(behind).strip() in ("", self.after_arguments.strip())
+        well_formed = is_object(draft.arguments) and "".join(behind).strip() in ("", self.after_arguments.strip())
         status = CallStatus.OK if well_formed else CallStatus.INVALID_JSON
         draft.close_call(status if closed else CallStatus.UNCLOSED, opening + source.recorded())
 
