@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from benchmarks.conversation import TOOLS, tool_result, words
-from tickertape.clients.engines.engine import Chunk, EngineInfo, Sampling, TokenIds
+from tickertape.clients.engines.engine import Chunk, Engine, EngineInfo, Sampling, TokenIds
 from tickertape.renderers.choose import Choice
 from tickertape.server.renderer_pool import RendererPool
 from tickertape.server.sessions import Sessions
@@ -23,7 +23,7 @@ from tickertape.server.turns import Turns
 Message = dict[str, Any]
 
 
-class ToldEngine:
+class ToldEngine(Engine):
     """Samples ``completion``."""
 
     def __init__(self) -> None:

@@ -30,7 +30,7 @@ class Call:
     """Whether the caller closed the generation."""
 
 
-class RecordingEngine:
+class RecordingEngine(Engine):
     """A real engine, and a record of what went in and came out: the other side of VERBATIM."""
 
     def __init__(self, engine: Engine) -> None:
@@ -61,7 +61,7 @@ class RecordingEngine:
 Script = Callable[[list[int], Sampling], Sequence[int | EngineError]]
 
 
-class ScriptedEngine:
+class ScriptedEngine(Engine):
     """A fake engine that samples what ``script(prompt_ids, sampling)`` says, one token a chunk.
 
     Args:

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
-from tickertape.clients.engines.engine import Chunk, EngineInfo, Sampling, TokenIds
+from tickertape.clients.engines.engine import Chunk, Engine, EngineInfo, Sampling, TokenIds
 from tickertape.clients.engines.errors import EngineNonsense, EngineUnavailable
 from tickertape.clients.engines.llamacpp import LlamaCppEngine
 from tickertape.renderers.tokenizer import Tokenizer
@@ -21,7 +21,7 @@ _TOKENISATION_PROBES = (
 )
 
 
-class EmbeddedEngine:
+class EmbeddedEngine(Engine):
     """A GGUF model served by ``xllamacpp`` in this process.
 
     Args:

@@ -1,16 +1,45 @@
 """What an engine is to the rest: a prompt of token ids in, chunks of sampled tokens out.
 
-To add an engine, write one module with a class that has these methods; nothing else knows engines' wire formats.
+To add an engine, write one module with a class derived from :class:`Engine`; nothing else knows engines' wire formats.
+``docs/engines.md`` says what must hold, step by step.
 """
 
-from collections.abc import AsyncGenerator, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from enum import StrEnum
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from tickertape.clients.engines.errors import EngineCannot
+
 TokenIds: TypeAlias = npt.NDArray[np.int32]
+
+
+class StructureKind(StrEnum):
+    """How a :class:`Structure` is written."""
+
+    JSON_SCHEMA = "json_schema"
+    """``value`` is a JSON schema."""
+    JSON_OBJECT = "json_object"
+    """Any JSON object; ``value`` is not used."""
+    REGEX = "regex"
+    GRAMMAR = "grammar"
+    """An EBNF grammar, as xgrammar reads it."""
+    CHOICE = "choice"
+    """``value`` is a list of strings, one of which is written."""
+    STRUCTURAL_TAG = "structural_tag"
+    """xgrammar's ``{"type": "structural_tag", "format": …}``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """What the completion must look like; engines hold to it by guided decoding."""
+
+    kind: StructureKind
+    value: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +59,17 @@ class Sampling:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     stop_token_ids: tuple[int, ...] = ()
+    """All tokens that end a turn: the engine's own idea of an end-of-sequence token is not relied on."""
     ignore_eos: bool = False
     min_tokens: int = 0
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     top_logprobs: int = 0
     """How many alternatives to report for each token, beside the sampled one."""
+    structure: Structure | None = None
+    adapter: str | None = None
+    """The LoRA adapter to sample with, by the engine's name for it; ``None``: the model itself."""
+    token_arrays: tuple[str, ...] = ()
+    """Per-token extras to ask for, such as ``routed_experts``; only what the engine's features name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +87,42 @@ class Chunk:
     stop_reason: int | str | None = None
     """The stop token id or stop string that ended the generation, where the engine names it."""
     policy_version: str | None = None
-    """The version of the weights that sampled these tokens, where the engine reports it."""
+    """The version of the weights that sampled these tokens, where the engine reports it with them."""
+    version_spans: list[tuple[str, int]] | None = None
+    """``(policy_version, n_tokens)`` runs over the whole completion, in the last chunk alone, where the engine reports
+    them; they replace what the chunks said."""
+    cached_tokens: int | None = None
+    """How many of the prompt's tokens the engine had in its prefix cache, where it says so."""
+    token_arrays: Mapping[str, npt.NDArray[Any]] | None = None
+    """Per-token extras by name, in the last chunk alone."""
+
+
+class LogprobKind(StrEnum):
+    """What an engine's logprobs are of."""
+
+    RAW = "raw"
+    """Of the model's own distribution, before temperature, penalties, bias and truncation."""
+    PROCESSED = "processed"
+    """After temperature and bias."""
+
+
+class Feature(StrEnum):
+    """What an engine can do beyond sampling."""
+
+    VERSIONS = "versions"
+    """It reports the weights' version with what it samples."""
+    PAUSE = "pause"
+    """It can hold its requests, and be told to go on: :meth:`Engine.pause`, :meth:`Engine.resume`."""
+    SCORE = "score"
+    """:meth:`Engine.score` works."""
+    STRUCTURE = "structure"
+    """It holds to ``Sampling.structure``."""
+    CACHED_TOKENS = "cached_tokens"
+    MIN_TOKENS = "min_tokens"
+    ROUTED_EXPERTS = "routed_experts"
+    """The token array ``routed_experts`` can be asked for."""
+    SAMPLING_MASK = "sampling_mask"
+    """The token array ``sampling_mask`` can be asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,31 +130,92 @@ class EngineInfo:
     """What an engine says of itself."""
 
     name: str
+    """Its kind: ``vllm``, ``sglang``, …"""
     url: str
     model: str
     max_context: int
     """Prompt and completion together, in tokens."""
+    version: str = ""
+    """Of its software."""
+    endpoint: str = ""
+    """Where it is asked for tokens."""
+    logprobs: LogprobKind = LogprobKind.RAW
+    adapters: tuple[str, ...] = ()
+    """LoRA adapters that it serves beside the model."""
+    features: frozenset[Feature] = frozenset()
 
 
-class Engine(Protocol):
-    """An engine, reached over HTTP."""
+class PauseMode(StrEnum):
+    """What becomes of the requests that an engine has when it is paused."""
 
+    KEEP = "keep"
+    """It holds them, and goes on with them when it is resumed."""
+    ABORT = "abort"
+    """It ends them with finish reason ``abort`` and the tokens that they have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A sequence as an engine read it in one prefill."""
+
+    token_ids: list[int]
+    """What it read: its echo of the sequence."""
+    logprobs: list[float]
+    """For each token, its logprob given those before it, raw; NaN for the first."""
+
+
+class Engine(ABC):
+    """An engine. One whose method for a :class:`Feature` is not overridden does not have the feature."""
+
+    @abstractmethod
     async def start(self) -> EngineInfo:
-        """Connects, and finds out what is served there.
+        """Connects, and finds out what is served there. Called again after the engine was away.
 
         Raises:
             EngineError: it cannot be reached, or answers something else than it should.
         """
 
+    @abstractmethod
     async def check(self) -> None:
-        """Raises :class:`EngineError` if the engine cannot serve now."""
+        """Raises :class:`EngineError` if the engine cannot serve now. Quick, and sampling nothing."""
 
+    @abstractmethod
     def generate(self, prompt_ids: TokenIds, sampling: Sampling, *, request_id: str) -> AsyncGenerator[Chunk, None]:
-        """Samples a completion. Closing the iterator aborts it at the engine.
+        """Samples a completion. Closing the iterator aborts it at the engine, by id where that is needed.
+
+        Args:
+            prompt_ids: int32[n]; all within the vocabulary.
+            sampling: complete, see there.
+            request_id: not used for any other generation.
 
         Raises:
             EngineError: by its kind: refused, unavailable, or an answer that makes no sense.
         """
 
+    @abstractmethod
     async def close(self) -> None:
         """Frees connections, and the engine itself where it was started here."""
+
+    async def policy_version(self) -> str | None:
+        """The version of its weights, as it was told it; ``None`` where it does not know."""
+        return None
+
+    async def pause(self, mode: PauseMode) -> None:
+        """Stops sampling until :meth:`resume`.
+
+        Raises:
+            EngineCannot: it has no such thing.
+        """
+        raise EngineCannot(f"this engine cannot be paused (mode {mode})")
+
+    async def resume(self) -> None:
+        """Goes on after :meth:`pause`."""
+        raise EngineCannot("this engine cannot be paused")
+
+    async def score(self, token_ids: Sequence[int], *, adapter: str | None = None) -> Scored:
+        """Reads a sequence in one prefill.
+
+        Raises:
+            EngineCannot: it cannot give logprobs of a prompt.
+        """
+        raise EngineCannot(f"this engine gives no logprobs of a prompt ({len(token_ids)} tokens, adapter {adapter})")

@@ -29,3 +29,7 @@ class EngineAborted(EngineError):
 
 class EngineNonsense(EngineError):
     """It answered something that cannot be trusted: wrong counts, a missing field, no JSON."""
+
+
+class EngineCannot(EngineError):
+    """It has no such feature."""

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from tickertape.clients.engines.engine import Chunk, EngineInfo, Sampling, TokenIds
+from tickertape.clients.engines.engine import Chunk, Engine, EngineInfo, Sampling, TokenIds
 from tickertape.clients.engines.errors import EngineNonsense, EngineRefused
 from tickertape.clients.engines.http import EngineConnection
 from tickertape.clients.engines.stopping import StopWatch
@@ -27,7 +27,7 @@ _STEP = 16
 _NEAR = 256
 
 
-class LlamaCppEngine:
+class LlamaCppEngine(Engine):
     """One llama.cpp server.
 
     Args:

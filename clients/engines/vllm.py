@@ -10,14 +10,14 @@ from typing import Any
 
 import orjson
 
-from tickertape.clients.engines.engine import Chunk, EngineInfo, Sampling, TokenIds
+from tickertape.clients.engines.engine import Chunk, Engine, EngineInfo, Sampling, TokenIds
 from tickertape.clients.engines.errors import EngineNonsense
 from tickertape.clients.engines.http import EngineConnection
 
 _TOKEN_ID = "token_id:"  # noqa: S105  (how vLLM spells a token with return_tokens_as_token_ids)
 
 
-class VllmEngine:
+class VllmEngine(Engine):
     """One vLLM server."""
 
     def __init__(self, url: str, *, api_key: str | None = None) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from tests.engines import Call
 from tests.server.conftest import qwen3_tokenizer
-from tickertape.clients.engines.engine import Chunk, EngineInfo, Sampling, TokenIds
+from tickertape.clients.engines.engine import Chunk, Engine, EngineInfo, Sampling, TokenIds
 from tickertape.clients.engines.errors import EngineUnavailable
 
 Messages = list[dict[str, Any]]
@@ -22,7 +22,7 @@ FAILS, DAWDLES = 1, 2
 END = 151645
 
 
-class RandomEngine:
+class RandomEngine(Engine):
     """Samples random words, thoughts, tool calls and rubbish, in chunks of random size."""
 
     def __init__(self) -> None:
