@@ -1,6 +1,6 @@
 """HTTP to an engine, with its failures named."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -65,6 +65,20 @@ class EngineConnection:
         """Posts a JSON body and returns the answer's JSON; raises as :meth:`get_json`."""
         async with self._request("POST", path, body, None, headers) as response:
             return _json(await response.read(), path)
+
+    async def post_events(
+        self, path: str, body: bytes, headers: dict[str, str] | None = None
+    ) -> AsyncGenerator[list[bytes], None]:
+        """Posts a JSON body; yields the payloads of the server-sent events of the answer, as many at a time as have
+        come. Closing it closes the connection. Raises as :meth:`get_json`."""
+        async with self._request("POST", path, body, None, headers) as response:
+            rest = b""
+            async for data in response.content.iter_any():
+                *lines, rest = (rest + data).split(b"\n")
+                if payloads := [line[5:].strip() for line in lines if line.startswith(b"data:")]:
+                    yield payloads
+            if rest.startswith(b"data:"):
+                yield [rest[5:].strip()]
 
     @asynccontextmanager
     async def _request(
