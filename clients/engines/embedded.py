@@ -49,8 +49,12 @@ class EmbeddedEngine(Engine):
         self._threads = threads or os.cpu_count() or 1
         self._server: Any = None
         self._client: LlamaCppEngine | None = None
+        self._info: EngineInfo | None = None
 
     async def start(self) -> EngineInfo:
+        if self._info is not None:  # it is in this process, and was never away
+            await self._started().check()
+            return self._info
         api_key = secrets.token_urlsafe(24)  # others on this machine reach the loopback interface too
         self._server = await asyncio.to_thread(self._load, api_key)
         self._client = LlamaCppEngine(
@@ -61,7 +65,8 @@ class EmbeddedEngine(Engine):
         )
         info = await self._client.start()
         await self._compare_tokenisation()
-        return EngineInfo("embedded", info.url, self.model.stem, info.max_context)
+        self._info = EngineInfo("embedded", info.url, self.model.stem, info.max_context)
+        return self._info
 
     def _load(self, api_key: str) -> Any:
         try:
@@ -117,6 +122,6 @@ class EmbeddedEngine(Engine):
     async def close(self) -> None:
         if self._client is not None:
             await self._client.close()
-            self._client = None
+            self._client = self._info = None
         # xllamacpp has no stop: its server ends, and joins its threads, when the last reference goes
         self._server = None

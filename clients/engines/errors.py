@@ -9,6 +9,10 @@ class EngineUnavailable(EngineError):
     """It cannot be reached, or went away."""
 
 
+class EngineGone(EngineUnavailable):
+    """Nobody listens where it was."""
+
+
 class EngineRefused(EngineError):
     """It understood the request and will not do it.
 

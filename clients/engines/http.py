@@ -7,7 +7,7 @@ from typing import Any
 import aiohttp
 import orjson
 
-from tickertape.clients.engines.errors import EngineNonsense, EngineRefused, EngineUnavailable
+from tickertape.clients.engines.errors import EngineGone, EngineNonsense, EngineRefused, EngineUnavailable
 
 _JSON = {"Content-Type": "application/json"}
 _PROBE = aiohttp.ClientTimeout(total=5.0)
@@ -101,6 +101,8 @@ class EngineConnection:
             raise EngineUnavailable(f"{self.url} did not answer in time") from error
         except aiohttp.ClientPayloadError as error:
             raise EngineUnavailable(f"{self.url} broke off in the middle of its answer: {error}") from error
+        except aiohttp.ClientConnectorError as error:
+            raise EngineGone(f"{self.url} cannot be reached: {error}") from error
         except (aiohttp.ClientError, OSError) as error:
             raise EngineUnavailable(f"{self.url} cannot be reached: {error or type(error).__name__}") from error
 
