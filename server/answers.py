@@ -1,10 +1,14 @@
-"""What was sampled, as the message that the client gets and as the one that it will repeat."""
+"""What is sampled, read as it comes: deltas for a client that reads along, and in the end the message.
+
+The message is the deltas taken together (STREAM), however they were cut, so there is one way to read an answer.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
+from tickertape.renderers.draft import CallDelta, ContentDelta, Delta, ReasoningDelta
 from tickertape.renderers.messages import Message
+from tickertape.renderers.parsing import StreamParser
 from tickertape.renderers.prompt import CallStatus, ParsedResponse
 from tickertape.renderers.renderer import Renderer
 from tickertape.server.dialects.request import TurnRequest
@@ -21,45 +25,159 @@ class Read:
     """The whole answer, as the client will repeat it in its next request."""
 
 
-def read_answer(
-    turn: Turn, renderer: Renderer, request: TurnRequest, *, answered: TokenIds, prompt_end: Sequence[int]
-) -> Read:
-    """Parses a turn's completion; sets its calls and its outcome.
+class AnswerReader:
+    """Reads one turn's completion.
 
     Args:
-        turn: the turn.
+        turn: the turn; its calls and outcome are set when it is read.
         renderer: of its template options.
         request: the request; where it goes on with an answer, this answer is its last message.
         answered: what was sampled of that answer before.
         prompt_end: the last tokens of the prompt that the answer began behind.
     """
-    completion = turn.completion.tolist()
-    read = partial(renderer.parse_response, tools=request.tools, read_calls=request.reads_calls, prompt_ids=prompt_end)
-    parsed = read([*answered.tolist(), *completion])
-    turn.calls = [{"status": call.status, "raw": call.raw} for call in parsed.calls]
-    turn.outcome = _outcome(turn, parsed)
-    # A model that writes ids itself is to read them again with the results.
-    calls = tuple(replace(call, id=call.id or f"call_{turn.id[:16]}{k:02}") for k, call in enumerate(parsed.tool_calls))
-    message = replace(parsed.message, tool_calls=calls)
-    if isinstance(turn.stop_reason, str):
-        message = _without_stop_string(message, turn.stop_reason)
-    if not len(answered):
-        return Read(message, message)
-    before = read(answered.tolist()).message
-    told = replace(
-        message, content=_rest(message.content, before.content), reasoning=_rest(message.reasoning, before.reasoning)
-    )
-    return Read(told, replace(message, content=request.messages[-1].text + (told.content or "")))
+
+    def __init__(
+        self,
+        turn: Turn,
+        renderer: Renderer,
+        request: TurnRequest,
+        *,
+        answered: TokenIds,
+        prompt_end: Sequence[int],
+    ) -> None:
+        def parser() -> StreamParser:
+            return renderer.stream_parser(request.tools, read_calls=request.reads_calls, prompt_ids=prompt_end)
+
+        self._turn = turn
+        self._request = request
+        self._parser = parser()
+        self._continues = bool(len(answered))
+        said = _read_whole(parser(), answered) if self._continues else Message("assistant")
+        self._content = _Channel(request.sampling.stop, said.text)
+        self._reasoning = _Channel(request.sampling.stop, said.reasoning or "")
+        # A call that was cut off, and so not told before, is told now.
+        self._untold = self._tell(self._parser.feed(answered.tolist())) if self._continues else []
+
+    def feed(self, token_ids: Sequence[int]) -> list[Delta]:
+        """More sampled ids: what the client can be told now."""
+        deltas = self._tell(self._parser.feed(token_ids))
+        if self._untold:
+            deltas, self._untold = [*self._untold, *deltas], []
+        return deltas
+
+    def finish(self) -> tuple[list[Delta], Read]:
+        """The completion, and what ended it, is on the turn: the last deltas, and all of it."""
+        turn = self._turn
+        stop = turn.stop_reason if isinstance(turn.stop_reason, str) else None
+        deltas = [*self._untold, *self._tell(self._parser.finish())]
+        deltas += [ReasoningDelta(text)] if (text := self._reasoning.finish(stop)) else []
+        deltas += [ContentDelta(text)] if (text := self._content.finish(stop)) else []
+        parsed = self._parser.response()
+        turn.calls = [{"status": call.status, "raw": call.raw} for call in parsed.calls]
+        turn.outcome = _outcome(turn, parsed)
+        calls = tuple(replace(call, id=call.id or self._call_id(k)) for k, call in enumerate(parsed.tool_calls))
+        told = replace(
+            parsed.message,
+            content=None if parsed.message.content is None else self._content.told(or_none=self._continues),
+            reasoning=None if parsed.message.reasoning is None else self._reasoning.told(or_none=self._continues),
+            tool_calls=calls,
+        )
+        if not self._continues:
+            return deltas, Read(told, told)
+        return deltas, Read(told, replace(told, content=self._request.messages[-1].text + told.text))
+
+    def _tell(self, deltas: Sequence[Delta]) -> list[Delta]:
+        """Deltas as the client gets them: without what it was told before, nor the beginning of a stop string."""
+        told: list[Delta] = []
+        for delta in deltas:
+            match delta:
+                case ContentDelta(text):
+                    told += _flushed(self._reasoning, ReasoningDelta)
+                    told += [ContentDelta(new)] if (new := self._content.push(text)) else []
+                case ReasoningDelta(text):
+                    told += _flushed(self._content, ContentDelta)
+                    told += [ReasoningDelta(new)] if (new := self._reasoning.push(text)) else []
+                case CallDelta(index=index, name=name):
+                    told += _flushed(self._reasoning, ReasoningDelta) + _flushed(self._content, ContentDelta)
+                    # A model that writes ids itself is to read them again with the results.
+                    unnamed = name is not None and not delta.id
+                    told.append(replace(delta, id=self._call_id(index)) if unnamed else delta)
+        return told
+
+    def _call_id(self, index: int) -> str:
+        return f"call_{self._turn.id[:16]}{index:02}"
 
 
-def _rest(whole: str | None, before: str | None) -> str | None:
-    """What ``whole`` has beyond ``before``."""
-    if not whole or not before:
-        return whole
-    # They part early where the text was cut inside a character, which cannot be taken back.
-    pairs = enumerate(zip(whole, before, strict=False))
-    common = next((k for k, (new, old) in pairs if new != old), min(len(whole), len(before)))
-    return whole[common:] or None
+class _Channel:
+    """One kind of text on its way to the client.
+
+    Args:
+        stop: stop strings, which OpenAI's answers leave out, while the tape keeps them.
+        said: what the client was told in the answer that this one goes on with.
+    """
+
+    def __init__(self, stop: Sequence[str], said: str) -> None:
+        self._stop = stop
+        self._said = said
+        self._held = ""
+        self._told: list[str] = []
+
+    def push(self, text: str) -> str:
+        """More of it; gives what can be told now."""
+        if self._said:
+            text = self._beyond_said(text)
+        if not self._stop:
+            self._told.append(text)
+            return text
+        text = self._held + text
+        at = min((k for k in map(text.find, self._stop) if k >= 0), default=len(text) - self._may_begin(text))
+        return self._split(text, at)
+
+    def flush(self) -> str:
+        """Another kind of text follows: the beginning of a stop string is none, as it is not gone on with."""
+        whole = any(stop in self._held for stop in self._stop)
+        return "" if whole else self._split(self._held, len(self._held))
+
+    def finish(self, stop: str | None) -> str:
+        """The end, and the stop string that made it; gives the rest, up to that."""
+        at = self._held.rfind(stop) if stop is not None else -1
+        rest = self._split(self._held, len(self._held) if at < 0 else at)
+        self._held = ""
+        return rest
+
+    def told(self, *, or_none: bool) -> str | None:
+        """All that was told; an answer that goes on may have nothing new."""
+        return "".join(self._told) or (None if or_none else "")
+
+    def _split(self, text: str, at: int) -> str:
+        told, self._held = text[:at], text[at:]
+        if told:
+            self._told.append(told)
+        return told
+
+    def _beyond_said(self, text: str) -> str:
+        # They part early where the text was cut inside a character, which cannot be taken back.
+        pairs = enumerate(zip(text, self._said, strict=False))
+        common = next((k for k, (new, old) in pairs if new != old), min(len(text), len(self._said)))
+        self._said = self._said[common:] if common == len(text) else ""
+        return text[common:]
+
+    def _may_begin(self, text: str) -> int:
+        """How many characters at the end may be the beginning of a stop string."""
+        longest = max(map(len, self._stop)) - 1
+        ends = range(min(longest, len(text)), 0, -1)
+        return next((n for n in ends if any(stop.startswith(text[-n:]) for stop in self._stop)), 0)
+
+
+def _flushed(channel: _Channel, kind: type[ContentDelta] | type[ReasoningDelta]) -> list[Delta]:
+    text = channel.flush()
+    return [kind(text)] if text else []
+
+
+def _read_whole(parser: StreamParser, token_ids: TokenIds) -> Message:
+    parser.feed(token_ids.tolist())
+    parser.finish()
+    return parser.response().message
 
 
 def _outcome(turn: Turn, parsed: ParsedResponse) -> Outcome:
@@ -70,12 +188,3 @@ def _outcome(turn: Turn, parsed: ParsedResponse) -> Outcome:
     invalid = (CallStatus.INVALID_JSON, CallStatus.MALFORMED)
     readable = any(call.call is not None and call.status not in invalid for call in parsed.calls)
     return Outcome.TOOL_CALLS if readable else Outcome.PARSE_FAILED
-
-
-def _without_stop_string(message: Message, stop: str) -> Message:
-    """The message up to the stop string, which OpenAI's answers leave out. The tape keeps it."""
-    if stop in message.text:
-        return replace(message, content=message.text[: message.text.rindex(stop)])
-    if message.reasoning and stop in message.reasoning:
-        return replace(message, reasoning=message.reasoning[: message.reasoning.rindex(stop)])
-    return message

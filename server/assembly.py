@@ -1,27 +1,29 @@
 """Settings to a running service: engine, renderer, tape."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from tickertape.clients.engines.choose import make_engine
 from tickertape.clients.engines.embedded import EmbeddedEngine
-from tickertape.clients.engines.engine import Engine, EngineInfo
+from tickertape.clients.engines.engine import Engine
 from tickertape.clients.engines.gguf import tokenizer_from_gguf
 from tickertape.clients.engines.model_file import model_file
-from tickertape.clients.engines.vllm import VllmEngine
+from tickertape.clients.engines.pool import EnginePool
 from tickertape.renderers.choose import Choice, choose_renderer, get_renderer
 from tickertape.renderers.tokenizer import Tokenizer
 from tickertape.server.keeping import keep_keeping
 from tickertape.server.renderer_pool import RendererPool
 from tickertape.server.retries import Retries
+from tickertape.server.sampling import SamplingLimits
 from tickertape.server.service import Service
 from tickertape.server.sessions import Sessions
 from tickertape.server.settings import Settings
 from tickertape.server.store.retention import Limits
 from tickertape.server.store.store import Store
 from tickertape.server.trajectories.normalising import policy_named
-from tickertape.server.turns import Turns
+from tickertape.server.turns import TurnLimits, Turns
 
 
 class SettingsError(ValueError):
@@ -30,9 +32,9 @@ class SettingsError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What can be made before anything runs: engine (not started), tokenizer's renderer."""
+    """What can be made before anything runs: engines by name (not started), tokenizer's renderer."""
 
-    engine: Engine
+    engines: Mapping[str, Engine]
     choice: Choice
 
 
@@ -47,19 +49,29 @@ def make_parts(settings: Settings, *, say: Callable[[str], None]) -> Parts:
         SettingsError: they contradict each other or name what is not there.
         TokenizerError, RenderError, ModelFileError: see there.
     """
-    kind, _, url = settings.engine.partition("=")
-    if kind == "embedded" and not url:
+    if settings.engines == ("embedded",):
         path = model_file(settings.gguf, say=say)
         tokenizer = tokenizer_from_gguf(path) if settings.model is None else Tokenizer.load(settings.model)
-        engine: Engine = EmbeddedEngine(path, tokenizer, context=settings.context, parallel=settings.parallel)
-        return Parts(engine, _choose(settings, tokenizer))
-    if kind != "vllm" or not url.startswith(("http://", "https://")):
-        raise SettingsError(f"--engine {settings.engine!r}: it must be 'embedded' or 'vllm=http://HOST:PORT'")
+        engine = EmbeddedEngine(path, tokenizer, context=settings.context, parallel=settings.parallel)
+        return Parts({"embedded": engine}, _choose(settings, tokenizer))
+    try:
+        engines = _engines(settings)
+    except ValueError as error:
+        raise SettingsError(f"--{error}, or 'embedded' alone") from error
     if settings.gguf is not None:
-        raise SettingsError("--gguf is the embedded engine's model; vLLM has its own")
+        raise SettingsError("--gguf is the embedded engine's model; engines that are reached by URL have their own")
     if settings.model is None:
-        raise SettingsError("--engine vllm=… needs --model HUB_NAME|TOKENIZER_DIR: prompts are tokenised here")
-    return Parts(VllmEngine(url, api_key=settings.engine_api_key), _choose(settings, Tokenizer.load(settings.model)))
+        raise SettingsError("--engine KIND=URL needs --model HUB_NAME|TOKENIZER_DIR: prompts are tokenised here")
+    return Parts(engines, _choose(settings, Tokenizer.load(settings.model)))
+
+
+def _engines(settings: Settings) -> dict[str, Engine]:
+    """Named after their kind and place in the list: ``vllm-0``, ``vllm-1``."""
+    engines = {}
+    for number, spec in enumerate(settings.engines):
+        kind = spec.partition("=")[0]
+        engines[f"{kind}-{number}"] = make_engine(spec, settings.engine_api_key)
+    return engines
 
 
 def _choose(settings: Settings, tokenizer: Tokenizer) -> Choice:
@@ -70,7 +82,7 @@ def _choose(settings: Settings, tokenizer: Tokenizer) -> Choice:
 
 
 @asynccontextmanager
-async def running_service(settings: Settings, parts: Parts) -> AsyncIterator[tuple[Service, EngineInfo]]:
+async def running_service(settings: Settings, parts: Parts) -> AsyncIterator[Service]:
     """Starts the engine, opens the tape, and closes both afterwards.
 
     Raises:
@@ -78,29 +90,34 @@ async def running_service(settings: Settings, parts: Parts) -> AsyncIterator[tup
         EngineError: the engine cannot be started or reached.
         StoreError: the tape cannot be opened.
     """
-    policy = policy_named(settings.matching)
+    matching = policy_named(settings.matching)
     store = Store(settings.db)
+    pool = EnginePool(parts.engines, limit=settings.engine_limit)
     try:
         try:
-            info = await parts.engine.start()
+            await pool.start()
             turns = Turns(
-                parts.engine,
-                info,
+                pool,
                 RendererPool(parts.choice),
                 store,
                 Sessions(store),
                 history=settings.history,
-                policy=policy,
+                matching=matching,
+                limits=_limits(settings),
             )
             retries = Retries(window=settings.replay_window, memory=settings.replay_memory)
-            names = [*dict.fromkeys([info.model, *settings.served_model_names])]
-            service = Service(turns, names, settings.unknown_fields, retries)
+            names = [*dict.fromkeys([pool.info.model, *settings.served_model_names])]
+            service = Service(turns, names, settings.unknown_fields, retries, settings.heartbeat)
             async with _keeping(service, settings):
-                yield service, info
+                yield service
         finally:
-            await parts.engine.close()
+            await pool.close()
     finally:
         store.close()
+
+
+def _limits(settings: Settings) -> TurnLimits:
+    return TurnLimits(SamplingLimits(settings.max_prompt_tokens, settings.max_output_tokens), settings.turn_timeout)
 
 
 @asynccontextmanager

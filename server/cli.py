@@ -33,7 +33,10 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8700,
     db: Annotated[Path, typer.Option(help="The tape, an SQLite file; made if it is not there.")] = Path("tape.db"),
-    engine: Annotated[str, typer.Option(help="'embedded', or vllm=http://HOST:PORT.")] = "embedded",
+    engine: Annotated[
+        list[str] | None,
+        typer.Option(metavar="embedded|KIND=URL", help="vllm=http://… or sglang=http://…; repeatable. [embedded]"),
+    ] = None,
     engine_api_key: Annotated[
         str | None, typer.Option(envvar="TICKERTAPE_ENGINE_API_KEY", help="Bearer token for the engine.")
     ] = None,
@@ -59,6 +62,15 @@ def serve(
     unknown_fields: Annotated[
         UnknownFields, typer.Option(help="Request fields outside the protocol: name them, or refuse them.")
     ] = UnknownFields.REPORT,
+    heartbeat: Annotated[float, typer.Option(min=0.1, help="Seconds of silence before a stream shows life.")] = 15,
+    engine_limit: Annotated[
+        int | None, typer.Option(min=1, help="Generations that an engine gets at once; more wait. Default: no limit.")
+    ] = None,
+    turn_timeout: Annotated[
+        float | None, typer.Option(min=1, help="Abort a turn that samples for so many seconds. Default: never.")
+    ] = None,
+    max_prompt_tokens: Annotated[int | None, typer.Option(min=1, help="Refuse longer prompts.")] = None,
+    max_output_tokens: Annotated[int | None, typer.Option(min=1, help="Sample at most so many tokens a turn.")] = None,
     finish_idle: Annotated[
         float | None, typer.Option(min=1, help="Finish sessions without a call for so many seconds.")
     ] = None,
@@ -75,7 +87,7 @@ def serve(
         host=host,
         port=port,
         db=db,
-        engine=engine,
+        engines=tuple(engine or ("embedded",)),
         engine_api_key=engine_api_key,
         model=model,
         gguf=gguf,
@@ -88,6 +100,11 @@ def serve(
         replay_window=replay_window,
         replay_memory=replay_memory,
         unknown_fields=unknown_fields,
+        heartbeat=heartbeat,
+        engine_limit=engine_limit,
+        turn_timeout=turn_timeout,
+        max_prompt_tokens=max_prompt_tokens,
+        max_output_tokens=max_output_tokens,
         finish_idle=finish_idle,
         keep_days=keep_days,
         keep_tokens=keep_tokens,

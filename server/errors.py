@@ -71,6 +71,14 @@ class EngineFailed(ProxyError):
     code = "engine_error"
 
 
+class GenerationEnded(ProxyError):
+    """The generation was ended here: its session was discarded, or its time was up."""
+
+    def __init__(self, message: str, *, code: str, status: int) -> None:
+        super().__init__(message, code=code)
+        self.status = status
+
+
 class StoreFailed(ProxyError):
     """The tape cannot be written or read."""
 

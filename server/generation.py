@@ -1,11 +1,16 @@
-"""What an engine has sampled so far in one turn."""
+"""What engines have sampled so far in one turn, and how a generation goes on from there."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from tickertape.clients.engines.engine import Chunk
+from tickertape.clients.engines.engine import Chunk, Sampling
 from tickertape.server.trajectories.turn import Turn
+
+#: Seeds are 64 bits, with a sign.
+_SEEDS = 2**63
 
 
 @dataclass(slots=True)
@@ -16,26 +21,71 @@ class Generation:
     logprobs: list[float] = field(default_factory=list)
     tops: list[dict[int, float]] = field(default_factory=list)
     versions: list[tuple[str | None, int]] = field(default_factory=list)
+    arrays: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
+    cached_tokens: int | None = None
     finish_reason: str | None = None
     stop_reason: int | str | None = None
 
-    def take(self, chunk: Chunk) -> None:
-        """Adds a chunk; tokens are stamped with the version that sampled them."""
+    def take(self, chunk: Chunk, version: str | None = None) -> None:
+        """Adds a chunk; tokens are stamped with the version that sampled them.
+
+        Args:
+            chunk: what an engine has sent.
+            version: of the weights at this time, for an engine that does not say.
+        """
         self.token_ids += chunk.token_ids
         self.logprobs += chunk.logprobs
         self.tops += chunk.top_logprobs or ()
         if chunk.token_ids:
-            version, n_tokens = chunk.policy_version, len(chunk.token_ids)
-            if self.versions and self.versions[-1][0] == version:
-                n_tokens += self.versions.pop()[1]
-            self.versions.append((version, n_tokens))
+            self._stamp(chunk.policy_version or version, len(chunk.token_ids))
+        if chunk.version_spans:
+            self._unstamp(sum(n_tokens for _, n_tokens in chunk.version_spans))
+            for spanned, n_tokens in chunk.version_spans:
+                self._stamp(spanned, n_tokens)
+        if self.cached_tokens is None:  # of the first request, if there were several
+            self.cached_tokens = chunk.cached_tokens
+        for name, array in (chunk.token_arrays or {}).items():
+            kept = self.arrays.get(name)
+            self.arrays[name] = array if kept is None else np.concatenate([kept, array])
         self.finish_reason = chunk.finish_reason or self.finish_reason
         self.stop_reason = chunk.stop_reason if chunk.stop_reason is not None else self.stop_reason
+
+    def _stamp(self, version: str | None, n_tokens: int) -> None:
+        if self.versions and self.versions[-1][0] == version:
+            n_tokens += self.versions.pop()[1]
+        self.versions.append((version, n_tokens))
+
+    def _unstamp(self, n_tokens: int) -> None:
+        while n_tokens > 0:
+            version, run = self.versions.pop()
+            if run > n_tokens:
+                self.versions.append((version, run - n_tokens))
+            n_tokens -= run
 
     def record_on(self, turn: Turn) -> None:
         """Writes the completion and how it ended into ``turn``."""
         turn.completion = np.array(self.token_ids, np.int32)
         turn.logprobs = np.array(self.logprobs, np.float32)
         turn.versions = list(self.versions)
+        turn.token_arrays = self.arrays
         turn.finish_reason = self.finish_reason
         turn.stop_reason = self.stop_reason
+
+
+def can_go_on(sampling: Sampling) -> bool:
+    """Whether a generation that is broken off can be continued by asking for the rest, with nothing changed. A grammar
+    would begin anew, and these penalties count completions only."""
+    return sampling.structure is None and not sampling.presence_penalty and not sampling.frequency_penalty
+
+
+def rest_of(sampling: Sampling, n_sampled: int) -> Sampling:
+    """What to ask for after so many tokens: the rest of the budget. The seed moves on, as the same one would draw the
+    same numbers again."""
+    if not n_sampled:
+        return sampling
+    return replace(
+        sampling,
+        max_tokens=sampling.max_tokens - n_sampled,
+        min_tokens=max(0, sampling.min_tokens - n_sampled),
+        seed=None if sampling.seed is None else (sampling.seed + n_sampled * 1_000_003) % _SEEDS,
+    )

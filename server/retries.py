@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from tickertape.server.audience import Audience
+from tickertape.server.live import Live
 
 #: Bytes that an answer takes up beside its own.
 _OVERHEAD = 1024
@@ -31,6 +32,7 @@ class Answer:
     session_id: str | None = None
     turn_ids: tuple[str, ...] = ()
     """The turns that hold it; none for an error."""
+    media_type: str = "application/json"
 
     @property
     def is_worth_keeping(self) -> bool:
@@ -44,6 +46,8 @@ class Call:
 
     audience: Audience
     task: "asyncio.Task[Answer]"
+    live: Live | None = None
+    """Where the client that made the call reads along; its retries get the whole answer at its end."""
 
     async def answer(self, client_gone: Callable[[], Coroutine[Any, Any, None]]) -> Answer | None:
         """The answer; ``None`` if this client went away before. If it was the last one, the turn is on tape by then."""
@@ -98,7 +102,7 @@ class Retries:
         kept = self._kept.get(key)
         return None if kept is None else kept.answer
 
-    def start(self, key: Key, make: Callable[[Audience], Awaitable[Answer]]) -> Call:
+    def start(self, key: Key, make: Callable[[Audience], Awaitable[Answer]], live: Live | None = None) -> Call:
         """Makes a call. A later request of the same key finds this one, whatever was there before."""
         audience = Audience()
 
@@ -112,7 +116,7 @@ class Retries:
                 if self._running.get(key) is call:
                     del self._running[key]
 
-        call = Call(audience, asyncio.ensure_future(run()))
+        call = Call(audience, asyncio.ensure_future(run()), live)
         self._running[key] = call
         return call
 

@@ -10,10 +10,11 @@ from contextlib import contextmanager
 import uvicorn
 import uvloop
 
-from tickertape.clients.engines.engine import EngineInfo
+from tickertape.clients.engines.pool import Member
 from tickertape.renderers.template import TemplateRenderer
 from tickertape.server.app import create_app
 from tickertape.server.assembly import Parts, make_parts, running_service
+from tickertape.server.service import Service
 from tickertape.server.settings import Settings
 
 Say = Callable[[str], None]
@@ -31,10 +32,11 @@ def serve_forever(settings: Settings, *, say: Say) -> None:
     _tell_choice(parts, say)
     host, port = listening.getsockname()[:2]
 
-    def on_ready(server: uvicorn.Server, info: EngineInfo) -> None:
+    def on_ready(server: uvicorn.Server, service: Service) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, server.handle_exit, number, None)
-        say(f"engine    {info.name} at {info.url}: {info.model}, {info.max_context} tokens of context")
+        for member in service.turns.pool.members.values():
+            say(f"engine    {member.name} {_engine_line(member)}")
         say(f"tape      {settings.db}")
         say(f"listening on http://{host}:{port}  (base_url for agents: http://{host}:{port}/v1)")
 
@@ -57,7 +59,7 @@ def serving(settings: Settings, *, say: Say = lambda _: None, parts: Parts | Non
     failure: list[Exception] = []
     settled = threading.Event()
 
-    def on_ready(server: uvicorn.Server, _info: EngineInfo) -> None:
+    def on_ready(server: uvicorn.Server, _service: Service) -> None:
         started.append(server)
         settled.set()
 
@@ -89,10 +91,10 @@ class _Server(uvicorn.Server):
 
 
 async def _serve(
-    settings: Settings, parts: Parts, listening: socket.socket, on_ready: Callable[[uvicorn.Server, EngineInfo], None]
+    settings: Settings, parts: Parts, listening: socket.socket, on_ready: Callable[[uvicorn.Server, Service], None]
 ) -> None:
     """Starts engine and tape, serves, and closes them when every call has left its turn."""
-    async with running_service(settings, parts) as (service, info):
+    async with running_service(settings, parts) as service:
         config = uvicorn.Config(
             create_app(service),
             http="httptools",
@@ -105,7 +107,7 @@ async def _serve(
             timeout_graceful_shutdown=settings.grace,
         )
         server = _Server(config)
-        on_ready(server, info)
+        on_ready(server, service)
         await server.serve(sockets=[listening])
         # Calls that outlasted the grace period were cancelled; they still put their turns on tape.
         await asyncio.gather(*server.server_state.tasks, return_exceptions=True)
@@ -123,6 +125,14 @@ def _listen(settings: Settings) -> socket.socket:
         raise PortInUse(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}") from error
     listening.listen(2048)
     return listening
+
+
+def _engine_line(member: Member) -> str:
+    info = member.info
+    if info is None:
+        return f"at {member.url}: {member.reason}; it is tried again"
+    asked = f", asked through {info.endpoint}" if info.endpoint else ""
+    return f"at {info.url}: {info.model}, {info.max_context} tokens of context{asked}"
 
 
 def _tell_choice(parts: Parts, say: Say) -> None:

@@ -1,17 +1,31 @@
 """A request's sampling parameters, made complete for its prompt."""
 
 from collections.abc import Iterable
-from dataclasses import fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from tickertape.clients.engines.engine import Sampling
+from tickertape.clients.engines.engine import EngineInfo, Feature, Sampling
 from tickertape.renderers.renderer import Renderer
 from tickertape.server.dialects.request import TurnRequest
 from tickertape.server.errors import ContextLengthExceeded, InvalidRequest
 
 
+@dataclass(frozen=True, slots=True)
+class SamplingLimits:
+    """What may be asked for, beside the engine's context. ``None``: no limit."""
+
+    prompt_tokens: int | None = None
+    output_tokens: int | None = None
+
+
 def complete_sampling(
-    request: TurnRequest, renderer: Renderer, *, prompt_tokens: int, max_context: int, number: int = 0
+    request: TurnRequest,
+    renderer: Renderer,
+    *,
+    prompt_tokens: int,
+    info: EngineInfo,
+    limits: SamplingLimits,
+    number: int = 0,
 ) -> Sampling:
     """What the engine is asked for.
 
@@ -19,27 +33,34 @@ def complete_sampling(
         request: what the client asked for.
         renderer: whose stop tokens end a turn.
         prompt_tokens: how many there are.
-        max_context: of prompt and completion together.
+        info: what the engines can do.
+        limits: of prompt and completion.
         number: which of several choices; each has a seed of its own, as in vLLM.
 
     Raises:
         InvalidRequest: a value is beyond the vocabulary, or there is no room for an answer.
     """
-    room = max_context - prompt_tokens
+    if limits.prompt_tokens is not None and prompt_tokens > limits.prompt_tokens:
+        raise ContextLengthExceeded(
+            f"the prompt has {prompt_tokens} tokens; this server takes {limits.prompt_tokens} at most"
+        )
+    room = info.max_context - prompt_tokens
     if room < 1:
         raise ContextLengthExceeded(
             f"the prompt has {prompt_tokens} tokens, which leaves no room for an answer in this model's context of "
-            f"{max_context} tokens"
+            f"{info.max_context} tokens"
         )
     sampling = request.sampling
+    _check_features(sampling, info)
     _check_ids("logit_bias", sampling.logit_bias, renderer.tokenizer.vocab_size)
     _check_ids("stop_token_ids", sampling.stop_token_ids, renderer.tokenizer.vocab_size)
     stops = () if sampling.ignore_eos else renderer.get_stop_sequences()
     return replace(
         sampling,
-        max_tokens=min(request.max_tokens or room, room),
+        max_tokens=min(request.max_tokens or room, room, limits.output_tokens or room),
         stop_token_ids=tuple(dict.fromkeys([*stops, *sampling.stop_token_ids])),
         seed=None if sampling.seed is None else sampling.seed + number,
+        adapter=request.model if request.model in info.adapters else None,
     )
 
 
@@ -47,7 +68,21 @@ def recorded(sampling: Sampling) -> dict[str, Any]:
     """Sampling parameters as they are kept on the turn."""
     values = {field.name: getattr(sampling, field.name) for field in fields(sampling)}
     values["logit_bias"] = {str(token): bias for token, bias in sampling.logit_bias.items()}
+    if sampling.structure is not None:
+        values["structure"] = asdict(sampling.structure)
     return values
+
+
+def _check_features(sampling: Sampling, info: EngineInfo) -> None:
+    """Refuses here what the engines cannot do, in the client's words."""
+    if sampling.structure is not None and Feature.STRUCTURE not in info.features:
+        raise _cannot("response_format", "the engine has no guided decoding")
+    if sampling.min_tokens and Feature.MIN_TOKENS not in info.features:
+        raise _cannot("min_tokens", "the engine knows no least number of tokens")
+
+
+def _cannot(param: str, why: str) -> InvalidRequest:
+    return InvalidRequest(f"{param} cannot be honoured: {why}", param=param, code="unsupported_value")
 
 
 def _check_ids(name: str, token_ids: Iterable[int], size: int) -> None:

@@ -23,13 +23,20 @@ class Service:
         model_names: names under which the model is served, the engine's own first; ``"*"`` accepts any.
         unknown_fields: what becomes of fields outside a protocol.
         retries: answers that a retry gets again.
+        heartbeat: seconds of silence after which a stream gets a sign of life.
     """
 
     def __init__(
-        self, turns: Turns, model_names: Sequence[str], unknown_fields: UnknownFields, retries: Retries
+        self,
+        turns: Turns,
+        model_names: Sequence[str],
+        unknown_fields: UnknownFields,
+        retries: Retries,
+        heartbeat: float = 15.0,
     ) -> None:
         self.turns = turns
         self.retries = retries
+        self.heartbeat = heartbeat
         self.recognition = Recognition()
         self.model_names = [name for name in model_names if name != ANY_MODEL]
         self.started_at = int(time.time())
@@ -50,7 +57,8 @@ class Service:
 
     def check_model(self, name: str) -> None:
         """Raises :class:`ModelNotFound` unless a model of that name is served."""
-        if not self._accepts_any and name not in self.model_names:
+        served = name in self.model_names or name in self.turns.info.adapters
+        if not self._accepts_any and not served:
             raise ModelNotFound(f"the model {name!r} is not served; there is: {', '.join(self.model_names)}")
 
     def check_ignored(self, fields: Sequence[str]) -> None:

@@ -23,8 +23,8 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8700
     db: Path = Path("tape.db")
-    engine: str = "embedded"
-    """``embedded``, or ``vllm=URL``."""
+    engines: tuple[str, ...] = ("embedded",)
+    """``embedded``, ``vllm=URL`` or ``sglang=URL``; of the latter two, any number that serve one model."""
     engine_api_key: str | None = None
     model: str | None = None
     """Hub name or directory of the tokenizer; the embedded engine brings its own."""
@@ -45,6 +45,14 @@ class Settings:
     replay_memory: int = 64 * 2**20
     """Bytes that answers kept for retries may take up."""
     unknown_fields: UnknownFields = UnknownFields.REPORT
+    heartbeat: float = 15.0
+    """Seconds of silence after which a stream gets a sign of life."""
+    engine_limit: int | None = None
+    """Generations that one engine gets at once; more wait here. ``None``: as many as come."""
+    turn_timeout: float | None = None
+    """Seconds that sampling a turn may take; then it is aborted, and what was sampled kept."""
+    max_prompt_tokens: int | None = None
+    max_output_tokens: int | None = None
     finish_idle: float | None = None
     """Seconds without a call after which a session is finished; ``None``: only trainers finish sessions."""
     keep_days: float | None = None

@@ -7,8 +7,9 @@ from typing import TypeAlias
 from tickertape.clients.engines.errors import EngineAborted, EngineError, EngineRefused
 from tickertape.server.audience import ClientGone
 from tickertape.server.dialects.request import TurnResult
-from tickertape.server.errors import ProxyError
+from tickertape.server.errors import GenerationEnded, ProxyError
 from tickertape.server.errors import from_engine as answer_for
+from tickertape.server.policy import BrokenOff
 from tickertape.server.trajectories.turn import Outcome, Turn
 
 Settled: TypeAlias = TurnResult | BaseException
@@ -61,6 +62,8 @@ def _failure(error: BaseException, *, sampled: int) -> tuple[Outcome, str, BaseE
     if isinstance(error, EngineError):
         refused = isinstance(error, EngineRefused) and not sampled
         return Outcome.REJECTED if refused else Outcome.ENGINE_ERROR, str(error), answer_for(error)
+    if isinstance(error, BrokenOff):
+        return Outcome.ABORTED, str(error), GenerationEnded(str(error), code=error.code, status=error.status)
     if isinstance(error, ClientGone):
         return Outcome.UNDELIVERED, "the client closed the connection", error
     if isinstance(error, asyncio.CancelledError):

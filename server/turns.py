@@ -8,30 +8,34 @@ import asyncio
 import os
 import random
 import time
-from collections.abc import Callable, Sequence
-from contextlib import aclosing
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
-from tickertape.clients.engines.engine import Engine, EngineInfo, Sampling
-from tickertape.clients.engines.errors import EngineAborted
+from tickertape.clients.engines.engine import EngineInfo, Sampling
+from tickertape.clients.engines.pool import EnginePool, Member
 from tickertape.renderers.format import History
 from tickertape.renderers.messages import Message
 from tickertape.renderers.renderer import Renderer
-from tickertape.server.answers import read_answer
+from tickertape.server.answers import AnswerReader, Read
 from tickertape.server.audience import Audience
 from tickertape.server.dialects.request import TurnRequest, TurnResult
 from tickertape.server.errors import InvalidRequest, SessionClosed, StoreFailed
+from tickertape.server.generating import Generating, Wanted
 from tickertape.server.generation import Generation
+from tickertape.server.live import Live
+from tickertape.server.policy import BrokenOff, Policy
 from tickertape.server.renderer_pool import RendererPool
-from tickertape.server.sampling import complete_sampling, recorded
+from tickertape.server.sampling import SamplingLimits, complete_sampling, recorded
 from tickertape.server.sessions import Sessions
 from tickertape.server.settling import Settled, settle, together
 from tickertape.server.store.store import Store, StoreError
 from tickertape.server.trajectories import forks
 from tickertape.server.trajectories.forks import Asked
 from tickertape.server.trajectories.matching import context_digests, value_digest
-from tickertape.server.trajectories.normalising import Policy, default
+from tickertape.server.trajectories.normalising import Policy as Matching
+from tickertape.server.trajectories.normalising import default
 from tickertape.server.trajectories.preparing import NothingToContinue, Prepared, Rules, prepare, prepare_continuation
 from tickertape.server.trajectories.tree import SessionTree
 from tickertape.server.trajectories.turn import Outcome, Turn
@@ -39,6 +43,15 @@ from tickertape.server.trajectories.turn import Outcome, Turn
 _random = random.Random(os.urandom(32))  # noqa: S311  (names, not secrets)
 
 WriteMessage = Callable[[Message], dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class TurnLimits:
+    """What a turn may take."""
+
+    sampling: SamplingLimits = field(default_factory=SamplingLimits)
+    seconds: float | None = None
+    """From the request to the engine to its last token; ``None``: as long as it takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,43 +63,51 @@ class _Task:
     renderer: Renderer
     prepared: Prepared
     write_message: WriteMessage
+    live: Live | None
 
 
 class Turns:
-    """Takes turns on one engine.
+    """Takes turns.
 
     Args:
-        engine: started.
-        info: what the engine said of itself.
+        pool: the engines, started.
         renderers: the model's renderer, by template options.
         store: the tape.
         sessions: the live trees over it.
         history: what becomes of old thoughts and the like.
-        policy: what of a message counts when histories are compared.
+        matching: what of a message counts when histories are compared.
+        limits: what may be asked for.
     """
 
     def __init__(
         self,
-        engine: Engine,
-        info: EngineInfo,
+        pool: EnginePool,
         renderers: RendererPool,
         store: Store,
         sessions: Sessions,
         *,
         history: History = History.EXACT,
-        policy: Policy = default,
+        matching: Matching = default,
+        limits: TurnLimits | None = None,
     ) -> None:
-        self.engine = engine
-        self.info = info
+        self.pool = pool
+        self.policy = Policy(pool)
         self.renderers = renderers
         self.store = store
         self.sessions = sessions
         self.history = history
-        self.policy = policy
+        self.matching = matching
+        self.limits = limits or TurnLimits()
+        self._generating = Generating(pool, self.policy, renderers.tokenizer.token_bytes)
+
+    @property
+    def info(self) -> EngineInfo:
+        """What the engines have in common."""
+        return self.pool.info
 
     def asked(self, messages: Sequence[Message]) -> Asked:
         """A request's messages as they are looked for in the session's tree."""
-        return Asked(messages, context_digests(messages, self.policy), self.policy)
+        return Asked(messages, context_digests(messages, self.matching), self.matching)
 
     async def take(
         self,
@@ -97,6 +118,7 @@ class Turns:
         *,
         is_new: bool,
         audience: Audience,
+        live: Live | None = None,
     ) -> list[TurnResult]:
         """Takes one turn of a session for each choice. No lock is held: concurrent calls of a session become siblings.
 
@@ -107,23 +129,24 @@ class Turns:
             write_message: an assistant's message in the client's protocol, for the record.
             is_new: whether the session was made for this very request.
             audience: who waits for the answer.
+            live: gets it while it is sampled, if somebody reads along.
 
         Raises:
             ProxyError: a turn failed; all are on tape with their outcomes, unless the tape itself failed.
             ClientGone: they are on tape as undelivered.
         """
         started = time.perf_counter()
-        turns = [_opened(session_id, request, asked, self.info) for _ in range(request.n)]
+        turns = [_opened(session_id, request, asked) for _ in range(request.n)]
         tree = await self._tree(session_id, is_new=is_new)
         settled: Sequence[Settled]
         try:
             self._refuse_closed(session_id)
-            task, samplings = self._prepare(tree, turns, request, asked, write_message)
+            task, samplings = self._prepare(tree, turns, request, asked, write_message, live)
             for turn in turns:
                 turn.timings["prepare"] = time.perf_counter() - started
             with audience.generating():
-                pairs = zip(turns, samplings, strict=True)
-                settled = await together([self._sample(turn, sampling, task) for turn, sampling in pairs])
+                choices = enumerate(zip(turns, samplings, strict=True))
+                settled = await together([self._sample(k, turn, sampling, task) for k, (turn, sampling) in choices])
         except BaseException as error:  # noqa: BLE001  (raised below, when it is on tape)
             settled = [error] * len(turns)
         results, answer, cause = settle(turns, settled, time.perf_counter() - started)
@@ -188,6 +211,7 @@ class Turns:
         request: TurnRequest,
         asked: Asked,
         write_message: WriteMessage,
+        live: Live | None,
     ) -> tuple[_Task, list[Sampling]]:
         """Makes the prompt and enters it on the turns, which have begun when this returns."""
         try:
@@ -210,7 +234,8 @@ class Turns:
                 request,
                 renderer,
                 prompt_tokens=len(prepared.prompt_ids),
-                max_context=self.info.max_context,
+                info=self.info,
+                limits=self.limits.sampling,
                 number=number,
             )
             for number in range(len(turns))
@@ -218,42 +243,77 @@ class Turns:
         for turn, sampling in zip(turns, samplings, strict=True):
             turn.sampling = recorded(sampling)
             tree.begin(turn, prepared.parent)
-        return _Task(request, asked, renderer, prepared, write_message), samplings
+        if live is not None:
+            live.turns = turns
+        return _Task(request, asked, renderer, prepared, write_message, live), samplings
 
-    async def _sample(self, turn: Turn, sampling: Sampling, task: _Task) -> TurnResult:
+    async def _sample(self, choice: int, turn: Turn, sampling: Sampling, task: _Task) -> TurnResult:
         """Fills in ``turn`` up to its outcome. What it raises midway is on ``turn`` as far as it got."""
-        started = time.perf_counter()
-        generation = Generation()
-        prompt_ids = task.prepared.prompt_ids
-        try:
-            async with aclosing(self.engine.generate(prompt_ids, sampling, request_id=turn.id)) as chunks:
-                async for chunk in chunks:
-                    generation.take(chunk)
-        finally:
-            generation.record_on(turn)
-            turn.timings["engine"] = time.perf_counter() - started
-        turn.usage = {"prompt_tokens": len(prompt_ids), "completion_tokens": len(turn.completion)}
-        if turn.finish_reason == "abort":
-            raise EngineAborted("the engine aborted the generation; what it sampled is on tape")
-        read = read_answer(
-            turn,
-            task.renderer,
-            task.request,
-            answered=task.prepared.answered,
-            prompt_end=task.prepared.opening.tolist(),
+        generation, prepared = Generation(), task.prepared
+        reader = AnswerReader(
+            turn, task.renderer, task.request, answered=prepared.answered, prompt_end=prepared.opening.tolist()
         )
+        await self._generate(choice, turn, sampling, task, generation, reader)
+        if task.live is None:
+            reader.feed(generation.token_ids)
+        deltas, read = reader.finish()
+        if task.live is not None:
+            task.live.put(choice, deltas)
         turn.response = task.write_message(read.told)
-        index, digests = turn.answer_index, task.asked.digests
-        before = digests[index - 1] if index else b""
-        turn.context_digest = context_digests([read.repeated], self.policy, after=before, first=index)[-1]
-        turn.digests["answer"] = forks.answer_digest(read.repeated, self.policy, index)
-        turn.digests["line"] = forks.longest_line_digest(read.repeated.text)
+        self._digest(turn, read, task.asked)
         return TurnResult(
             turn=turn,
             message=read.told,
-            prompt_tokens=len(prompt_ids),
+            prompt_tokens=len(prepared.prompt_ids),
             top_logprobs=generation.tops if sampling.top_logprobs else None,
         )
+
+    async def _generate(
+        self, choice: int, turn: Turn, sampling: Sampling, task: _Task, generation: Generation, reader: AnswerReader
+    ) -> None:
+        started = time.perf_counter()
+
+        def on_engine(member: Member) -> None:
+            _enter_engine(turn, member, gone_on=bool(generation.token_ids))
+
+        wanted = Wanted(
+            prompt_ids=task.prepared.prompt_ids,
+            sampling=sampling,
+            session_id=turn.session_id,
+            turn_id=turn.id,
+            min_version=task.request.min_version,
+        )
+        try:
+            async with (
+                self._deadline(),
+                aclosing(self._generating.generate(wanted, generation, on_engine)) as chunks,
+            ):
+                async for chunk in chunks:
+                    if "first_token" not in turn.timings:
+                        turn.timings["first_token"] = time.perf_counter() - started
+                    if task.live is not None:
+                        task.live.put(choice, reader.feed(chunk.token_ids), chunk)
+        finally:
+            generation.record_on(turn)
+            turn.timings["engine"] = time.perf_counter() - started
+            turn.usage = _usage(len(wanted.prompt_ids), generation)
+
+    @asynccontextmanager
+    async def _deadline(self) -> AsyncIterator[None]:
+        seconds = self.limits.seconds
+        try:
+            async with asyncio.timeout(seconds):
+                yield
+        except TimeoutError as error:
+            raise BrokenOff(f"the turn took longer than {seconds:g} s", code="deadline", status=504) from error
+
+    def _digest(self, turn: Turn, read: Read, asked: Asked) -> None:
+        """Enters by what later requests will know the turn again."""
+        index = turn.answer_index
+        before = asked.digests[index - 1] if index else b""
+        turn.context_digest = context_digests([read.repeated], self.matching, after=before, first=index)[-1]
+        turn.digests["answer"] = forks.answer_digest(read.repeated, self.matching, index)
+        turn.digests["line"] = forks.longest_line_digest(read.repeated.text)
 
     async def _commit(self, tree: SessionTree, turn: Turn) -> None:
         turn.seq = tree.take_seq()
@@ -265,7 +325,7 @@ class Turns:
         tree.add(turn, options_digest)
 
 
-def _opened(session_id: str, request: TurnRequest, asked: Asked, info: EngineInfo) -> Turn:
+def _opened(session_id: str, request: TurnRequest, asked: Asked) -> Turn:
     return Turn(
         id=_new_id(),
         session_id=session_id,
@@ -277,7 +337,6 @@ def _opened(session_id: str, request: TurnRequest, asked: Asked, info: EngineInf
         template_options=request.template_options,
         request_fields=request.fields,
         ignored_fields=request.ignored,
-        engine=f"{info.name} {info.url}",
         outcome=Outcome.ABORTED,
         digests={"request": asked.digests[-1].hex()},
     )
@@ -290,6 +349,22 @@ def _enter(turn: Turn, prepared: Prepared, added: list[dict[str, Any]], number: 
     turn.prompt_delta = prepared.prompt_delta
     turn.prompt_spans = prepared.prompt_spans
     turn.fork_reason = forks.N if number else prepared.fork_reason
+
+
+def _enter_engine(turn: Turn, member: Member, *, gone_on: bool) -> None:
+    """Notes where a turn is sampled; one that was gone on with elsewhere has several places, in order."""
+    assert member.info is not None  # noqa: S101  (it is ready)
+    place = f"{member.kind} {member.url}"
+    if not turn.engine.endswith(place):
+        turn.engine = f"{turn.engine}, {place}" if gone_on else place
+    turn.logprob_kind = member.info.logprobs.value
+
+
+def _usage(prompt_tokens: int, generation: Generation) -> dict[str, int]:
+    usage = {"prompt_tokens": prompt_tokens, "completion_tokens": len(generation.token_ids)}
+    if generation.cached_tokens is not None:
+        usage["cached_tokens"] = generation.cached_tokens
+    return usage
 
 
 def _new_id() -> str:

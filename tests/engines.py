@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
-from tickertape.clients.engines.engine import Chunk, Engine, EngineInfo, Sampling, TokenIds
+from tickertape.clients.engines.engine import Chunk, Engine, EngineInfo, Feature, PauseMode, Sampling, TokenIds
 from tickertape.clients.engines.errors import EngineError
 
 
@@ -71,6 +71,8 @@ class ScriptedEngine(Engine):
         version: the policy version it reports.
     """
 
+    features = frozenset({Feature.MIN_TOKENS})
+
     def __init__(
         self, script: Script, *, max_context: int = 4096, delay: float = 0.0, version: str | None = None
     ) -> None:
@@ -79,9 +81,20 @@ class ScriptedEngine(Engine):
         self._max_context = max_context
         self._delay = delay
         self._version = version
+        self._going = asyncio.Event()
+        self._going.set()
+        self._aborted = 0
+
+    def hold(self, mode: PauseMode) -> None:
+        """Stops sampling; with ``abort``, what is under way ends."""
+        self._going.clear()
+        self._aborted += mode is PauseMode.ABORT
+
+    def go_on(self) -> None:
+        self._going.set()
 
     async def start(self) -> EngineInfo:
-        return EngineInfo("scripted", "nowhere", "scripted", self._max_context)
+        return EngineInfo("scripted", "nowhere", "scripted", self._max_context, features=self.features)
 
     async def check(self) -> None:
         return
@@ -98,6 +111,8 @@ class ScriptedEngine(Engine):
     ) -> AsyncGenerator[Chunk, None]:
         call = Call(prompt_ids.tolist(), sampling)
         self.calls.append(call)
+        await self._going.wait()
+        aborted = self._aborted
         try:
             for number, token in enumerate(self.script(call.prompt_ids, sampling)):
                 if isinstance(token, EngineError):
@@ -105,6 +120,10 @@ class ScriptedEngine(Engine):
                 if number == sampling.max_tokens:
                     break
                 await asyncio.sleep(self._delay)
+                if self._aborted != aborted:
+                    yield Chunk([], [], finish_reason="abort")
+                    return
+                await self._going.wait()
                 logprob = -(1 + number % 7) / 8
                 call.token_ids.append(token)
                 call.logprobs.append(logprob)

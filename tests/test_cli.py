@@ -41,7 +41,7 @@ def test_serve_says_what_it_chose_and_ends_on_sigterm(tmp_path: Path, never: Han
             assert line, said
             said += line
         assert "renderer  qwen3: qwen3 renders every probe" in said
-        assert f"engine    vllm at {url}: faulty, 4096 tokens of context" in said
+        assert f"engine    vllm-0 at {url}: faulty, 4096 tokens of context" in said
         address = re.search(r"http://127\.0\.0\.1:\d+", said.split("listening on")[1])
         assert address is not None
         assert httpx.get(f"{address.group()}/ready").json() == {"status": "ready"}
@@ -53,7 +53,7 @@ def test_serve_says_what_it_chose_and_ends_on_sigterm(tmp_path: Path, never: Han
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--engine", "tgi=http://127.0.0.1:1"], "must be 'embedded' or 'vllm=http://HOST:PORT'"),
+        (["--engine", "tgi=http://127.0.0.1:1"], "it must be vllm=http://HOST:PORT"),
         (["--engine", UNREACHED], "needs --model"),
         (["--gguf", "nowhere.gguf"], "nowhere.gguf cannot be read"),
         (["--host", "203.0.113.1"], "cannot listen on 203.0.113.1"),

@@ -19,7 +19,7 @@ import orjson
 from tickertape.clients.engines.engine import Chunk, Engine, EngineInfo, Sampling, TokenIds
 from tickertape.clients.engines.errors import EngineNonsense, EngineRefused
 from tickertape.clients.engines.http import EngineConnection
-from tickertape.clients.engines.stopping import StopWatch
+from tickertape.clients.engines.stopping import StopWatch, cut
 
 #: Tokens a call: how far a generation goes on after it was cancelled.
 _STEP = 16
@@ -91,10 +91,9 @@ class LlamaCppEngine(Engine):
                 stream = np.concatenate([stream, np.array(chunk.token_ids, np.int32)])
                 slot.holds = stream
                 left -= len(chunk.token_ids)
-                seen = (watch.sees(i, self._token_bytes(i)) for i in chunk.token_ids)
-                stopped = next(((k, reason) for k, reason in enumerate(seen) if reason is not None), None)
+                stopped = watch.first(chunk.token_ids, self._token_bytes)
                 if stopped is not None:
-                    yield _cut(chunk, *stopped)
+                    yield cut(chunk, *stopped)
                     return
                 yield chunk
                 if chunk.finish_reason is not None:
@@ -223,9 +222,3 @@ def _ends_inside_character(text: bytes) -> bool:
         if needs > back:
             return True
     return False
-
-
-def _cut(chunk: Chunk, at: int, reason: int | str) -> Chunk:
-    """The chunk up to and including the token that ended the generation."""
-    tops = None if chunk.top_logprobs is None else chunk.top_logprobs[: at + 1]
-    return Chunk(chunk.token_ids[: at + 1], chunk.logprobs[: at + 1], tops, "stop", reason)

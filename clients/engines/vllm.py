@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from tickertape.clients.engines.engine import Chunk, Engine, EngineInfo, Sampling, TokenIds
+from tickertape.clients.engines.engine import Chunk, Engine, EngineInfo, Feature, Sampling, TokenIds
 from tickertape.clients.engines.errors import EngineNonsense
 from tickertape.clients.engines.http import EngineConnection
 
@@ -29,7 +29,13 @@ class VllmEngine(Engine):
         listing = await self._connection.get_json("/v1/models")
         try:
             served = listing["data"][0]
-            info = EngineInfo("vllm", self._connection.url, str(served["id"]), int(served["max_model_len"]))
+            info = EngineInfo(
+                "vllm",
+                self._connection.url,
+                str(served["id"]),
+                int(served["max_model_len"]),
+                features=frozenset({Feature.MIN_TOKENS}),
+            )
         except (LookupError, TypeError, ValueError) as error:
             raise EngineNonsense(f"{self._connection.url}/v1/models is not vLLM's: {listing!r:.300}") from error
         self._model = info.model

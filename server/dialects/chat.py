@@ -1,7 +1,6 @@
-"""OpenAI chat completions ⇄ turns."""
+"""OpenAI chat completions → turns."""
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import orjson
@@ -9,9 +8,12 @@ from pydantic import BaseModel, ValidationError
 
 from tickertape.clients.engines.engine import Sampling
 from tickertape.renderers.messages import Message, ToolCall, flatten_content
+from tickertape.server.dialects.chat_answers import stream_writer, write_error, write_message, write_response
 from tickertape.server.dialects.chat_schema import ChatMessage, ChatRequest
-from tickertape.server.dialects.request import TurnRequest, TurnResult
+from tickertape.server.dialects.request import TurnRequest
 from tickertape.server.errors import InvalidRequest
+
+__all__ = ["DIALECT", "read_request", "stream_writer", "write_error", "write_message", "write_response"]
 
 DIALECT = "chat"
 
@@ -20,8 +22,6 @@ _RECORDED = ("user", "metadata", "safety_identifier", "prompt_cache_key", "promp
 
 #: Fields of the protocol that cannot be honoured: those values that mean "nothing special", and what to say of others.
 _REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
-    "stream": ((False,), "streaming is not supported yet: send stream=false"),
-    "stream_options": ((), "streaming is not supported yet: leave stream_options out"),
     "parallel_tool_calls": ((True,), "the model cannot be kept from parallel calls yet: send true, or leave it out"),
     "reasoning_effort": (
         (),
@@ -67,20 +67,12 @@ def read_request(body: bytes) -> TurnRequest:
         sampling=_sampling(chat),
         max_tokens=_max_tokens(chat),
         template_options=chat.chat_template_kwargs or {},
-        wants_logprobs=bool(chat.logprobs),
+        wants_tokens=bool(chat.logprobs),
+        stream=bool(chat.stream),
+        options={"include_usage": bool(chat.stream_options and chat.stream_options.include_usage)},
         fields={name: value for name in _RECORDED if (value := getattr(chat, name)) is not None},
         ignored=list(_outside_protocol(chat)),
     )
-
-
-def model_of(body: bytes) -> str:
-    """The model that a request asks for, as far as it can be read; for the record of a refused one."""
-    try:
-        given = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return ""
-    model = given.get("model") if isinstance(given, dict) else None
-    return model if isinstance(model, str) else ""
 
 
 def _refuse_what_cannot_be_honoured(chat: ChatRequest) -> None:
@@ -94,6 +86,10 @@ def _refuse_what_cannot_be_honoured(chat: ChatRequest) -> None:
             param="response_format",
             code="unsupported_value",
         )
+    if chat.stream_options is not None and not chat.stream:
+        raise InvalidRequest("stream_options needs stream=true", param="stream_options")
+    if chat.stream_options is not None and chat.stream_options.include_obfuscation:
+        raise InvalidRequest("streams are not padded here", param="stream_options.include_obfuscation")
     if chat.top_logprobs and not chat.logprobs:
         raise InvalidRequest("top_logprobs needs logprobs=true", param="top_logprobs")
 
@@ -197,6 +193,8 @@ def _message(message: ChatMessage, place: str) -> Message:
 def _outside_protocol(chat: ChatRequest) -> Iterator[str]:
     """Fields that were sent and are not used, by their path. A null says nothing and is not counted."""
     yield from _extras(chat, "")
+    if chat.stream_options is not None:
+        yield from _extras(chat.stream_options, "stream_options.")
     for k, message in enumerate(chat.messages):
         yield from _extras(message, f"messages[{k}].")
         for j, part in enumerate(message.content if isinstance(message.content, list) else ()):
@@ -229,71 +227,3 @@ def _invalid(error: ValidationError) -> InvalidRequest:
 
 def _kind(value: Any) -> str:
     return {list: "an array", str: "a string", type(None): "null"}.get(type(value), "a number or boolean")
-
-
-def write_response(
-    results: Sequence[TurnResult], token_bytes: Callable[[int], bytes], *, wants_logprobs: bool
-) -> dict[str, Any]:
-    """The results of one request's turns as a ``chat.completion`` object, a choice each."""
-    first = results[0]
-    choices = [
-        {
-            "index": index,
-            "message": result.turn.response,
-            "logprobs": _logprobs(result, token_bytes) if wants_logprobs else None,
-            "finish_reason": _finish_reason(result),
-        }
-        for index, result in enumerate(results)
-    ]
-    sampled = sum(len(result.turn.completion) for result in results)
-    return {
-        "id": f"chatcmpl-{first.turn.id}",
-        "object": "chat.completion",
-        "created": int(first.turn.created_at),
-        "model": first.turn.model,
-        "choices": choices,
-        "usage": {
-            "prompt_tokens": first.prompt_tokens,
-            "completion_tokens": sampled,
-            "total_tokens": first.prompt_tokens + sampled,
-        },
-    }
-
-
-def _finish_reason(result: TurnResult) -> str:
-    """OpenAI's word. Calls with broken arguments are calls too: their text is the client's to refuse."""
-    if result.turn.outcome == "length":
-        return "length"
-    return "tool_calls" if result.message.tool_calls else "stop"
-
-
-def write_message(message: Message) -> dict[str, Any]:
-    """An assistant's message as the client gets it."""
-    written: dict[str, Any] = {"role": "assistant", "content": message.content, "refusal": None}
-    if message.reasoning is not None:
-        written["reasoning_content"] = message.reasoning
-    if message.tool_calls:
-        written["content"] = message.content or None
-        written["tool_calls"] = [
-            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments_json}}
-            for call in message.tool_calls
-        ]
-    return written
-
-
-def _logprobs(result: TurnResult, token_bytes: Callable[[int], bytes]) -> dict[str, Any]:
-    """OpenAI's logprobs, a token each; -9999.0 where the engine gave none, as OpenAI's documentation has it."""
-
-    def entry(token_id: int, logprob: float) -> dict[str, Any]:
-        text = token_bytes(token_id)
-        number = -9999.0 if math.isnan(logprob) else float(logprob)
-        return {"token": text.decode(errors="replace"), "logprob": number, "bytes": list(text)}
-
-    tops = result.top_logprobs or [{}] * len(result.turn.completion)
-    content = [
-        {**entry(token_id, logprob), "top_logprobs": [entry(i, value) for i, value in top.items()]}
-        for token_id, logprob, top in zip(
-            result.turn.completion.tolist(), result.turn.logprobs.tolist(), tops, strict=True
-        )
-    ]
-    return {"content": content, "refusal": None}

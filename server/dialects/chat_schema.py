@@ -56,6 +56,11 @@ class ResponseFormat(_Strict):
     type: str
 
 
+class StreamOptions(_Strict):
+    include_usage: bool | None = None
+    include_obfuscation: bool | None = None
+
+
 class ChatRequest(_Strict):
     model: str
     messages: list[ChatMessage] = Field(min_length=1)
@@ -76,7 +81,7 @@ class ChatRequest(_Strict):
     n: int | None = Field(None, ge=1, le=128)
     response_format: ResponseFormat | None = None
     stream: bool | None = None
-    stream_options: dict[str, Any] | None = None
+    stream_options: StreamOptions | None = None
     reasoning_effort: str | None = None
     verbosity: str | None = None
     modalities: list[str] | None = None

@@ -27,7 +27,14 @@ class TurnRequest:
     max_tokens: int | None = None
     """``None``: as many as the context holds."""
     template_options: dict[str, Any] = field(default_factory=dict)
-    wants_logprobs: bool = False
+    min_version: str | None = None
+    """The oldest policy version that may sample it."""
+    wants_tokens: bool = False
+    """Whether the answer tells tokens or logprobs."""
+    stream: bool = False
+    """Whether the answer is sent while it is sampled."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """What only the protocol itself has a use for."""
     fields: dict[str, Any] = field(default_factory=dict)
     """Fields that are kept for the record."""
     ignored: list[str] = field(default_factory=list)

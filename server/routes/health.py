@@ -19,7 +19,7 @@ async def health() -> Response:
 async def ready(request: Request) -> Response:
     """Turns can be taken: the engine answers."""
     try:
-        await service_of(request).turns.engine.check()
+        await service_of(request).turns.pool.check()
     except EngineError as error:
         body = orjson.dumps({"status": "not_ready", "reason": str(error)})
         return Response(body, status_code=503, media_type="application/json")

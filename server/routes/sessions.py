@@ -97,9 +97,10 @@ async def finish_session(request: Request, session_id: str) -> Response:
 
 @router.post("/sessions/{session_id}/discard")
 async def discard_session(request: Request, session_id: str) -> Response:
-    """Keeps it for the record, out of the samples."""
+    """Keeps it for the record, out of the samples. What is being sampled for it is aborted."""
     await _store(request).write(sessions.discard, session_id)
     _store(request).note_closed(session_id)
+    service_of(request).turns.policy.break_off(session_id, "the session was discarded")
     return await get_session(request, session_id)
 
 
@@ -144,6 +145,7 @@ def turn_json(turn: Turn) -> dict[str, Any]:
     """A turn under the field names of the trainer API; arrays stay arrays."""
     shown = {name: getattr(turn, name) for name in Turn.__dataclass_fields__}
     shown["context_digest"] = turn.context_digest.hex()
+    del shown["token_arrays"]  # they have a route of their own
     return shown
 
 

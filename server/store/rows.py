@@ -13,7 +13,7 @@ _PLAIN = (
 )  # fmt: skip
 _JSON = (
     "messages", "sampling", "template_options", "request_fields", "ignored_fields", "response", "calls", "stop_reason",
-    "usage", "timings", "digests",
+    "usage", "timings", "digests", "logprob_kind",
 )  # fmt: skip
 _INT32, _FLOAT32 = np.dtype("<i4"), np.dtype("<f4")
 

@@ -91,6 +91,10 @@ class Turn:
     """float32[]: one for each completion token, NaN where the engine gave none."""
     versions: list[tuple[str | None, int]] = field(default_factory=list)
     """``(policy_version, n_tokens)`` runs over the completion; ``None`` where no version is known."""
+    logprob_kind: str = ""
+    """What the logprobs are of: ``raw``, the model's own distribution, or ``processed``, what was sampled from."""
+    token_arrays: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
+    """Per-token extras of the engine by name, such as ``routed_experts``; on tape beside the turn, in no JSON."""
 
     outcome: Outcome
     response: dict[str, Any] | None = None

@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -49,16 +49,19 @@ class Proxy:
 
 
 @contextmanager
-def running(engine: Engine, choice: Choice, settings: Settings) -> Iterator[Proxy]:
+def running(engines: Engine | Mapping[str, Engine], choice: Choice, settings: Settings) -> Iterator[Proxy]:
+    named = {"engine": engines} if isinstance(engines, Engine) else engines
     with ExitStack() as stack:
-        url = stack.enter_context(serving(settings, parts=Parts(engine, choice)))
+        url = stack.enter_context(serving(settings, parts=Parts(named, choice)))
         http = stack.enter_context(httpx.Client(base_url=url, timeout=60))
         tape = stack.enter_context(TrajectoryClient(url))
         yield Proxy(url, http, tape, http.get("/v1/models").json()["data"][0]["id"])
 
 
 @contextmanager
-def scripted(engine: Engine, directory: Path, renderer: str = "qwen3", **settings: Any) -> Iterator[Proxy]:
+def scripted(
+    engine: Engine | Mapping[str, Engine], directory: Path, renderer: str = "qwen3", **settings: Any
+) -> Iterator[Proxy]:
     """A proxy for a model with Qwen3's vocabulary."""
     given = Settings(**{"port": 0, "db": directory / "tape.db", **settings})
     options = {"history": given.history}
@@ -75,7 +78,7 @@ def start_proxy(tmp_path: Path) -> Iterator[StartProxy]:
     """Starts proxies for an engine: ``start_proxy(engine, renderer="qwen3", **settings)``."""
     with ExitStack() as stack:
 
-        def start(engine: Engine, renderer: str = "qwen3", **settings: Any) -> Proxy:
+        def start(engine: Engine | Mapping[str, Engine], renderer: str = "qwen3", **settings: Any) -> Proxy:
             return stack.enter_context(scripted(engine, tmp_path, renderer, **settings))
 
         yield start

@@ -63,8 +63,12 @@ BAD_FIELDS: list[tuple[dict[str, Any], str]] = [
     ({"tools": [{"type": "retrieval"}]}, "tools[0].type"),
     ({"tools": [{"type": "function", "function": {}}]}, "tools[0].function.name"),
     ({"chat_template_kwargs": {"no_such_option": 1}}, "chat_template_kwargs"),
+    ({"stream": "yes"}, "stream"),
     # Legal, and not supported yet.
-    ({"stream": True}, "stream"),
+    (
+        {"stream": True, "stream_options": {"include_obfuscation": True}},
+        "stream_options.include_obfuscation",
+    ),
     ({"stream_options": {"include_usage": True}}, "stream_options"),
     ({"n": 129}, "n"),
     ({"continue_final_message": True}, "continue_final_message"),

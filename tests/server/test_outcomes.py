@@ -155,10 +155,42 @@ def test_engine_that_went_down(tmp_path: Path, session: str) -> None:
         running.__exit__(None, None, None)
 
 
-def test_engine_that_aborts_keeps_its_tokens(proxy_over: Callable[[Handler], Proxy], session: str) -> None:
+def aborting(*ids: int) -> dict[str, Any]:
+    """vLLM's answer to a request that somebody aborted."""
+    logprobs = {"token_logprobs": [-1.0] * len(ids)}
+    return {"choices": [{"token_ids": list(ids), "logprobs": logprobs, "finish_reason": "abort"}]}
+
+
+def stopped(*ids: int) -> dict[str, Any]:
+    logprobs = {"token_logprobs": [-1.0] * len(ids)}
+    return {
+        "choices": [{"token_ids": list(ids), "logprobs": logprobs, "finish_reason": "stop", "stop_reason": ids[-1]}]
+    }
+
+
+def test_generation_that_was_aborted_at_the_engine_goes_on_from_its_tokens(
+    proxy_over: Callable[[Handler], Proxy], session: str
+) -> None:
+    prompts: list[list[int]] = []
+
+    async def handler(request: web.Request) -> web.Response:
+        prompts.append((await request.json())["prompt"])
+        return web.json_response(aborting(100, 200) if len(prompts) == 1 else stopped(300, END))
+
+    proxy = proxy_over(handler)
+    assert proxy.chat(session, HELLO).json()["choices"][0]["finish_reason"] == "stop"
+    turn = only_turn(proxy, session)
+    assert (turn.outcome, turn.completion.tolist()) == ("stop", [100, 200, 300, END])
+    assert prompts[1] == [*prompts[0], 100, 200]
+
+
+def test_engine_that_aborts_again_and_again_leaves_what_it_sampled(
+    proxy_over: Callable[[Handler], Proxy], session: str
+) -> None:
+    answers = iter([aborting(100, 200), aborting(), aborting(), aborting()])
+
     async def handler(_: web.Request) -> web.Response:
-        choice = {"token_ids": [100, 200], "logprobs": {"token_logprobs": [-1.0, -2.0]}, "finish_reason": "abort"}
-        return web.json_response({"choices": [choice]})
+        return web.json_response(next(answers))
 
     proxy = proxy_over(handler)
     assert proxy.chat(session, HELLO).json()["error"]["code"] == "aborted"

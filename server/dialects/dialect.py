@@ -1,0 +1,58 @@
+"""What a protocol is to the rest: its JSON ⇄ our requests, results and events. Each module beside this one is one."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from tickertape.renderers.messages import Message
+from tickertape.renderers.tokenizer import Tokenizer
+from tickertape.server.dialects.request import TurnRequest, TurnResult
+from tickertape.server.errors import ProxyError
+from tickertape.server.live import Sampled
+from tickertape.server.trajectories.turn import Turn
+
+
+class StreamWriter(Protocol):
+    """Writes one answer as server-sent events."""
+
+    def open(self, turns: Sequence[Turn]) -> bytes:
+        """What comes first, for the turns of each choice."""
+
+    def write(self, news: Sequence[Sampled]) -> bytes:
+        """What the choices have grown by."""
+
+    def close(self, results: Sequence[TurnResult]) -> bytes:
+        """The end. The turns are on tape."""
+
+    def fail(self, error: ProxyError) -> bytes:
+        """The end of an answer that did not get to its own."""
+
+    def heartbeat(self) -> bytes:
+        """Says that the connection lives while there is nothing to say."""
+
+
+class Dialect(Protocol):
+    """An agent protocol."""
+
+    @property
+    def DIALECT(self) -> str:  # noqa: N802  (a module's constant)
+        """Its name on the tape."""
+
+    def read_request(self, body: bytes) -> TurnRequest:
+        """
+        Raises:
+            InvalidRequest: it is not JSON, a field has the wrong type or value, or a field cannot be honoured.
+        """
+
+    def write_message(self, message: Message) -> dict[str, Any]:
+        """An assistant's message as the client gets it; for the record."""
+
+    def write_response(
+        self, request: TurnRequest, results: Sequence[TurnResult], tokenizer: Tokenizer
+    ) -> dict[str, Any]:
+        """The whole answer."""
+
+    def stream_writer(self, request: TurnRequest, tokenizer: Tokenizer) -> StreamWriter:
+        """A writer for an answer to ``request``, which asked for a stream."""
+
+    def write_error(self, error: ProxyError) -> dict[str, Any]:
+        """The protocol's own error shape."""

@@ -1,0 +1,166 @@
+"""One call of an agent, in whatever protocol: from its bytes to a turn on tape, and back."""
+
+from collections.abc import Iterable, Mapping
+from functools import partial
+from urllib.parse import quote
+
+import orjson
+from fastapi import Request, Response
+from starlette.requests import ClientDisconnect
+
+from tickertape.server.audience import Audience, ClientGone
+from tickertape.server.dialects.dialect import Dialect
+from tickertape.server.dialects.request import TurnRequest
+from tickertape.server.errors import ProxyError, StoreFailed
+from tickertape.server.live import Live, whole
+from tickertape.server.retries import Answer, body_digest
+from tickertape.server.routes.identity import SESSION_HEADER, new_session_id, session_of
+from tickertape.server.routes.streaming import EVENT_STREAM, LiveResponse, disconnected
+from tickertape.server.service import Service, service_of
+from tickertape.server.trajectories.turn import Outcome
+
+_IGNORED_HEADER = "X-Tickertape-Ignored"
+_REPLAYED_HEADER = "X-Tickertape-Replayed"
+_RESAMPLE_HEADER = "X-Tickertape-Resample"
+_MIN_VERSION_HEADER = "X-Tickertape-Min-Version"
+_CLIENT_CLOSED = 499  # nginx's code for a client that went away; nobody reads it
+
+
+async def answer_call(dialect: Dialect, request: Request) -> Response:
+    """Answers an agent's call of the model."""
+    service = service_of(request)
+    try:
+        session_id = session_of(request)
+    except ProxyError as error:
+        return _response(_refusal(dialect, error, None))
+    try:
+        body = await request.body()
+    except ClientDisconnect:
+        if session_id is not None:
+            gone = "the client closed the connection before its request was whole"
+            await service.turns.record(session_id, dialect.DIALECT, "", Outcome.UNDELIVERED, error=gone)
+        return Response(status_code=_CLIENT_CLOSED)
+    client = _client_of(request)
+    key = (session_id or f"{client} ", body_digest(body))
+    may_repeat = _RESAMPLE_HEADER not in request.headers and (session_id is not None or _is_retry(request))
+    if may_repeat and (given := service.retries.given(key)):
+        return await _replay(dialect, service, body, given)
+    running = service.retries.running(key) if may_repeat else None
+    if running is not None:
+        answer = await running.answer(partial(disconnected, request))
+        if answer is None:
+            return Response(status_code=_CLIENT_CLOSED)
+        return await _replay(dialect, service, body, answer) if answer.turn_ids else _response(answer)
+    try:
+        wanted = _read(dialect, service, request, body)
+    except ProxyError as error:
+        if session_id is not None:
+            model = model_of(body)
+            await service.turns.record(session_id, dialect.DIALECT, model, Outcome.REJECTED, error=error.message)
+        return _response(_refusal(dialect, error, session_id))
+    live = Live(with_tokens=wanted.wants_tokens) if wanted.stream else None
+    call = service.retries.start(key, partial(_take, dialect, service, session_id, client, wanted, live), live)
+    if live is not None:
+        writer = dialect.stream_writer(wanted, service.turns.renderers.tokenizer)
+        return LiveResponse(call, writer, _headers(None, wanted.ignored), service.heartbeat)
+    answer = await call.answer(partial(disconnected, request))
+    return Response(status_code=_CLIENT_CLOSED) if answer is None else _response(answer)
+
+
+def _read(dialect: Dialect, service: Service, request: Request, body: bytes) -> TurnRequest:
+    wanted = dialect.read_request(body)
+    wanted.min_version = request.headers.get(_MIN_VERSION_HEADER)
+    service.check_model(wanted.model)
+    service.check_ignored(wanted.ignored)
+    return wanted
+
+
+async def _take(
+    dialect: Dialect,
+    service: Service,
+    named: str | None,
+    client: str,
+    wanted: TurnRequest,
+    live: Live | None,
+    audience: Audience,
+) -> Answer:
+    """Takes the turns and writes the answer."""
+    turns = service.turns
+    asked = turns.asked(wanted.messages)
+    known = named or service.recognise(client, asked.digests)
+    session_id = known or new_session_id()
+    try:
+        results = await turns.take(
+            session_id, wanted, asked, dialect.write_message, is_new=known is None, audience=audience, live=live
+        )
+    except ProxyError as error:
+        if live is not None:
+            live.error = error
+        return _refusal(dialect, error, session_id, wanted.ignored)
+    except ClientGone:
+        return Answer(_CLIENT_CLOSED, b"", {}, session_id)
+    if named is None:
+        for result in results:
+            service.recognition.remember(client, result.turn.context_digest, session_id)
+    turn_ids = tuple(result.turn.id for result in results)
+    headers = {**_headers(session_id, wanted.ignored), "X-Turn-Id": ", ".join(turn_ids)}
+    if live is None:
+        body = orjson.dumps(dialect.write_response(wanted, results, turns.renderers.tokenizer))
+        return Answer(200, body, headers, session_id, turn_ids)
+    live.results = results
+    # What a retry gets: the same events, each choice in one piece.
+    writer = dialect.stream_writer(wanted, turns.renderers.tokenizer)
+    pieces = [whole(k, result) for k, result in enumerate(results)]
+    body = writer.open([result.turn for result in results]) + writer.write(pieces) + writer.close(results)
+    return Answer(200, body, headers, session_id, turn_ids, EVENT_STREAM)
+
+
+async def _replay(dialect: Dialect, service: Service, body: bytes, answer: Answer) -> Response:
+    """An answer that was sampled for an earlier request. The tape has a turn of its own for this one."""
+    first, *_ = answer.turn_ids
+    assert answer.session_id is not None  # noqa: S101  (it has turns)
+    try:
+        await service.turns.record(
+            answer.session_id, dialect.DIALECT, model_of(body), Outcome.REPLAYED, parent_id=first
+        )
+    except StoreFailed as error:
+        return _response(_refusal(dialect, error, answer.session_id))
+    return _response(answer, {_REPLAYED_HEADER: "true"})
+
+
+def model_of(body: bytes) -> str:
+    """The model that a request asks for, as far as it can be read; for the record of a refused one."""
+    try:
+        given = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return ""
+    model = given.get("model") if isinstance(given, dict) else None
+    return model if isinstance(model, str) else ""
+
+
+def _response(answer: Answer, more: Mapping[str, str] | None = None) -> Response:
+    headers = {**answer.headers, **(more or {})}
+    return Response(answer.body, answer.status, headers, media_type=answer.media_type)
+
+
+def _refusal(dialect: Dialect, error: ProxyError, session_id: str | None, ignored: Iterable[str] = ()) -> Answer:
+    body = orjson.dumps(dialect.write_error(error))
+    return Answer(error.status, body, _headers(session_id, ignored), session_id)
+
+
+def _headers(session_id: str | None, ignored: Iterable[str]) -> dict[str, str]:
+    headers = {} if session_id is None else {SESSION_HEADER: session_id}
+    if named := ", ".join(quote(name, safe="[]._-") for name in ignored):
+        headers[_IGNORED_HEADER] = named[:2000]
+    return headers
+
+
+def _client_of(request: Request) -> str:
+    """What clients without a session id are told apart by."""
+    return request.headers.get("Authorization") or request.headers.get("x-api-key", "")
+
+
+def _is_retry(request: Request) -> bool:
+    """Whether an SDK says so itself: OpenAI's and Anthropic's count their tries."""
+    count = request.headers.get("x-stainless-retry-count", "")
+    return count.isdecimal() and int(count) > 0
