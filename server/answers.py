@@ -45,8 +45,10 @@ class AnswerReader:
         answered: TokenIds,
         prompt_end: Sequence[int],
     ) -> None:
+        reads_calls = request.tool_choice.reads_calls
+
         def parser() -> StreamParser:
-            return renderer.stream_parser(request.tools, read_calls=request.reads_calls, prompt_ids=prompt_end)
+            return renderer.stream_parser(request.tools, read_calls=reads_calls, prompt_ids=prompt_end)
 
         self._turn = turn
         self._request = request

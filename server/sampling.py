@@ -52,6 +52,11 @@ def complete_sampling(
         )
     sampling = request.sampling
     _check_features(sampling, info)
+    if not request.tool_choice.is_free:
+        param = "tool_choice" if request.tool_choice.must_call else "parallel_tool_calls"
+        raise _cannot(param, "the model cannot be made to call a tool, or one only, yet")
+    if request.response_format is not None:
+        raise _cannot("response_format", "guided decoding is not there yet")
     _check_ids("logit_bias", sampling.logit_bias, renderer.tokenizer.vocab_size)
     _check_ids("stop_token_ids", sampling.stop_token_ids, renderer.tokenizer.vocab_size)
     stops = () if sampling.ignore_eos else renderer.get_stop_sequences()
@@ -75,8 +80,6 @@ def recorded(sampling: Sampling) -> dict[str, Any]:
 
 def _check_features(sampling: Sampling, info: EngineInfo) -> None:
     """Refuses here what the engines cannot do, in the client's words."""
-    if sampling.structure is not None and Feature.STRUCTURE not in info.features:
-        raise _cannot("response_format", "the engine has no guided decoding")
     if sampling.min_tokens and Feature.MIN_TOKENS not in info.features:
         raise _cannot("min_tokens", "the engine knows no least number of tokens")
 

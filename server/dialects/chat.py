@@ -6,11 +6,11 @@ from typing import Any
 import orjson
 from pydantic import BaseModel, ValidationError
 
-from tickertape.clients.engines.engine import Sampling
+from tickertape.clients.engines.engine import Sampling, Structure, StructureKind
 from tickertape.renderers.messages import Message, ToolCall, flatten_content
 from tickertape.server.dialects.chat_answers import stream_writer, write_error, write_message, write_response
 from tickertape.server.dialects.chat_schema import ChatMessage, ChatRequest
-from tickertape.server.dialects.request import TurnRequest
+from tickertape.server.dialects.request import ToolChoice, TurnRequest
 from tickertape.server.errors import InvalidRequest
 
 __all__ = ["DIALECT", "read_request", "stream_writer", "write_error", "write_message", "write_response"]
@@ -22,7 +22,6 @@ _RECORDED = ("user", "metadata", "safety_identifier", "prompt_cache_key", "promp
 
 #: Fields of the protocol that cannot be honoured: those values that mean "nothing special", and what to say of others.
 _REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
-    "parallel_tool_calls": ((True,), "the model cannot be kept from parallel calls yet: send true, or leave it out"),
     "reasoning_effort": (
         (),
         "no served model has reasoning efforts; use chat_template_kwargs for its template's options",
@@ -63,7 +62,8 @@ def read_request(body: bytes) -> TurnRequest:
         tools=tools,
         n=chat.n or 1,
         continues=_continues(chat),
-        reads_calls=_reads_calls(chat),
+        tool_choice=_tool_choice(chat),
+        response_format=_response_format(chat),
         sampling=_sampling(chat),
         max_tokens=_max_tokens(chat),
         template_options=chat.chat_template_kwargs or {},
@@ -80,12 +80,6 @@ def _refuse_what_cannot_be_honoured(chat: ChatRequest) -> None:
         value = getattr(chat, name)
         if value is not None and value not in harmless:
             raise InvalidRequest(reason, param=name, code="unsupported_value")
-    if chat.response_format is not None and chat.response_format.type != "text":
-        raise InvalidRequest(
-            f"response_format {chat.response_format.type!r} is not supported yet: ask for text",
-            param="response_format",
-            code="unsupported_value",
-        )
     if chat.stream_options is not None and not chat.stream:
         raise InvalidRequest("stream_options needs stream=true", param="stream_options")
     if chat.stream_options is not None and chat.stream_options.include_obfuscation:
@@ -94,16 +88,38 @@ def _refuse_what_cannot_be_honoured(chat: ChatRequest) -> None:
         raise InvalidRequest("top_logprobs needs logprobs=true", param="top_logprobs")
 
 
-def _reads_calls(chat: ChatRequest) -> bool:
-    if chat.tool_choice in (None, "auto"):
-        return True
-    if chat.tool_choice == "none":
-        return False
+def _tool_choice(chat: ChatRequest) -> ToolChoice:
+    choice, parallel = chat.tool_choice, chat.parallel_tool_calls is not False
+    names = {tool.function.name for tool in chat.tools or ()}
+    if choice in (None, "auto", "none"):
+        return ToolChoice(reads_calls=choice != "none", parallel=parallel)
+    if choice == "required" and names:
+        return ToolChoice(must_call=True, parallel=parallel)
+    named = choice.get("function", {}).get("name") if isinstance(choice, dict) else None
+    if named in names:
+        return ToolChoice(must_call=True, names=(named,), parallel=parallel)
     raise InvalidRequest(
-        f"tool_choice {chat.tool_choice!r} cannot be enforced yet: send 'auto' or 'none'",
+        f"tool_choice {choice!r:.200} must be 'auto', 'none', 'required' or "
+        '{"type": "function", "function": {"name": …}} with a tool that is offered'
+        + (f": {', '.join(sorted(names))}" if names else "; none is"),
         param="tool_choice",
-        code="unsupported_value",
+        code="invalid_value",
     )
+
+
+def _response_format(chat: ChatRequest) -> Structure | None:
+    given = chat.response_format
+    if given is None or given.type == "text":
+        return None
+    if given.type == "json_object":
+        return Structure(StructureKind.JSON_OBJECT)
+    if given.type != "json_schema" or given.json_schema is None or given.json_schema.schema_ is None:
+        raise InvalidRequest(
+            "response_format must be of type 'text', 'json_object', or 'json_schema' with json_schema.schema",
+            param="response_format",
+            code="invalid_value",
+        )
+    return Structure(StructureKind.JSON_SCHEMA, given.json_schema.schema_)
 
 
 def _continues(chat: ChatRequest) -> bool:

@@ -52,8 +52,16 @@ class ChatTool(_Strict):
     function: FunctionDefinition
 
 
+class JsonSchema(_Strict):
+    name: str | None = None
+    schema_: dict[str, Any] | None = Field(None, alias="schema")
+    strict: bool | None = None
+    description: str | None = None
+
+
 class ResponseFormat(_Strict):
     type: str
+    json_schema: JsonSchema | None = None
 
 
 class StreamOptions(_Strict):

@@ -3,9 +3,27 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from tickertape.clients.engines.engine import Sampling
+from tickertape.clients.engines.engine import Sampling, Structure
 from tickertape.renderers.messages import Message
 from tickertape.server.trajectories.turn import Turn
+
+
+@dataclass(frozen=True, slots=True)
+class ToolChoice:
+    """Which tools the model may call, and whether it must."""
+
+    reads_calls: bool = True
+    """Whether tool calls in the answer are returned as such; else they stay text."""
+    must_call: bool = False
+    names: tuple[str, ...] = ()
+    """The tools that may be called; empty: all that are offered."""
+    parallel: bool = True
+    """Whether there may be several calls."""
+
+    @property
+    def is_free(self) -> bool:
+        """Whether the model writes what it likes."""
+        return not self.must_call and not self.names and self.parallel
 
 
 @dataclass(slots=True, kw_only=True)
@@ -20,8 +38,9 @@ class TurnRequest:
     """How many choices are asked for."""
     continues: bool = False
     """Whether the model is to go on with the last message, an answer of its own that was cut."""
-    reads_calls: bool = True
-    """Whether tool calls in the answer are returned as such; else they stay text."""
+    tool_choice: ToolChoice = field(default_factory=lambda: ToolChoice())
+    response_format: Structure | None = None
+    """What the content must look like, where the client says so."""
     sampling: Sampling
     """All of it but ``max_tokens``, which depends on the prompt."""
     max_tokens: int | None = None
