@@ -8,25 +8,22 @@ import asyncio
 import os
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from tickertape.clients.engines.engine import EngineInfo, Sampling
-from tickertape.clients.engines.pool import EnginePool, Member
+from tickertape.clients.engines.pool import EnginePool
 from tickertape.renderers.format import History
 from tickertape.renderers.messages import Message
-from tickertape.renderers.renderer import Renderer
-from tickertape.server.answers import AnswerReader, Read
 from tickertape.server.audience import Audience
 from tickertape.server.dialects.request import TurnRequest, TurnResult
 from tickertape.server.errors import InvalidRequest, SessionClosed, StoreFailed
-from tickertape.server.generating import Generating, Wanted
-from tickertape.server.generation import Generation
+from tickertape.server.generating import Generating
 from tickertape.server.live import Live
-from tickertape.server.policy import BrokenOff, Policy
+from tickertape.server.policy import Policy
 from tickertape.server.renderer_pool import RendererPool
+from tickertape.server.sampler import Sampler, Task
 from tickertape.server.sampling import SamplingLimits, complete_sampling, recorded
 from tickertape.server.sessions import Sessions
 from tickertape.server.settling import Settled, settle, together
@@ -52,18 +49,6 @@ class TurnLimits:
     sampling: SamplingLimits = field(default_factory=SamplingLimits)
     seconds: float | None = None
     """From the request to the engine to its last token; ``None``: as long as it takes."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Task:
-    """What the turns of one request have in common."""
-
-    request: TurnRequest
-    asked: Asked
-    renderer: Renderer
-    prepared: Prepared
-    write_message: WriteMessage
-    live: Live | None
 
 
 class Turns:
@@ -98,7 +83,8 @@ class Turns:
         self.history = history
         self.matching = matching
         self.limits = limits or TurnLimits()
-        self._generating = Generating(pool, self.policy, renderers.tokenizer.token_bytes)
+        generating = Generating(pool, self.policy, renderers.tokenizer.token_bytes)
+        self._sampler = Sampler(generating, matching, self.limits.seconds)
 
     @property
     def info(self) -> EngineInfo:
@@ -146,7 +132,9 @@ class Turns:
                 turn.timings["prepare"] = time.perf_counter() - started
             with audience.generating():
                 choices = enumerate(zip(turns, samplings, strict=True))
-                settled = await together([self._sample(k, turn, sampling, task) for k, (turn, sampling) in choices])
+                settled = await together(
+                    [self._sampler.sample(k, turn, sampling, task) for k, (turn, sampling) in choices]
+                )
         except BaseException as error:  # noqa: BLE001  (raised below, when it is on tape)
             settled = [error] * len(turns)
         results, answer, cause = settle(turns, settled, time.perf_counter() - started)
@@ -212,7 +200,7 @@ class Turns:
         asked: Asked,
         write_message: WriteMessage,
         live: Live | None,
-    ) -> tuple[_Task, list[Sampling]]:
+    ) -> tuple[Task, list[Sampling]]:
         """Makes the prompt and enters it on the turns, which have begun when this returns."""
         try:
             renderer = self.renderers.get(request.template_options)
@@ -245,75 +233,7 @@ class Turns:
             tree.begin(turn, prepared.parent)
         if live is not None:
             live.turns = turns
-        return _Task(request, asked, renderer, prepared, write_message, live), samplings
-
-    async def _sample(self, choice: int, turn: Turn, sampling: Sampling, task: _Task) -> TurnResult:
-        """Fills in ``turn`` up to its outcome. What it raises midway is on ``turn`` as far as it got."""
-        generation, prepared = Generation(), task.prepared
-        reader = AnswerReader(
-            turn, task.renderer, task.request, answered=prepared.answered, prompt_end=prepared.opening.tolist()
-        )
-        await self._generate(choice, turn, sampling, task, generation, reader)
-        if task.live is None:
-            reader.feed(generation.token_ids)
-        deltas, read = reader.finish()
-        if task.live is not None:
-            task.live.put(choice, deltas)
-        turn.response = task.write_message(read.told)
-        self._digest(turn, read, task.asked)
-        return TurnResult(
-            turn=turn,
-            message=read.told,
-            prompt_tokens=len(prepared.prompt_ids),
-            top_logprobs=generation.tops if sampling.top_logprobs else None,
-        )
-
-    async def _generate(
-        self, choice: int, turn: Turn, sampling: Sampling, task: _Task, generation: Generation, reader: AnswerReader
-    ) -> None:
-        started = time.perf_counter()
-
-        def on_engine(member: Member) -> None:
-            _enter_engine(turn, member, gone_on=bool(generation.token_ids))
-
-        wanted = Wanted(
-            prompt_ids=task.prepared.prompt_ids,
-            sampling=sampling,
-            session_id=turn.session_id,
-            turn_id=turn.id,
-            min_version=task.request.min_version,
-        )
-        try:
-            async with (
-                self._deadline(),
-                aclosing(self._generating.generate(wanted, generation, on_engine)) as chunks,
-            ):
-                async for chunk in chunks:
-                    if "first_token" not in turn.timings:
-                        turn.timings["first_token"] = time.perf_counter() - started
-                    if task.live is not None:
-                        task.live.put(choice, reader.feed(chunk.token_ids), chunk)
-        finally:
-            generation.record_on(turn)
-            turn.timings["engine"] = time.perf_counter() - started
-            turn.usage = _usage(len(wanted.prompt_ids), generation)
-
-    @asynccontextmanager
-    async def _deadline(self) -> AsyncIterator[None]:
-        seconds = self.limits.seconds
-        try:
-            async with asyncio.timeout(seconds):
-                yield
-        except TimeoutError as error:
-            raise BrokenOff(f"the turn took longer than {seconds:g} s", code="deadline", status=504) from error
-
-    def _digest(self, turn: Turn, read: Read, asked: Asked) -> None:
-        """Enters by what later requests will know the turn again."""
-        index = turn.answer_index
-        before = asked.digests[index - 1] if index else b""
-        turn.context_digest = context_digests([read.repeated], self.matching, after=before, first=index)[-1]
-        turn.digests["answer"] = forks.answer_digest(read.repeated, self.matching, index)
-        turn.digests["line"] = forks.longest_line_digest(read.repeated.text)
+        return Task(request, asked, renderer, prepared, write_message, live), samplings
 
     async def _commit(self, tree: SessionTree, turn: Turn) -> None:
         turn.seq = tree.take_seq()
@@ -349,22 +269,6 @@ def _enter(turn: Turn, prepared: Prepared, added: list[dict[str, Any]], number: 
     turn.prompt_delta = prepared.prompt_delta
     turn.prompt_spans = prepared.prompt_spans
     turn.fork_reason = forks.N if number else prepared.fork_reason
-
-
-def _enter_engine(turn: Turn, member: Member, *, gone_on: bool) -> None:
-    """Notes where a turn is sampled; one that was gone on with elsewhere has several places, in order."""
-    assert member.info is not None  # noqa: S101  (it is ready)
-    place = f"{member.kind} {member.url}"
-    if not turn.engine.endswith(place):
-        turn.engine = f"{turn.engine}, {place}" if gone_on else place
-    turn.logprob_kind = member.info.logprobs.value
-
-
-def _usage(prompt_tokens: int, generation: Generation) -> dict[str, int]:
-    usage = {"prompt_tokens": prompt_tokens, "completion_tokens": len(generation.token_ids)}
-    if generation.cached_tokens is not None:
-        usage["cached_tokens"] = generation.cached_tokens
-    return usage
 
 
 def _new_id() -> str:

@@ -1,0 +1,137 @@
+"""Sampling one turn: its prompt goes to an engine, what comes back is read, shown to who reads along, and kept."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from tickertape.clients.engines.engine import Sampling
+from tickertape.clients.engines.pool import Member
+from tickertape.renderers.messages import Message
+from tickertape.renderers.renderer import Renderer
+from tickertape.server.answers import AnswerReader, Read
+from tickertape.server.dialects.request import TurnRequest, TurnResult
+from tickertape.server.generating import Generating, Wanted
+from tickertape.server.generation import Generation
+from tickertape.server.live import Live
+from tickertape.server.policy import BrokenOff
+from tickertape.server.trajectories import forks
+from tickertape.server.trajectories.forks import Asked
+from tickertape.server.trajectories.matching import context_digests
+from tickertape.server.trajectories.normalising import Policy as Matching
+from tickertape.server.trajectories.preparing import Prepared
+from tickertape.server.trajectories.turn import Turn
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What the turns of one request have in common."""
+
+    request: TurnRequest
+    asked: Asked
+    renderer: Renderer
+    prepared: Prepared
+    write_message: Callable[[Message], dict[str, Any]]
+    """An assistant's message in the client's protocol, for the record."""
+    live: Live | None
+
+
+class Sampler:
+    """Samples turns.
+
+    Args:
+        generating: gets completions.
+        matching: what of a message counts when histories are compared.
+        seconds: that a turn may take, from the request to the engine to its last token.
+    """
+
+    def __init__(self, generating: Generating, matching: Matching, seconds: float | None) -> None:
+        self._generating = generating
+        self._matching = matching
+        self._seconds = seconds
+
+    async def sample(self, choice: int, turn: Turn, sampling: Sampling, task: Task) -> TurnResult:
+        """Fills in ``turn`` up to its outcome. What it raises midway is on ``turn`` as far as it got."""
+        generation, prepared = Generation(), task.prepared
+        reader = AnswerReader(
+            turn, task.renderer, task.request, answered=prepared.answered, prompt_end=prepared.opening.tolist()
+        )
+        await self._generate(choice, turn, sampling, task, generation, reader)
+        if task.live is None:
+            reader.feed(generation.token_ids)
+        deltas, read = reader.finish()
+        if task.live is not None:
+            task.live.put(choice, deltas)
+        turn.response = task.write_message(read.told)
+        self._digest(turn, read, task.asked)
+        return TurnResult(
+            turn=turn,
+            message=read.told,
+            prompt_tokens=len(prepared.prompt_ids),
+            top_logprobs=generation.tops if sampling.top_logprobs else None,
+        )
+
+    async def _generate(
+        self, choice: int, turn: Turn, sampling: Sampling, task: Task, generation: Generation, reader: AnswerReader
+    ) -> None:
+        started = time.perf_counter()
+
+        def on_engine(member: Member) -> None:
+            _enter_engine(turn, member, gone_on=bool(generation.token_ids))
+
+        wanted = Wanted(
+            prompt_ids=task.prepared.prompt_ids,
+            sampling=sampling,
+            session_id=turn.session_id,
+            turn_id=turn.id,
+            min_version=task.request.min_version,
+        )
+        try:
+            async with (
+                self._deadline(),
+                aclosing(self._generating.generate(wanted, generation, on_engine)) as chunks,
+            ):
+                async for chunk in chunks:
+                    if "first_token" not in turn.timings:
+                        turn.timings["first_token"] = time.perf_counter() - started
+                    if task.live is not None:
+                        task.live.put(choice, reader.feed(chunk.token_ids), chunk)
+        finally:
+            generation.record_on(turn)
+            turn.timings["engine"] = time.perf_counter() - started
+            turn.usage = _usage(len(wanted.prompt_ids), generation)
+
+    @asynccontextmanager
+    async def _deadline(self) -> AsyncIterator[None]:
+        seconds = self._seconds
+        try:
+            async with asyncio.timeout(seconds):
+                yield
+        except TimeoutError as error:
+            raise BrokenOff(f"the turn took longer than {seconds:g} s", code="deadline", status=504) from error
+
+    def _digest(self, turn: Turn, read: Read, asked: Asked) -> None:
+        """Enters by what later requests will know the turn again."""
+        index = turn.answer_index
+        before = asked.digests[index - 1] if index else b""
+        turn.context_digest = context_digests([read.repeated], self._matching, after=before, first=index)[-1]
+        turn.digests["answer"] = forks.answer_digest(read.repeated, self._matching, index)
+        turn.digests["line"] = forks.longest_line_digest(read.repeated.text)
+
+
+def _enter_engine(turn: Turn, member: Member, *, gone_on: bool) -> None:
+    """Notes where a turn is sampled; one that was gone on with elsewhere has several places, in order."""
+    assert member.info is not None  # noqa: S101  (it is ready)
+    place = f"{member.kind} {member.url}"
+    if not turn.engine.endswith(place):
+        turn.engine = f"{turn.engine}, {place}" if gone_on else place
+    turn.logprob_kind = member.info.logprobs.value
+
+
+def _usage(prompt_tokens: int, generation: Generation) -> dict[str, int]:
+    usage = {"prompt_tokens": prompt_tokens, "completion_tokens": len(generation.token_ids)}
+    if generation.cached_tokens is not None:
+        usage["cached_tokens"] = generation.cached_tokens
+    return usage
