@@ -77,6 +77,11 @@ class CountingServer:
             self._process.wait()
             self._process = None
 
+    def freeze(self) -> None:
+        """It keeps its connections and says nothing any more."""
+        if self._process is not None:
+            os.kill(self._process.pid, signal.SIGSTOP)
+
 
 async def _generate(request: web.Request) -> web.StreamResponse:
     asked = await request.json()

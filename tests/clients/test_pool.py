@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
+from collections.abc import AsyncGenerator
 
 import pytest
 
 from tests.clients.flaky_engine import FlakyEngine, ask, pausing, started, until
-from tickertape.clients.engines.engine import EngineInfo, Feature, PauseMode
+from tickertape.clients.engines.engine import Chunk, EngineInfo, Feature, PauseMode
 from tickertape.clients.engines.errors import EngineGone, EngineNonsense, EngineRefused, EngineUnavailable
 from tickertape.clients.engines.pool import EnginePool, MemberState
 
@@ -191,6 +192,16 @@ async def test_what_was_not_begun_is_tried_on_another_engine(error: EngineUnavai
         assert pool.members["a"].last_error == str(error)
 
 
+async def test_an_engine_that_fails_when_it_is_called_leaves_nothing_behind() -> None:
+    class ClosedEngine(FlakyEngine):
+        def generate(self, *_: object, **__: object) -> AsyncGenerator[Chunk, None]:
+            raise EngineUnavailable("it is not started")
+
+    async with started({"a": ClosedEngine(), "b": FlakyEngine()}, limit=1) as pool:
+        assert await ask(pool) == ["a", "b"]
+        assert (pool.members["a"].running, pool.members["a"].failed, pool.members["a"].attempts) == (0, 1, set())
+
+
 async def test_nothing_is_tried_again_after_a_token_was_seen() -> None:
     engines = two()
     engines["a"].faults.append((1, EngineUnavailable("broke off")))
@@ -288,6 +299,40 @@ async def test_when_none_returns_in_time_the_request_fails_and_says_why() -> Non
         with pytest.raises(EngineUnavailable, match="no engine is ready: a is down"):
             await pool.check()
         assert (pool.waiting, pool.members["a"].running) == (0, 0)
+
+
+async def test_an_engine_that_takes_requests_and_drops_them_does_not_hold_them_for_ever() -> None:
+    engine = FlakyEngine()
+    async with started({"a": engine}, patience=0.1) as pool:
+        engine.faults.extend((0, EngineGone("reset")) for _ in range(1000))
+        with pytest.raises(EngineUnavailable, match=r"in time: a is down \(reset\)"):
+            await asyncio.wait_for(ask(pool), 1)
+        assert 2 <= len(engine.requests) <= 20
+
+
+async def test_what_a_frozen_engine_holds_goes_elsewhere_unless_a_token_was_seen() -> None:
+    engines = two()
+    async with started(engines, silence=0.05) as pool:
+        engines["a"].gate = asyncio.Event()
+        engines["a"].gate.set()
+        tokens: list[int] = []
+
+        def take(token: int) -> None:
+            tokens.append(token)
+            engines["a"].gate = asyncio.Event()
+
+        begun = asyncio.create_task(ask(pool, on_token=take))
+        await until(lambda: tokens == [0])
+        pool.members["b"].take(100_000)
+        held = asyncio.create_task(ask(pool, "another"))
+        await until(lambda: engines["a"].running == 2)
+        pool.members["b"].release(100_000)
+        engines["a"].healthy = False
+        assert await asyncio.wait_for(held, 2) == ["a", "b"]
+        with pytest.raises(EngineUnavailable, match="went down while it had the request: it did not answer a probe"):
+            await begun
+        assert tokens == [0]
+        assert engines["a"].running == 0
 
 
 async def test_another_server_in_its_place_stays_out() -> None:

@@ -73,6 +73,23 @@ async def test_a_request_waits_for_a_lone_engine_to_be_restarted(start_server: C
     await pool.close()
 
 
+async def test_requests_leave_an_engine_that_froze(start_server: Callable[[], CountingServer]) -> None:
+    servers = {name: start_server() for name in "ab"}
+    engines = {name: CountingEngine(server.url) for name, server in servers.items()}
+    pool = EnginePool(engines, probe_every=0.1, probe_timeout=0.1, silence=0.3)
+    await pool.start()
+    servers["a"].freeze()
+    asked: list[str] = []
+    chunks = pool.generate(
+        PROMPT, Sampling(max_tokens=3), request_id="r", affinity="s", on_engine=lambda m: asked.append(m.name)
+    )
+    async with asyncio.timeout(10):
+        assert [token async for chunk in chunks for token in chunk.token_ids] == [0, 1, 2]
+    assert asked == ["a", "b"]
+    assert pool.members["a"].state is MemberState.DOWN
+    await pool.close()
+
+
 class Load:
     """Sessions of five requests, one after the other without a pause, and what became of each request."""
 
