@@ -219,6 +219,8 @@ class Health:
 
     async def _return(self, member: Member) -> None:
         try:
+            if member.info is not None:
+                await self._ask(member)  # which takes no longer than a probe may
             await self.connect(member)
         except EngineError as error:
             self.down(member, error)
