@@ -4,6 +4,9 @@ Down at once: nobody listens where the engine was. Down the second time in a row
 available (a timeout, a 5xx, an answer that broke off; a token from it starts the count anew), or a probe that failed
 while no token came (a busy engine may be slow to say that it is well). The first failed request has it probed at once.
 
+What an engine still runs when it has been down for some seconds, without a token in them, is given up: a host that is
+lost says nothing.
+
 An engine that is down is started anew once per interval. Where that works, it may be another server by now: it joins
 only with the model and the context that were promised, and with the weights that are expected.
 """
@@ -31,6 +34,7 @@ class Health:
         changed: called after a state or a version changed.
         every: seconds between two probes of an engine.
         timeout: seconds that a probe gets.
+        silence: seconds without a token after which what runs on an engine that is down is given up.
     """
 
     def __init__(
@@ -40,6 +44,7 @@ class Health:
         changed: Callable[[], None],
         every: float,
         timeout: float,
+        silence: float,
     ) -> None:
         self.expected: str | None = None
         self.versions = VersionOrder()
@@ -47,6 +52,7 @@ class Health:
         self._changed = changed
         self._every = every
         self._timeout = timeout
+        self._silence = silence
         self._watches: dict[Member, asyncio.Task[None]] = {}
 
     # From outside: engines come and go, weights are expected.
@@ -173,6 +179,8 @@ class Health:
     def down(self, member: Member, error: EngineError) -> None:
         """It does not answer as it should. What comes back may have other weights."""
         member.last_error = str(error)
+        if member.state is not MemberState.DOWN:
+            member.down_at = time.monotonic()
         member.version, member.reports_version = None, False
         self.put(member, MemberState.DOWN, str(error))
 
@@ -211,8 +219,13 @@ class Health:
 
     async def _return(self, member: Member) -> None:
         try:
+            if member.info is not None:
+                await self._ask(member)  # which takes no longer than a probe may
             await self.connect(member)
         except EngineError as error:
             self.down(member, error)
+            if time.monotonic() - max(member.down_at, member.heard_at) > self._silence:
+                for attempt in member.attempts:
+                    attempt.give_up(f"it went down while it had the request: {member.reason}")
         else:
             self.join(member)

@@ -1,11 +1,13 @@
 """One engine of a pool, and where it stands."""
 
 import asyncio
-import time
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from tickertape.clients.engines.engine import Engine, EngineInfo
+from tickertape.clients.engines.engine import Chunk, Engine, EngineInfo
+from tickertape.clients.engines.pool.attempt import Attempt
 
 
 class MemberState(StrEnum):
@@ -53,8 +55,12 @@ class Member:
     """In a row."""
     heard_at: float = 0.0
     """When it last gave a token: seconds of ``time.monotonic``."""
+    down_at: float = 0.0
+    """When it went down; seconds of ``time.monotonic``."""
     turn: int = 0
     """The number of the pool's last request that went to it."""
+    attempts: set[Attempt] = field(default_factory=set, repr=False)
+    """What it runs."""
     suspected: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
     """Set to have it probed at once."""
     idle: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
@@ -86,7 +92,12 @@ class Member:
         if not self.running:
             self.idle.set()
 
-    def heard(self) -> None:
-        """It gave something: it is not down."""
-        self.heard_at = time.monotonic()
-        self.failed_requests = 0
+    @contextmanager
+    def attempt(self, chunks: AsyncGenerator[Chunk, None]) -> Iterator[Attempt]:
+        """A request's chunks, as long as it is here."""
+        attempt = Attempt(chunks)
+        self.attempts.add(attempt)
+        try:
+            yield attempt
+        finally:
+            self.attempts.discard(attempt)

@@ -28,6 +28,7 @@ class EnginePool:
         patience: seconds that a request waits, in all, while no engine could take it even with room.
         probe_every: seconds between two probes of an engine.
         probe_timeout: seconds that a probe gets.
+        silence: seconds without a token after which what runs on an engine that is down is given up.
         any_model: whether engines may call the model differently, as servers do that were started from paths.
     """
 
@@ -39,6 +40,7 @@ class EnginePool:
         patience: float = 30.0,
         probe_every: float = 1.0,
         probe_timeout: float = 3.0,
+        silence: float = 10.0,
         any_model: bool = False,
     ) -> None:
         self._members = {name: Member(name, engine, limit) for name, engine in engines.items()}
@@ -50,7 +52,11 @@ class EnginePool:
         self._usual_tokens = float(_FIRST_GUESS)
         self._router = Router()
         self._health = Health(
-            misfit=self._promise.misfit, changed=self._changed, every=probe_every, timeout=probe_timeout
+            misfit=self._promise.misfit,
+            changed=self._changed,
+            every=probe_every,
+            timeout=probe_timeout,
+            silence=silence,
         )
         self._line = Line(claim=self._claim, has_room=self._has_room, why_stuck=self._why_stuck, release=self._release)
 
@@ -203,12 +209,13 @@ class EnginePool:
                 on_engine(member)
                 attempt_id = f"{request_id}.{attempts}" if attempts else request_id
                 async with aclosing(member.engine.generate(prompt_ids, sampling, request_id=attempt_id)) as chunks:
-                    async for chunk in chunks:
-                        seen += len(chunk.token_ids)
-                        self._health.heard(member, chunk)
-                        if chunk.finish_reason is not None:
-                            self._finished(member, seen)
-                        yield chunk
+                    with member.attempt(chunks) as attempt:
+                        while (chunk := await attempt.next_chunk()) is not None:
+                            seen += len(chunk.token_ids)
+                            self._health.heard(member, chunk)
+                            if chunk.finish_reason is not None:
+                                self._finished(member, seen)
+                            yield chunk
             except EngineError as error:
                 self._health.failed(member, error)
                 if seen or not isinstance(error, EngineUnavailable):
