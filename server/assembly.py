@@ -92,7 +92,7 @@ async def running_service(settings: Settings, parts: Parts) -> AsyncIterator[Ser
     """
     matching = policy_named(settings.matching)
     store = Store(settings.db)
-    pool = EnginePool(parts.engines, limit=settings.engine_limit)
+    pool = EnginePool(parts.engines, limit=settings.engine_limit, patience=settings.engine_patience)
     try:
         try:
             await pool.start()

@@ -66,6 +66,9 @@ def serve(
     engine_limit: Annotated[
         int | None, typer.Option(min=1, help="Generations that an engine gets at once; more wait. Default: no limit.")
     ] = None,
+    engine_patience: Annotated[
+        float, typer.Option(min=0, help="Seconds that a request waits while no engine serves.")
+    ] = 30,
     turn_timeout: Annotated[
         float | None, typer.Option(min=1, help="Abort a turn that samples for so many seconds. Default: never.")
     ] = None,
@@ -102,6 +105,7 @@ def serve(
         unknown_fields=unknown_fields,
         heartbeat=heartbeat,
         engine_limit=engine_limit,
+        engine_patience=engine_patience,
         turn_timeout=turn_timeout,
         max_prompt_tokens=max_prompt_tokens,
         max_output_tokens=max_output_tokens,

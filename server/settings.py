@@ -49,6 +49,8 @@ class Settings:
     """Seconds of silence after which a stream gets a sign of life."""
     engine_limit: int | None = None
     """Generations that one engine gets at once; more wait here. ``None``: as many as come."""
+    engine_patience: float = 30.0
+    """Seconds that a request waits while no engine could take it, whatever room there was."""
     turn_timeout: float | None = None
     """Seconds that sampling a turn may take; then it is aborted, and what was sampled kept."""
     max_prompt_tokens: int | None = None

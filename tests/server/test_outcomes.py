@@ -142,7 +142,7 @@ def test_engine_that_went_down(tmp_path: Path, session: str) -> None:
         return web.Response()
 
     with faulty_vllm(handler) as url:
-        running = scripted(VllmEngine(url), tmp_path)
+        running = scripted(VllmEngine(url), tmp_path, engine_patience=0.2)
         proxy = running.__enter__()
     try:
         response = proxy.chat(session, HELLO)
