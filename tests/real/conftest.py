@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.real.engines import Kind, RealServer, environment, started
+from tests.real.engines import LAYOUTS, Kind, RealServer, environment, started
 from tests.real.models import tiny_model
 
 StartServer = Callable[..., RealServer]
@@ -55,7 +55,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture
 def start_server(tmp_path: Path) -> Iterator[StartServer]:
-    """Starts further servers: ``start_server("sglang", tiny_model(1), options=("--enable-lora",), dtype="bfloat16")``."""
+    """Starts further servers: ``start_server("sglang", tiny_model(1), options=("--enable-lora",))``."""
     with ExitStack() as stack:
         count = iter(range(100))
 
@@ -67,3 +67,21 @@ def start_server(tmp_path: Path) -> Iterator[StartServer]:
             return stack.enter_context(started(kind, model or tiny_model(), log, options=options, dtype=dtype))
 
         yield start
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says which tests ran on which engine."""
+    ran = {
+        kind: [
+            report
+            for outcome in ("passed", "failed", "error", "skipped")
+            for report in terminalreporter.stats.get(outcome, ())
+            if kind in report.keywords
+        ]
+        for kind in LAYOUTS
+    }
+    for kind, reports in ran.items():
+        if reports:
+            terminalreporter.section(f"on real {kind}")
+            for report in reports:
+                terminalreporter.line(f"{report.outcome:8}{report.nodeid}")

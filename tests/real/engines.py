@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -136,12 +135,18 @@ def _wait(server: RealServer) -> None:
     while time.monotonic() < deadline:
         if server.process.poll() is not None:
             raise RuntimeError(f"{server.kind} ended with {server.process.returncode}; {server.tail()}")
-        with contextlib.suppress(urllib.error.URLError, OSError):
-            with urllib.request.urlopen(f"{server.url}/health", timeout=20) as answer:
-                if answer.status == 200:
-                    return
+        if _healthy(server.url):
+            return
         time.sleep(0.5)
     raise TimeoutError(f"{server.kind} did not answer within {_PATIENCE:.0f} s; {server.tail()}")
+
+
+def _healthy(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=20) as answer:
+            return bool(answer.status == 200)
+    except OSError:  # urllib's own errors are kinds of it
+        return False
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -23,7 +23,7 @@ from tickertape.clients.engines.model_file import model_file
 Weights = Mapping[str, npt.NDArray[np.float32]]
 
 _KEPT = Path(tempfile.gettempdir()) / "tickertape-models-1"
-#: What a model's own generation_config.json asks for, and what nothing here may be sampled with: all is sent explicitly.
+#: What a model's own generation_config.json asks for, and nothing here may be sampled with.
 _GENERATION = {"do_sample": True, "temperature": 0.6, "top_k": 20, "top_p": 0.95}
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 

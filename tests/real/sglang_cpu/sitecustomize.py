@@ -1,10 +1,10 @@
 """Lets the real SGLang server run on a machine without CUDA: put this directory on its ``PYTHONPATH``.
 
-SGLang's wheel is for CUDA and imports its kernels wherever they might be used. On a CPU they are never called: attention,
-sampling and all other operators are torch's own (``--device cpu --attention-backend torch_native --sampling-backend
-pytorch``). So the modules that ``.ci/install-engine`` leaves out become placeholders: importing them and taking
-attributes works, calling anything in them raises. Their distributions are made up too, because SGLang compares their
-versions with those that it wants. A really installed package wins, because the finder is appended.
+SGLang's wheel is for CUDA and imports its kernels wherever they might be used. On a CPU they are never called:
+attention, sampling and all other operators are torch's own (``--device cpu --attention-backend torch_native
+--sampling-backend pytorch``). So the modules that ``.ci/install-engine`` leaves out become placeholders: importing them
+and taking attributes works, calling anything in them raises. Their distributions are made up too, because SGLang
+compares their versions with those that it wants. A really installed package wins, because the finder is appended.
 """
 
 import email.message
