@@ -9,6 +9,7 @@ import uuid
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
+from tickertape.clients.engines.answers import known_version
 from tickertape.clients.engines.engine import (
     Chunk,
     Engine,
@@ -24,7 +25,7 @@ from tickertape.clients.engines.engine import (
 )
 from tickertape.clients.engines.errors import EngineCannot, EngineNonsense, EngineRefused, EngineUnavailable
 from tickertape.clients.engines.http import EngineConnection
-from tickertape.clients.engines.vllm_answers import UNVERSIONED, AnswerReader, scored
+from tickertape.clients.engines.vllm_answers import AnswerReader, scored
 from tickertape.clients.engines.vllm_requests import COMPLETIONS, GENERATE, generation, scoring
 
 #: Token ids that every vocabulary has.
@@ -98,7 +99,7 @@ class VllmEngine(Engine):
             return None  # no such path, without VLLM_SERVER_DEV_MODE=1
         except (LookupError, TypeError) as error:
             raise EngineNonsense(f"{self._connection.url}/weight_info names no weight_version") from error
-        return None if version == UNVERSIONED else str(version)
+        return known_version(version)
 
     async def pause(self, mode: PauseMode) -> None:
         self._need_pause()

@@ -15,15 +15,12 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
+from tickertape.clients.engines.answers import best, logprob, padded, version_spans
 from tickertape.clients.engines.engine import Chunk, Feature, Sampling, Scored
 from tickertape.clients.engines.errors import EngineError, EngineNonsense, EngineUnavailable
 from tickertape.clients.engines.http import refusal
 from tickertape.clients.engines.vllm_requests import COMPLETIONS, GENERATE
 
-#: The version of weights that nobody gave a version.
-UNVERSIONED = "default"
-
-_NO_LOGPROB = -9999.0
 _TOKEN_ID = "token_id:"  # noqa: S105  (how vLLM spells a token with return_tokens_as_token_ids)
 
 
@@ -111,7 +108,7 @@ class AnswerReader:
             raise ValueError("more after its finish_reason")
         n_tokens = self._n_tokens + len(token_ids)
         if (spans := choice.get("weight_versions")) is not None:
-            self._version_spans = _spans(spans, n_tokens)
+            self._version_spans = version_spans(spans, n_tokens)
             self.features.add(Feature.VERSIONS)
         self._take_arrays(choice)
         self._token_ids += token_ids
@@ -160,7 +157,7 @@ class AnswerReader:
         if "routed_experts" in self._asked.token_arrays and self._routed_experts is not None:
             arrays["routed_experts"] = _npy(self._routed_experts, self._url)
         if "sampling_mask" in self._asked.token_arrays and self._sampling_mask:
-            arrays["sampling_mask"] = _padded(self._sampling_mask)
+            arrays["sampling_mask"] = padded(self._sampling_mask)
         return arrays
 
 
@@ -174,7 +171,7 @@ def scored(answer: Any) -> Scored:
         (choice,) = answer["choices"]
         token_ids = [int(token) for token in choice["prompt_token_ids"]]
         _, *told = zip(token_ids, choice["prompt_logprobs"], strict=True)
-        return Scored(token_ids, [math.nan, *(_logprob(each[str(token)]["logprob"]) for token, each in told)])
+        return Scored(token_ids, [math.nan, *(logprob(each[str(token)]["logprob"]) for token, each in told)])
     except (LookupError, TypeError, ValueError) as error:
         raise EngineNonsense(f"{COMPLETIONS} gave no logprobs of the prompt: {error}: {answer!r:.300}") from error
 
@@ -187,11 +184,11 @@ def _at_most_one(choices: list[Any]) -> list[Any]:
 
 def _completions_logprobs(choice: dict[str, Any], top_logprobs: int) -> tuple[list[float], list[dict[int, float]]]:
     told = choice["logprobs"]
-    values = [_logprob(value) for value in told["token_logprobs"]]
+    values = [logprob(value) for value in told["token_logprobs"]]
     if not top_logprobs:
         return values, []
     tops = [
-        _best(((int(token.removeprefix(_TOKEN_ID)), value) for token, value in (top or {}).items()), top_logprobs)
+        best(((int(token.removeprefix(_TOKEN_ID)), value) for token, value in (top or {}).items()), top_logprobs)
         for top in told["top_logprobs"]
     ]
     if len(tops) != len(values):
@@ -203,40 +200,12 @@ def _generate_logprobs(choice: dict[str, Any], top_logprobs: int) -> tuple[list[
     content = choice["logprobs"]["content"]
     if [each["token_id"] for each in content] != choice["token_ids"]:
         raise ValueError("logprobs of other tokens than those sampled")
-    values = [_logprob(each["logprob"]) for each in content]
+    values = [logprob(each["logprob"]) for each in content]
     if not top_logprobs:
         return values, []
     return values, [
-        _best(((int(top["token_id"]), top["logprob"]) for top in each["top_logprobs"]), top_logprobs)
-        for each in content
+        best(((int(top["token_id"]), top["logprob"]) for top in each["top_logprobs"]), top_logprobs) for each in content
     ]
-
-
-def _logprob(value: Any) -> float:
-    if value is None:
-        return math.nan
-    if type(value) not in (float, int):
-        raise TypeError(f"a logprob that is no number: {value!r}")
-    return math.nan if value <= _NO_LOGPROB else float(value)
-
-
-def _best(alternatives: Iterator[tuple[int, Any]], count: int) -> dict[int, float]:
-    possible = [(token, value) for token, told in alternatives if not math.isnan(value := _logprob(told))]
-    return dict(sorted(possible, key=lambda item: -item[1])[:count])
-
-
-def _spans(told: list[dict[str, Any]], n_tokens: int) -> list[tuple[str | None, int]] | None:
-    """Runs over the completion; ``None`` for tokens of weights without a version, and where no token has one."""
-    spans: list[tuple[str | None, int]] = []
-    at = 0
-    for span in told:
-        if span["start"] != at or span["end"] < at:
-            raise ValueError("weight_versions with a gap")
-        at = span["end"]
-        spans.append((None if span["version"] == UNVERSIONED else str(span["version"]), at - span["start"]))
-    if at != n_tokens:
-        raise ValueError(f"weight_versions of {at} tokens out of {n_tokens}")
-    return spans if any(version is not None for version, _ in spans) else None
 
 
 def _npy(encoded: str, url: str) -> npt.NDArray[Any]:
@@ -245,10 +214,3 @@ def _npy(encoded: str, url: str) -> npt.NDArray[Any]:
     except (ValueError, EOFError) as error:
         raise EngineNonsense(f"{url} gave routed_experts that are no array: {error}") from error
     return array
-
-
-def _padded(rows: list[list[int]]) -> npt.NDArray[np.int32]:
-    padded = np.full((len(rows), max(map(len, rows))), -1, np.int32)
-    for number, row in enumerate(rows):
-        padded[number, : len(row)] = row
-    return padded
