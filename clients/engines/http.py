@@ -12,7 +12,7 @@ from tickertape.clients.engines.errors import EngineNonsense, EngineRefused, Eng
 _JSON = {"Content-Type": "application/json"}
 _PROBE = aiohttp.ClientTimeout(total=5.0)
 #: How engines call the limit that a prompt exceeds.
-_CONTEXT_LIMITS = ("context length", "context size", "maximum model length")
+_CONTEXT_LIMITS = ("context length", "context size", "maximum model length", "exceeds the maximum allowed length")
 
 
 class EngineConnection:
@@ -67,6 +67,11 @@ class EngineConnection:
         """Posts a JSON body and returns the answer's JSON; raises as :meth:`get_json`."""
         async with self._request("POST", path, body, None, headers) as response:
             return _json(await response.read(), path)
+
+    async def post(self, path: str, body: bytes) -> None:
+        """Posts a JSON body to ``path``, whose answer says nothing; raises as :meth:`get_json`."""
+        async with self._request("POST", path, body, None) as response:
+            await response.read()
 
     async def post_events(
         self, path: str, body: bytes, headers: dict[str, str] | None = None
