@@ -2,6 +2,7 @@
 
 import os
 import signal
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -51,6 +52,12 @@ def sglang(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
     """Either engine; the first is ended before the second is started."""
     yield from _default_server(request.param, tmp_path_factory.mktemp(request.param))
+
+
+@pytest.fixture
+def session() -> str:
+    """A session id that no other test uses."""
+    return uuid.uuid4().hex
 
 
 @pytest.fixture
