@@ -3,13 +3,13 @@
 import os
 import signal
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.real.engines import LAYOUTS, Kind, RealServer, environment, started
+from tests.real.engines import LAYOUTS, Kind, RealServer, installed, started
 from tests.real.models import tiny_model
 
 StartServer = Callable[..., RealServer]
@@ -20,10 +20,10 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
-def _installed(kind: Kind) -> None:
+def _need(kind: Kind) -> None:
     """Skips what needs an engine that is not installed. In CI it is."""
     try:
-        environment(kind)
+        installed(kind)
     except FileNotFoundError as error:
         if os.environ.get("CI"):
             pytest.fail(str(error))
@@ -31,7 +31,7 @@ def _installed(kind: Kind) -> None:
 
 
 def _default_server(kind: Kind, directory: Path) -> Iterator[RealServer]:
-    _installed(kind)
+    _need(kind)
     with started(kind, tiny_model(), directory / f"{kind}.log") as server:
         yield server
 
@@ -67,11 +67,18 @@ def start_server(tmp_path: Path) -> Iterator[StartServer]:
         count = iter(range(100))
 
         def start(
-            kind: Kind, model: Path | None = None, *, options: Sequence[str] = (), dtype: str = "float32"
+            kind: Kind,
+            model: Path | None = None,
+            *,
+            options: Sequence[str] = (),
+            dtype: str = "float32",
+            environment: Mapping[str, str] | None = None,
         ) -> RealServer:
-            _installed(kind)
+            _need(kind)
             log = tmp_path / f"{kind}-{next(count)}.log"
-            return stack.enter_context(started(kind, model or tiny_model(), log, options=options, dtype=dtype))
+            return stack.enter_context(
+                started(kind, model or tiny_model(), log, options=options, dtype=dtype, environment=environment)
+            )
 
         yield start
 

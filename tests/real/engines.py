@@ -56,7 +56,9 @@ LAYOUTS: dict[Kind, Layout] = {
         "--model-path",
         (
             *("--device", "cpu", "--attention-backend", "torch_native", "--sampling-backend", "pytorch"),
-            *("--context-length", "4096", "--max-total-tokens", "16384", "--mem-fraction-static", "0.1"),
+            # --max-total-tokens is the cache's size; the fraction only has to leave room for it, even when other
+            # processes allocate memory meanwhile, which SGLang takes for its weights.
+            *("--context-length", "4096", "--max-total-tokens", "16384", "--mem-fraction-static", "0.8"),
             *("--disable-overlap-schedule", "--sleep-on-idle"),  # an idle scheduler would take a whole core
         ),
         {"SGLANG_USE_CPU_ENGINE": "1", "PYTHONPATH": str(Path(__file__).parent / "sglang_cpu")},
@@ -80,7 +82,7 @@ class RealServer:
         return f"{self.log}:\n" + "\n".join(self.log.read_text(errors="replace").splitlines()[-60:])
 
 
-def environment(kind: Kind) -> Path:
+def installed(kind: Kind) -> Path:
     """The engine's virtual environment.
 
     Raises:
@@ -94,7 +96,13 @@ def environment(kind: Kind) -> Path:
 
 @contextmanager
 def started(
-    kind: Kind, model: Path, log: Path, *, options: Sequence[str] = (), dtype: str = "float32"
+    kind: Kind,
+    model: Path,
+    log: Path,
+    *,
+    options: Sequence[str] = (),
+    dtype: str = "float32",
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[RealServer]:
     """A server that answers, until the block ends. It has a process group of its own, all of which is ended.
 
@@ -104,10 +112,11 @@ def started(
         log: its output goes there.
         options: more options for its command line; later ones win.
         dtype: what it computes in.
+        environment: more environment variables.
     """
     layout, port = LAYOUTS[kind], _free_port()
     command = (
-        *(str(environment(kind) / "bin" / "python"), "-W", "ignore", "-m", layout.module),
+        *(str(installed(kind) / "bin" / "python"), "-W", "ignore", "-m", layout.module),
         *(layout.model_option, str(model), "--served-model-name", "tiny", "--dtype", dtype),
         *("--host", "127.0.0.1", "--port", str(port), *layout.options, *options),
     )
@@ -115,7 +124,7 @@ def started(
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,
-            env=inherited | _QUIET | layout.environment,
+            env=inherited | _QUIET | layout.environment | (environment or {}),
             stdout=output,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
