@@ -6,11 +6,14 @@ recordings (``tests/data``) and shown on the embedded engine.
 """
 
 import asyncio
+import json
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 
@@ -181,3 +184,63 @@ def serving_aiohttp(app: web.Application) -> Iterator[str]:
         loop.call_soon_threadsafe(stop.set)
         thread.join(10)
         loop.close()
+
+
+SGLANG_RECORDED = Path(__file__).parent / "data" / "sglang-0.5.23"
+
+
+@contextmanager
+def faulty_sglang(handler: Handler, **server_info: Any) -> Iterator[str]:
+    """An HTTP server in SGLang's place; ``handler`` answers ``/generate``, but for what the client tries out at start,
+    which is answered as SGLang 0.5.23 did. Yields its URL.
+
+    Args:
+        handler: see there.
+        **server_info: fields of ``/server_info`` that are different from what was recorded.
+    """
+
+    def answer(name: str, **changes: Any) -> Callable[[web.Request], Awaitable[web.Response]]:
+        case = json.loads((SGLANG_RECORDED / f"{name}.json").read_text())
+
+        async def answering(_: web.Request) -> web.Response:
+            if "sse" in case:
+                return web.Response(text=sse(case["sse"]), content_type="text/event-stream")
+            return web.json_response(case["response"] | changes, status=case["status"])
+
+        return answering
+
+    async def ready(_: web.Request) -> web.Response:
+        return web.Response()
+
+    probes = {name: answer(name) for name in ("vocabulary", "probe_hot", "probe_cold", "probe_score")}
+
+    async def generate(request: web.Request) -> web.StreamResponse:
+        asked = await request.json()
+        if str(2**31 - 1) in (asked["sampling_params"]["logit_bias"] or {}):
+            return await probes["vocabulary"](request)
+        if asked.get("rid", "").startswith("probe-"):
+            return await probes["probe_hot" if asked["sampling_params"]["temperature"] == 1.0 else "probe_cold"](
+                request
+            )
+        if asked["input_ids"] == [0, 1]:
+            return await probes["probe_score"](request)
+        return await handler(request)
+
+    app = web.Application(client_max_size=2**24)
+    app.add_routes(
+        [
+            web.post("/generate", generate),
+            web.post("/abort_request", handler),
+            web.get("/ready", ready),
+            web.get("/v1/models", answer("models")),
+            web.get("/model_info", answer("model_info")),
+            web.get("/server_info", answer("server_info", **server_info)),
+        ]
+    )
+    with serving_aiohttp(app) as url:
+        yield url
+
+
+def sse(events: Sequence[Any]) -> str:
+    """Server-sent events; text stays as it is."""
+    return "".join(f"data: {event if isinstance(event, str) else json.dumps(event)}\n\n" for event in events)

@@ -88,9 +88,9 @@ class Chunk:
     """The stop token id or stop string that ended the generation, where the engine names it."""
     policy_version: str | None = None
     """The version of the weights that sampled these tokens, where the engine reports it with them."""
-    version_spans: list[tuple[str, int]] | None = None
+    version_spans: list[tuple[str | None, int]] | None = None
     """``(policy_version, n_tokens)`` runs over the whole completion, in the last chunk alone, where the engine reports
-    them; they replace what the chunks said."""
+    them; they replace what the chunks said. ``None`` for tokens sampled before the weights had a version."""
     cached_tokens: int | None = None
     """How many of the prompt's tokens the engine had in its prefix cache, where it says so."""
     token_arrays: Mapping[str, npt.NDArray[Any]] | None = None

@@ -11,6 +11,8 @@ from tickertape.clients.engines.errors import EngineGone, EngineNonsense, Engine
 
 _JSON = {"Content-Type": "application/json"}
 _PROBE = aiohttp.ClientTimeout(total=5.0)
+#: How engines call the limit that a prompt exceeds.
+_CONTEXT_LIMITS = ("context length", "context size", "maximum model length", "exceeds the maximum allowed length")
 
 
 class EngineConnection:
@@ -66,6 +68,11 @@ class EngineConnection:
         async with self._request("POST", path, body, None, headers) as response:
             return _json(await response.read(), path)
 
+    async def post(self, path: str, body: bytes) -> None:
+        """Posts a JSON body to ``path``, whose answer says nothing; raises as :meth:`get_json`."""
+        async with self._request("POST", path, body, None) as response:
+            await response.read()
+
     async def post_events(
         self, path: str, body: bytes, headers: dict[str, str] | None = None
     ) -> AsyncGenerator[list[bytes], None]:
@@ -93,7 +100,7 @@ class EngineConnection:
             response = await self._send(method, path, body, patience, headers)
             try:
                 if response.status != 200:
-                    raise _refusal(response.status, await response.read(), self.url + path)
+                    raise refusal(response.status, await response.read(), self.url + path)
                 yield response
             finally:
                 response.close() if not response.content.at_eof() else response.release()
@@ -142,14 +149,15 @@ def _json(body: bytes, path: str) -> Any:
         raise EngineNonsense(f"{path} answered something that is not JSON: {body[:200]!r}") from error
 
 
-def _refusal(status: int, body: bytes, url: str) -> EngineRefused | EngineUnavailable:
-    """An error answer. 4xx are about the request; the rest about the engine."""
+def refusal(status: int, body: bytes, url: str) -> EngineRefused | EngineUnavailable:
+    """What an error answer means, be it HTTP's or a server-sent event's. 4xx are about the request; the rest about the
+    engine."""
     message, param = _error_message(body)
     text = f"{url} answered {status}: {message}"
     if not 400 <= status < 500 or status in (408, 429):
         return EngineUnavailable(text)
     lowered = message.lower()
-    exceeded = param == "input_tokens" or "context length" in lowered or "context size" in lowered
+    exceeded = param == "input_tokens" or any(limit in lowered for limit in _CONTEXT_LIMITS)
     return EngineRefused(text, param=param, context_exceeded=exceeded)
 
 

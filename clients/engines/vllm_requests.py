@@ -1,0 +1,103 @@
+"""What vLLM is asked: every sampling parameter, spelled for either of its endpoints that take token ids.
+
+Fields are those of vLLM 0.32: ``CompletionRequest`` in ``entrypoints/openai/completion/protocol.py``,
+``GenerateRequest`` in ``entrypoints/scale_out/token_in_token_out/protocol.py``, ``SamplingParams`` in
+``sampling_params.py``.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import orjson
+
+from tickertape.clients.engines.engine import Sampling, Structure, StructureKind, TokenIds
+
+#: The lean endpoint, token ids in and out; there with ``--enable-scale-out``.
+GENERATE = "/inference/v1/generate"
+#: The one that every vLLM has.
+COMPLETIONS = "/v1/completions"
+
+#: vLLM's ``--max-logprobs``, unless it was set.
+_MAX_LOGPROBS = 20
+
+
+def generation(endpoint: str, model: str, prompt_ids: TokenIds | Sequence[int], sampling: Sampling) -> bytes:
+    """The body of a streamed request; ``model`` is the model's or the adapter's name."""
+    spell = _generate if endpoint == GENERATE else _completions
+    streamed = {"model": model, "stream": True, "stream_options": {"include_usage": True}}
+    options = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
+    return orjson.dumps({**streamed, **spell(prompt_ids, sampling)}, option=options)
+
+
+def scoring(model: str, token_ids: Sequence[int]) -> bytes:
+    """The body of a request to :data:`COMPLETIONS` for the logprobs of a prompt. vLLM samples one token at least."""
+    asked = {"max_tokens": 1, "temperature": 0.0, "n": 1, "stream": False, "echo": False, "add_special_tokens": False}
+    told = {"prompt_logprobs": 0, "return_token_ids": True}
+    prompt = np.asarray(token_ids, np.int32)
+    return orjson.dumps({"model": model, "prompt": prompt, **asked, **told}, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _generate(prompt_ids: TokenIds | Sequence[int], sampling: Sampling) -> dict[str, Any]:
+    # The sampled token counts as one of the alternatives here, so one more is asked for where vLLM allows it.
+    alternatives = min(sampling.top_logprobs + 1, _MAX_LOGPROBS) if sampling.top_logprobs else 0
+    return {
+        "token_ids": prompt_ids,
+        "return_token_ids": False,
+        "output_mode": "tokens",
+        "sampling_params": {
+            **_parameters(sampling),
+            "logprobs": max(alternatives, sampling.top_logprobs),
+            "detokenize": bool(sampling.stop),  # stop strings are sought in text; nothing else needs it
+        },
+    }
+
+
+def _completions(prompt_ids: TokenIds | Sequence[int], sampling: Sampling) -> dict[str, Any]:
+    return {
+        "prompt": prompt_ids,
+        **_parameters(sampling),
+        "logprobs": sampling.top_logprobs,
+        "echo": False,
+        "add_special_tokens": False,
+        "return_token_ids": True,
+        "return_tokens_as_token_ids": True,
+    }
+
+
+def _parameters(sampling: Sampling) -> dict[str, Any]:
+    """What both endpoints call by the same names."""
+    return {
+        "n": 1,
+        "max_tokens": sampling.max_tokens,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "top_k": sampling.top_k,
+        "min_p": sampling.min_p,
+        "presence_penalty": sampling.presence_penalty,
+        "frequency_penalty": sampling.frequency_penalty,
+        "repetition_penalty": sampling.repetition_penalty,
+        "seed": sampling.seed,
+        "stop": list(sampling.stop),
+        "stop_token_ids": list(sampling.stop_token_ids),
+        "ignore_eos": sampling.ignore_eos,
+        "min_tokens": sampling.min_tokens,
+        "logit_bias": dict(sampling.logit_bias) or None,
+        "structured_outputs": None if sampling.structure is None else _structured_outputs(sampling.structure),
+        "include_stop_str_in_output": True,
+        "skip_special_tokens": False,
+        "spaces_between_special_tokens": False,
+    }
+
+
+def _structured_outputs(structure: Structure) -> dict[str, Any]:
+    """vLLM's ``StructuredOutputsParams``: exactly one of its fields."""
+    match structure.kind:
+        case StructureKind.JSON_SCHEMA:
+            return {"json": structure.value}
+        case StructureKind.JSON_OBJECT:
+            return {"json_object": True}
+        case StructureKind.STRUCTURAL_TAG:  # as a string of JSON; an object is refused
+            return {"structural_tag": orjson.dumps(structure.value).decode()}
+        case StructureKind.REGEX | StructureKind.GRAMMAR | StructureKind.CHOICE:
+            return {structure.kind.value: structure.value}
