@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from aiohttp import web
 
-from tests.engines import Handler, ScriptedEngine, faulty_vllm
+from tests.engines import Handler, ScriptedEngine, faulty_vllm, streaming, vllm_event
 from tests.server.conftest import Proxy, StartProxy, qwen3_tokenizer, scripted, until
 from tests.server.invariants import check_once, check_prefix
 from tickertape.clients import Turn
@@ -156,11 +156,7 @@ def test_engine_that_went_down(tmp_path: Path, session: str) -> None:
 
 
 def test_engine_that_aborts_keeps_its_tokens(proxy_over: Callable[[Handler], Proxy], session: str) -> None:
-    async def handler(_: web.Request) -> web.Response:
-        choice = {"token_ids": [100, 200], "logprobs": {"token_logprobs": [-1.0, -2.0]}, "finish_reason": "abort"}
-        return web.json_response({"choices": [choice]})
-
-    proxy = proxy_over(handler)
+    proxy = proxy_over(streaming([vllm_event([100, 200], [-1.0, -2.0], "abort"), "[DONE]"]))
     assert proxy.chat(session, HELLO).json()["error"]["code"] == "aborted"
     turn = only_turn(proxy, session)
     assert (turn.outcome, turn.completion.tolist()) == ("aborted", [100, 200])
@@ -268,13 +264,9 @@ def test_stop_string_is_left_out_of_the_answer_and_kept_on_tape(
     proxy_over: Callable[[Handler], Proxy], session: str
 ) -> None:
     tokens = encode("One two STOP")
-
-    async def handler(_: web.Request) -> web.Response:
-        logprobs = {"token_logprobs": [-1.0] * len(tokens)}
-        choice = {"token_ids": tokens, "logprobs": logprobs, "finish_reason": "stop", "stop_reason": "STOP"}
-        return web.json_response({"choices": [choice]})
-
-    proxy = proxy_over(handler)
+    logprobs = {"token_logprobs": [-1.0] * len(tokens)}
+    choice = {"token_ids": tokens, "logprobs": logprobs, "finish_reason": "stop", "stop_reason": "STOP"}
+    proxy = proxy_over(streaming([{"choices": [choice]}, "[DONE]"]))
     answer = proxy.chat(session, HELLO, stop=["STOP"]).json()["choices"][0]
     assert answer["message"]["content"] == "One two "
     assert only_turn(proxy, session).completion.tolist() == tokens
@@ -286,12 +278,9 @@ def test_stop_string_is_left_out_of_the_answer_and_kept_on_tape(
 def test_logprobs_are_told_and_missing_ones_are_minus_9999(
     proxy_over: Callable[[Handler], Proxy], session: str
 ) -> None:
-    async def handler(_: web.Request) -> web.Response:
-        logprobs = {"token_logprobs": [-0.5, None], "top_logprobs": [{"token_id:9707": -0.5, "token_id:9": -3.0}, None]}
-        choice = {"token_ids": [9707, END], "logprobs": logprobs, "finish_reason": "stop", "stop_reason": None}
-        return web.json_response({"choices": [choice]})
-
-    proxy = proxy_over(handler)
+    logprobs = {"token_logprobs": [-0.5, None], "top_logprobs": [{"token_id:9707": -0.5, "token_id:9": -3.0}, None]}
+    choice = {"token_ids": [9707, END], "logprobs": logprobs, "finish_reason": "stop", "stop_reason": None}
+    proxy = proxy_over(streaming([{"choices": [choice]}, "[DONE]"]))
     told = proxy.chat(session, HELLO, logprobs=True, top_logprobs=2).json()["choices"][0]["logprobs"]["content"]
     assert [entry["logprob"] for entry in told] == [-0.5, -9999.0]
     assert [(top["token"], top["logprob"]) for top in told[0]["top_logprobs"]] == [("Hello", -0.5), ("*", -3.0)]
