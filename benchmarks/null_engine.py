@@ -1,7 +1,8 @@
 """A fake engine that computes nothing: every completion is the same 128 tokens, answered from memory.
 
-It speaks what vLLM 0.32 speaks on `/v1/completions`, `/v1/models` and `/health`, and does as little as it can per
-request, because it shares its core with the load generator: answers are serialised once, bodies are skipped unread.
+It speaks what vLLM 0.32 speaks on `/v1/completions`, streamed, on `/v1/models` and `/health`, and does as little as it
+can per request, because it shares its core with the load generator: answers are serialised once, bodies are skipped
+unread, and all tokens come in one event. Only what Tickertape tries out at start is read and answered as asked.
 `GET /stats` tells how many completions it served and how many bytes came with them, so that a benchmark can show that
 whole contexts reached the engine.
 
@@ -11,6 +12,7 @@ large as its request, for every caller alike.
 
 import argparse
 import asyncio
+import re
 from pathlib import Path
 from typing import cast
 
@@ -23,12 +25,16 @@ from benchmarks.vocabulary import Vocabulary
 MODEL = "null"
 MAX_MODEL_LEN = 262_144
 COMPLETION_TOKENS = 128
+#: Bytes of a request that may be a client's probe, and what it is known by.
+SMALL = 4096
+PROBE = re.compile(rb"x-request-id: probe-", re.IGNORECASE)
 ECHO_SLOT = b'"prompt_token_ids":null'
 
 
-def completion(text: str, ids: list[int]) -> bytes:
-    """The body of vLLM's answer to a request with `logprobs: 0`, `return_token_ids`, `return_tokens_as_token_ids`."""
-    logprobs = [-0.0625 - 0.001953125 * i for i in range(len(ids))]
+def completion(text: str, ids: list[int], first: float = -0.0625) -> bytes:
+    """The body of vLLM's answer to a streamed request with `logprobs: 0`, `return_token_ids`,
+    `return_tokens_as_token_ids` and `include_usage`."""
+    logprobs = [first - 0.001953125 * i for i in range(len(ids))]
     names = [f"token_id:{i}" for i in ids]
     choice = {
         "index": 0,
@@ -41,37 +47,28 @@ def completion(text: str, ids: list[int]) -> bytes:
         },
         "finish_reason": "stop",
         "stop_reason": None,
-        "token_ids": ids,
-        "prompt_logprobs": None,
         "prompt_token_ids": None,
-        "routed_experts": None,
+        "token_ids": ids,
     }
-    return orjson.dumps(
-        {
-            "id": "cmpl-null",
-            "object": "text_completion",
-            "created": 1_700_000_000,
-            "model": MODEL,
-            "choices": [choice],
-            "service_tier": None,
-            "system_fingerprint": "null-engine",
-            "usage": {
-                "prompt_tokens": 0,
-                "total_tokens": len(ids),
-                "completion_tokens": len(ids),
-                "prompt_tokens_details": None,
-                "completion_tokens_details": None,
-            },
-            "kv_transfer_params": None,
-            "ec_transfer_params": None,
-            "metrics": None,
-        }
+    about = {"id": "cmpl-null", "object": "text_completion", "created": 1_700_000_000, "model": MODEL}
+    usage = {"prompt_tokens": 0, "total_tokens": len(ids), "completion_tokens": len(ids)}
+    return b"data: %b\n\ndata: %b\n\ndata: [DONE]\n\n" % (
+        orjson.dumps({**about, "choices": [choice]}),
+        orjson.dumps({**about, "choices": [], "usage": usage, "system_fingerprint": "null-engine"}),
     )
 
 
 def models() -> bytes:
     card = {"id": MODEL, "object": "model", "created": 1_700_000_000, "owned_by": "vllm", "root": MODEL}
     return orjson.dumps({"object": "list", "data": [card | {"parent": None, "max_model_len": MAX_MODEL_LEN}]})
+
+
+def answer_probe(request: bytes) -> bytes:
+    """What a client's probe is answered: the token that it forces. No logprobs of prompts, and no structures."""
+    body = orjson.loads(request[request.index(b"\r\n\r\n") :])
+    if "prompt_logprobs" in body:
+        return response(b'{"error":{"message":"no prompt_logprobs"}}', "400 Bad Request")
+    return response(completion("", [int(token) for token in body["logit_bias"] or (0,)], -11.0))
 
 
 def response(body: bytes, status: str = "200 OK") -> bytes:
@@ -87,7 +84,11 @@ class Answers:
         self.echo = echo
         self.completion = response(body)
         self._before_echo, self._after_echo = body.split(ECHO_SLOT)
-        self._others = {b"/v1/models": response(models()), b"/health": response(b"")}
+        self._others = {
+            b"/v1/models": response(models()),
+            b"/version": response(b'{"version":"0.32.0"}'),
+            b"/health": response(b""),
+        }
         self.requests = 0
         self.bytes = 0
 
@@ -111,6 +112,7 @@ class Connection(asyncio.Protocol):
         self._chunks: list[bytes] = []
         self._path = b""
         self._received = 0
+        self._small: list[bytes] = []
         if answers.echo:
             self.on_body = self._chunks.append  # the parser copies bodies out only for who asks
         self._parser = httptools.HttpRequestParser(self)
@@ -120,6 +122,8 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._received += len(data)
+        if self._received <= SMALL:
+            self._small.append(data)
         self._parser.feed_data(data)
 
     def on_url(self, url: bytes) -> None:
@@ -127,13 +131,16 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         answers = self._answers
-        if self._path == b"/v1/completions":
+        if self._path != b"/v1/completions":
+            self._transport.write(answers.other(self._path))
+        elif self._received <= SMALL and PROBE.search(request := b"".join(self._small)):
+            self._transport.write(answer_probe(request))
+        else:
             answers.requests += 1
             answers.bytes += self._received
             self._transport.write(answers.echoing(b"".join(self._chunks)) if answers.echo else answers.completion)
-        else:
-            self._transport.write(answers.other(self._path))
         self._received = 0
+        self._small.clear()
         self._chunks.clear()
 
 

@@ -8,7 +8,7 @@ recordings (``tests/data``) and shown on the embedded engine.
 import asyncio
 import json
 import threading
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +19,7 @@ from aiohttp import web
 
 from tickertape.clients.engines.engine import Chunk, Engine, EngineInfo, Feature, PauseMode, Sampling, TokenIds
 from tickertape.clients.engines.errors import EngineError
+from tickertape.clients.engines.vllm_requests import COMPLETIONS, GENERATE
 
 
 @dataclass
@@ -144,20 +145,87 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @contextmanager
-def faulty_vllm(handler: Handler, *, max_model_len: int = 4096) -> Iterator[str]:
-    """An HTTP server in vLLM's place; ``handler`` answers ``/v1/completions``. Yields its URL."""
+def faulty_vllm(
+    handler: Handler,
+    *,
+    max_model_len: int = 4096,
+    lean: bool = False,
+    structure: bool = True,
+    arrays: str | None = None,
+    others: Mapping[str, Any] | None = None,
+) -> Iterator[str]:
+    """An HTTP server in vLLM's place, which answers what a client tries out at start itself. Yields its URL.
+
+    Args:
+        handler: answers on the endpoint that samples.
+        max_model_len: what it says its context is.
+        lean: whether there is ``/inference/v1/generate`` beside ``/v1/completions``.
+        structure: whether it holds to a structure.
+        arrays: its ``routed_experts`` at start, base64 of an .npy file; then it has a ``sampling_mask`` too.
+        others: JSON that is answered on other paths, whatever the method; ``/v1/models`` and ``/version`` among them.
+    """
     listing = {"object": "list", "data": [{"id": "faulty", "object": "model", "max_model_len": max_model_len}]}
+    answers = {"/v1/models": listing, "/version": {"version": "0.32.0"}, "/health": {}, **(others or {})}
 
-    async def models(_: web.Request) -> web.Response:
-        return web.json_response(listing)
+    async def sample(request: web.Request) -> web.StreamResponse:
+        if request.headers.get("X-Request-Id", "").startswith("probe-"):
+            return await _answer_probe(request, structure, arrays)
+        return await handler(request)
 
-    async def health(_: web.Request) -> web.Response:
-        return web.Response()
+    async def answer(request: web.Request) -> web.Response:
+        path = request.path_qs if request.path_qs in answers else request.path
+        return web.json_response(answers[path]) if path in answers else web.json_response({"detail": "no"}, status=404)
 
     app = web.Application(client_max_size=2**24)
-    app.add_routes([web.post("/v1/completions", handler), web.get("/v1/models", models), web.get("/health", health)])
+    app.add_routes([web.post(path, sample) for path in (COMPLETIONS, *([GENERATE] if lean else []))])
+    app.add_routes([web.route("*", "/{path:.*}", answer)])
     with serving_aiohttp(app) as url:
         yield url
+
+
+async def _answer_probe(request: web.Request, structure: bool, arrays: str | None) -> web.StreamResponse:
+    """What vLLM with raw logprobs answers to requests for one token, for a prompt's logprobs, and for a structure."""
+    body = await request.json()
+    if "prompt_logprobs" in body:
+        told = [None, *({str(token): {"logprob": -11.0}} for token in body["prompt"][1:])]
+        return web.json_response({"choices": [{"prompt_token_ids": body["prompt"], "prompt_logprobs": told}]})
+    asked = body.get("sampling_params", body)
+    chosen = ord(asked["structured_outputs"]["choice"][0]) if structure and asked["structured_outputs"] else 7
+    token_ids = [int(token) for token in asked["logit_bias"] or (chosen,)]
+    event = vllm_event(token_ids, [-11.0], "length", lean=request.path == GENERATE)
+    if arrays is not None:
+        event["choices"][0].update(routed_experts=arrays, sampling_mask=[token_ids])
+    return await streaming([event, "[DONE]"])(request)
+
+
+def vllm_event(
+    token_ids: list[int], logprobs: list[float], finish_reason: str | None = None, *, lean: bool = False
+) -> dict[str, Any]:
+    """An event of a streamed answer of vLLM's."""
+    choice: dict[str, Any] = {"index": 0, "token_ids": token_ids, "finish_reason": finish_reason, "stop_reason": None}
+    if not lean:
+        tops = [{f"token_id:{token}": value} for token, value in zip(token_ids, logprobs, strict=False)]
+        return {"choices": [{**choice, "logprobs": {"token_logprobs": logprobs, "top_logprobs": tops}}]}
+    pairs = [{"token_id": token, "logprob": value} for token, value in zip(token_ids, logprobs, strict=False)]
+    spans = [{"version": "default", "start": 0, "end": len(token_ids)}] if finish_reason else None
+    content = [{**pair, "top_logprobs": [pair]} for pair in pairs]
+    return {"choices": [{**choice, "logprobs": {"content": content}, "weight_versions": spans}]}
+
+
+def streaming(events: Sequence[Any], *, together: bool = True) -> Handler:
+    """Answers with server-sent events: JSON, or strings as they are, in one write or each in one of its own."""
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        lines = [f"data: {event if isinstance(event, str) else json.dumps(event)}\n\n".encode() for event in events]
+        for line in [b"".join(lines)] if together else lines:
+            await response.write(line)
+            await asyncio.sleep(0)
+        await response.write_eof()
+        return response
+
+    return handler
 
 
 @contextmanager

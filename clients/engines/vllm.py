@@ -26,7 +26,13 @@ from tickertape.clients.engines.engine import (
 from tickertape.clients.engines.errors import EngineCannot, EngineNonsense, EngineRefused, EngineUnavailable
 from tickertape.clients.engines.http import EngineConnection
 from tickertape.clients.engines.vllm_answers import AnswerReader, scored
-from tickertape.clients.engines.vllm_requests import COMPLETIONS, GENERATE, generation, scoring
+from tickertape.clients.engines.vllm_requests import (
+    COMPLETIONS,
+    GENERATE,
+    generation,
+    scoring,
+    scoring_with_last_forced,
+)
 
 #: Token ids that every vocabulary has.
 _PROBE_PROMPT = (0, 1)
@@ -110,7 +116,16 @@ class VllmEngine(Engine):
         await self._connection.post_json("/resume", b"")
 
     async def score(self, token_ids: Sequence[int], *, adapter: str | None = None) -> Scored:
-        return await self._score(self._info.model if adapter is None else adapter, token_ids)
+        model = self._info.model if adapter is None else adapter
+        if len(token_ids) != self._info.max_context:
+            return await self._score(model, token_ids)
+        if self._info.logprobs is LogprobKind.PROCESSED:
+            raise EngineCannot(
+                f"{self._connection.url} gives no raw logprob of the last of {len(token_ids)} tokens, which fill its "
+                "context, because it runs with processed logprobs"
+            )
+        body = scoring_with_last_forced(model, token_ids)
+        return scored(await self._connection.post_json(COMPLETIONS, body), [int(token_ids[-1])])
 
     def _need_pause(self) -> None:
         if Feature.PAUSE not in self._info.features:
@@ -146,8 +161,9 @@ class VllmEngine(Engine):
             raise EngineNonsense(f"{self._connection.url}{endpoint} answered without a single event")
         reader.check_ended()
 
-    async def _score(self, model: str, token_ids: Sequence[int]) -> Scored:
-        return scored(await self._connection.post_json(COMPLETIONS, scoring(model, token_ids)))
+    async def _score(self, model: str, token_ids: Sequence[int], request_id: str | None = None) -> Scored:
+        headers = None if request_id is None else {"X-Request-Id": request_id}
+        return scored(await self._connection.post_json(COMPLETIONS, scoring(model, token_ids), headers))
 
     async def _models(self) -> tuple[str, int, tuple[str, ...]]:
         """The model, its context, and the adapters beside it, which are listed with the model as their parent."""
@@ -236,7 +252,7 @@ class VllmEngine(Engine):
 
     async def _has_score(self, model: str) -> bool:
         try:
-            return len((await self._score(model, _PROBE_PROMPT)).logprobs) == len(_PROBE_PROMPT)
+            return len((await self._score(model, _PROBE_PROMPT, _probe_id())).logprobs) == len(_PROBE_PROMPT)
         except EngineRefused:
             return False
 

@@ -161,19 +161,30 @@ class AnswerReader:
         return arrays
 
 
-def scored(answer: Any) -> Scored:
-    """The one choice of an answer to :func:`~tickertape.clients.engines.vllm_requests.scoring`.
+def scored(answer: Any, forced: Sequence[int] = ()) -> Scored:
+    """The one choice of an answer to :func:`~tickertape.clients.engines.vllm_requests.scoring`; ``forced`` are the
+    tokens that had to be sampled after the prompt, which belong to the sequence.
 
     Raises:
-        EngineNonsense: a field is missing, or a token has no logprob.
+        EngineNonsense: a field is missing, or a token has no logprob, or others were sampled.
     """
     try:
         (choice,) = answer["choices"]
         token_ids = [int(token) for token in choice["prompt_token_ids"]]
         _, *told = zip(token_ids, choice["prompt_logprobs"], strict=True)
-        return Scored(token_ids, [math.nan, *(logprob(each[str(token)]["logprob"]) for token, each in told)])
+        logprobs = [math.nan, *(logprob(each[str(token)]["logprob"]) for token, each in told)]
+        if forced:
+            token_ids += _exactly(forced, choice["token_ids"])
+            logprobs += map(logprob, choice["logprobs"]["token_logprobs"])
+        return Scored(token_ids, logprobs)
     except (LookupError, TypeError, ValueError) as error:
         raise EngineNonsense(f"{COMPLETIONS} gave no logprobs of the prompt: {error}: {answer!r:.300}") from error
+
+
+def _exactly(forced: Sequence[int], sampled: list[int]) -> list[int]:
+    if sampled != list(forced):
+        raise ValueError(f"{sampled} was sampled when {list(forced)} was forced")
+    return sampled
 
 
 def _at_most_one(choices: list[Any]) -> list[Any]:

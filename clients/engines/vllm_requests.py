@@ -32,10 +32,20 @@ def generation(endpoint: str, model: str, prompt_ids: TokenIds | Sequence[int], 
 
 def scoring(model: str, token_ids: Sequence[int]) -> bytes:
     """The body of a request to :data:`COMPLETIONS` for the logprobs of a prompt. vLLM samples one token at least."""
+    return _scoring(model, token_ids, {})
+
+
+def scoring_with_last_forced(model: str, token_ids: Sequence[int]) -> bytes:
+    """The same for a sequence that fills the context and leaves no place for a token to sample: its own last token is
+    the one sampled."""
+    return _scoring(model, token_ids[:-1], {"logprobs": 0, "logit_bias": {str(token_ids[-1]): 100.0}})
+
+
+def _scoring(model: str, token_ids: Sequence[int], last: dict[str, Any]) -> bytes:
     asked = {"max_tokens": 1, "temperature": 0.0, "n": 1, "stream": False, "echo": False, "add_special_tokens": False}
     told = {"prompt_logprobs": 0, "return_token_ids": True}
     prompt = np.asarray(token_ids, np.int32)
-    return orjson.dumps({"model": model, "prompt": prompt, **asked, **told}, option=orjson.OPT_SERIALIZE_NUMPY)
+    return orjson.dumps({"model": model, "prompt": prompt, **asked, **told, **last}, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def _generate(prompt_ids: TokenIds | Sequence[int], sampling: Sampling) -> dict[str, Any]:

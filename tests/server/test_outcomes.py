@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from aiohttp import web
 
-from tests.engines import Handler, ScriptedEngine, faulty_vllm
+from tests.engines import Handler, ScriptedEngine, faulty_vllm, streaming, vllm_event
 from tests.server.conftest import Proxy, StartProxy, qwen3_tokenizer, scripted, until
 from tests.server.invariants import check_once, check_prefix
 from tickertape.clients import Turn
@@ -155,27 +155,15 @@ def test_engine_that_went_down(tmp_path: Path, session: str) -> None:
         running.__exit__(None, None, None)
 
 
-def aborting(*ids: int) -> dict[str, Any]:
-    """vLLM's answer to a request that somebody aborted."""
-    logprobs = {"token_logprobs": [-1.0] * len(ids)}
-    return {"choices": [{"token_ids": list(ids), "logprobs": logprobs, "finish_reason": "abort"}]}
-
-
-def stopped(*ids: int) -> dict[str, Any]:
-    logprobs = {"token_logprobs": [-1.0] * len(ids)}
-    return {
-        "choices": [{"token_ids": list(ids), "logprobs": logprobs, "finish_reason": "stop", "stop_reason": ids[-1]}]
-    }
-
-
 def test_generation_that_was_aborted_at_the_engine_goes_on_from_its_tokens(
     proxy_over: Callable[[Handler], Proxy], session: str
 ) -> None:
     prompts: list[list[int]] = []
+    answers = [vllm_event([100, 200], [-1.0, -2.0], "abort"), vllm_event([300, END], [-3.0, -4.0], "stop")]
 
-    async def handler(request: web.Request) -> web.Response:
+    async def handler(request: web.Request) -> web.StreamResponse:
         prompts.append((await request.json())["prompt"])
-        return web.json_response(aborting(100, 200) if len(prompts) == 1 else stopped(300, END))
+        return await streaming([answers[len(prompts) - 1], "[DONE]"])(request)
 
     proxy = proxy_over(handler)
     assert proxy.chat(session, HELLO).json()["choices"][0]["finish_reason"] == "stop"
@@ -187,10 +175,10 @@ def test_generation_that_was_aborted_at_the_engine_goes_on_from_its_tokens(
 def test_engine_that_aborts_again_and_again_leaves_what_it_sampled(
     proxy_over: Callable[[Handler], Proxy], session: str
 ) -> None:
-    answers = iter([aborting(100, 200), aborting(), aborting(), aborting()])
+    answers = iter([vllm_event([100, 200], [-1.0, -2.0], "abort"), *[vllm_event([], [], "abort")] * 3])
 
-    async def handler(_: web.Request) -> web.Response:
-        return web.json_response(next(answers))
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return await streaming([next(answers), "[DONE]"])(request)
 
     proxy = proxy_over(handler)
     assert proxy.chat(session, HELLO).json()["error"]["code"] == "aborted"
@@ -300,13 +288,9 @@ def test_stop_string_is_left_out_of_the_answer_and_kept_on_tape(
     proxy_over: Callable[[Handler], Proxy], session: str
 ) -> None:
     tokens = encode("One two STOP")
-
-    async def handler(_: web.Request) -> web.Response:
-        logprobs = {"token_logprobs": [-1.0] * len(tokens)}
-        choice = {"token_ids": tokens, "logprobs": logprobs, "finish_reason": "stop", "stop_reason": "STOP"}
-        return web.json_response({"choices": [choice]})
-
-    proxy = proxy_over(handler)
+    logprobs = {"token_logprobs": [-1.0] * len(tokens)}
+    choice = {"token_ids": tokens, "logprobs": logprobs, "finish_reason": "stop", "stop_reason": "STOP"}
+    proxy = proxy_over(streaming([{"choices": [choice]}, "[DONE]"]))
     answer = proxy.chat(session, HELLO, stop=["STOP"]).json()["choices"][0]
     assert answer["message"]["content"] == "One two "
     assert only_turn(proxy, session).completion.tolist() == tokens
@@ -318,12 +302,9 @@ def test_stop_string_is_left_out_of_the_answer_and_kept_on_tape(
 def test_logprobs_are_told_and_missing_ones_are_minus_9999(
     proxy_over: Callable[[Handler], Proxy], session: str
 ) -> None:
-    async def handler(_: web.Request) -> web.Response:
-        logprobs = {"token_logprobs": [-0.5, None], "top_logprobs": [{"token_id:9707": -0.5, "token_id:9": -3.0}, None]}
-        choice = {"token_ids": [9707, END], "logprobs": logprobs, "finish_reason": "stop", "stop_reason": None}
-        return web.json_response({"choices": [choice]})
-
-    proxy = proxy_over(handler)
+    logprobs = {"token_logprobs": [-0.5, None], "top_logprobs": [{"token_id:9707": -0.5, "token_id:9": -3.0}, None]}
+    choice = {"token_ids": [9707, END], "logprobs": logprobs, "finish_reason": "stop", "stop_reason": None}
+    proxy = proxy_over(streaming([{"choices": [choice]}, "[DONE]"]))
     told = proxy.chat(session, HELLO, logprobs=True, top_logprobs=2).json()["choices"][0]["logprobs"]["content"]
     assert [entry["logprob"] for entry in told] == [-0.5, -9999.0]
     assert [(top["token"], top["logprob"]) for top in told[0]["top_logprobs"]] == [("Hello", -0.5), ("*", -3.0)]
