@@ -53,7 +53,7 @@ def test_serve_says_what_it_chose_and_ends_on_sigterm(tmp_path: Path, never: Han
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--engine", "tgi=http://127.0.0.1:1"], "it must be vllm=http://HOST:PORT"),
+        (["--engine", "tgi=http://127.0.0.1:1"], "it must be vllm=http://HOST:PORT or sglang=http://HOST:PORT"),
         (["--engine", UNREACHED], "needs --model"),
         (["--gguf", "nowhere.gguf"], "nowhere.gguf cannot be read"),
         (["--host", "203.0.113.1"], "cannot listen on 203.0.113.1"),

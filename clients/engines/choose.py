@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from tickertape.clients.engines.engine import Engine
+from tickertape.clients.engines.sglang import SglangEngine
 from tickertape.clients.engines.vllm import VllmEngine
 
 
@@ -14,8 +15,12 @@ def _vllm(url: str, api_key: str | None) -> Engine:
     return VllmEngine(url, api_key=api_key)
 
 
+def _sglang(url: str, api_key: str | None) -> Engine:
+    return SglangEngine(url, api_key=api_key)
+
+
 #: Engines that are reached by URL, by kind: what makes one of a URL and an API key.
-KINDS: dict[str, Callable[[str, str | None], Engine]] = {"vllm": _vllm}
+KINDS: dict[str, Callable[[str, str | None], Engine]] = {"vllm": _vllm, "sglang": _sglang}
 
 
 def make_engine(spec: str, api_key: str | None) -> Engine:
