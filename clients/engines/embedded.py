@@ -4,6 +4,8 @@ import asyncio
 import os
 import secrets
 from collections.abc import AsyncGenerator
+from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +67,7 @@ class EmbeddedEngine(Engine):
         )
         info = await self._client.start()
         await self._compare_tokenisation()
-        self._info = EngineInfo("embedded", info.url, self.model.stem, info.max_context)
+        self._info = replace(info, name="embedded", model=self.model.stem, version=version("xllamacpp"))
         return self._info
 
     def _load(self, api_key: str) -> Any:

@@ -55,7 +55,7 @@ class LlamaCppEngine(Engine):
             self._slots = _Slots(int(props["total_slots"]))
         except (LookupError, TypeError, ValueError) as error:
             raise EngineNonsense(f"{self._connection.url}/props is not llama.cpp's: {props!r:.300}") from error
-        return EngineInfo("llama.cpp", self._connection.url, model, self._context)
+        return EngineInfo("llama.cpp", self._connection.url, model, self._context, endpoint="/completion")
 
     async def check(self) -> None:
         await self._connection.check("/health")

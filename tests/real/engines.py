@@ -38,11 +38,15 @@ class Layout:
 
 LAYOUTS: dict[Kind, Layout] = {
     # --enforce-eager and no dynamo: compiling would take 40 s of each start. Dev mode opens /pause, /abort_requests, …;
-    # --enable-scale-out the token endpoint /inference/v1/generate.
+    # --enable-scale-out the token endpoint /inference/v1/generate. Prompts are read in one step: the CPU build dies of a
+    # seeded request whose prompt is read in several ("CPU Generator does not use offset").
     "vllm": Layout(
         "vllm.entrypoints.openai.api_server",
         "--model",
-        ("--max-model-len", "4096", "--max-num-seqs", "64", "--enforce-eager", "--enable-scale-out"),
+        (
+            *("--max-model-len", "4096", "--max-num-seqs", "64", "--enforce-eager", "--enable-scale-out"),
+            *("--no-enable-chunked-prefill", "--max-num-batched-tokens", "4096"),
+        ),
         {
             "VLLM_NO_USAGE_STATS": "1",
             "VLLM_HOST_IP": "127.0.0.1",
