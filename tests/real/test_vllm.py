@@ -92,7 +92,8 @@ async def difference(engine: VllmEngine, chunk: Chunk, prompt: npt.NDArray[np.in
     """How far the sampled logprobs are from those of one prefill of prompt and completion."""
     scored = await engine.score([*prompt.tolist(), *chunk.token_ids])
     assert scored.token_ids == [*prompt.tolist(), *chunk.token_ids], "the echo"
-    return np.abs(np.array(scored.logprobs[len(prompt) :]) - np.array(chunk.logprobs))
+    recomputed: npt.NDArray[Any] = np.array(scored.logprobs[len(prompt) :])
+    return np.abs(recomputed - np.array(chunk.logprobs))
 
 
 def call(server: RealServer, path: str, body: Any = None) -> str:
@@ -145,7 +146,7 @@ async def test_alternatives_are_the_likeliest(at: VllmEngine, count: int) -> Non
     """The sampled token is an unlikely one, which counts as one of vLLM's own alternatives."""
     chunk = await sample(at, max_tokens=1, temperature=0.0, top_logprobs=count, logit_bias={HELLO: 100.0})
     assert chunk.token_ids == [HELLO]
-    (top,) = chunk.top_logprobs or ()
+    (top,) = chunk.top_logprobs or [{}]
     assert len(top) == count
     likeliest = await sample(at, max_tokens=1, temperature=0.0)
     assert next(iter(top)) == likeliest.token_ids[0]
@@ -154,7 +155,7 @@ async def test_alternatives_are_the_likeliest(at: VllmEngine, count: int) -> Non
 
 @both
 async def test_stops(at: VllmEngine) -> None:
-    forced = {"temperature": 0.0, "logit_bias": {HELLO: 100.0}}
+    forced: dict[str, Any] = {"temperature": 0.0, "logit_bias": {HELLO: 100.0}}
     by_id = await sample(at, stop_token_ids=(HELLO,), **forced)
     assert (by_id.token_ids, by_id.finish_reason, by_id.stop_reason) == ([HELLO], "stop", HELLO)
     inside = await sample(at, stop=("oHel",), **forced)
@@ -269,7 +270,7 @@ async def test_weights_that_change_in_mid_stream_are_told_apart(engine: VllmEngi
         if len(chunks) == 10:
             await engine.pause(PauseMode.KEEP)
             with pytest.raises(EngineUnavailable, match="is paused"):
-                await VllmEngine(vllm.url).start()
+                await engine.start()
             await swap(vllm, 1, "b")
             assert await engine.policy_version() == "b"
             await engine.resume()
