@@ -38,8 +38,8 @@ class Layout:
 
 LAYOUTS: dict[Kind, Layout] = {
     # --enforce-eager and no dynamo: compiling would take 40 s of each start. Dev mode opens /pause, /abort_requests, …;
-    # --enable-scale-out the token endpoint /inference/v1/generate. Prompts are read in one step: the CPU build dies of a
-    # seeded request whose prompt is read in several ("CPU Generator does not use offset").
+    # --enable-scale-out the token endpoint /inference/v1/generate. Prompts are read in one step: the CPU build dies of
+    # a seeded request whose prompt is read in several ("CPU Generator does not use offset").
     "vllm": Layout(
         "vllm.entrypoints.openai.api_server",
         "--model",
