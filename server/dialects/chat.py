@@ -1,15 +1,21 @@
 """OpenAI chat completions → turns."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
-
-import orjson
-from pydantic import BaseModel, ValidationError
 
 from tickertape.clients.engines.engine import Sampling, Structure, StructureKind
 from tickertape.renderers.messages import Message, ToolCall, flatten_content
 from tickertape.server.dialects.chat_answers import stream_writer, write_error, write_message, write_response
 from tickertape.server.dialects.chat_schema import ChatMessage, ChatRequest
+from tickertape.server.dialects.reading import (
+    Refused,
+    extras,
+    must_call,
+    read_fields,
+    read_object,
+    recorded_fields,
+    refuse,
+    sampling,
+)
 from tickertape.server.dialects.request import ToolChoice, TurnRequest
 from tickertape.server.errors import InvalidRequest
 
@@ -20,8 +26,7 @@ DIALECT = "chat"
 #: Fields that are kept on the turn and change nothing here.
 _RECORDED = ("user", "metadata", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "store")
 
-#: Fields of the protocol that cannot be honoured: those values that mean "nothing special", and what to say of others.
-_REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
+_REFUSED: Refused = {
     "reasoning_effort": (
         (),
         "no served model has reasoning efforts; use chat_template_kwargs for its template's options",
@@ -43,16 +48,8 @@ def read_request(body: bytes) -> TurnRequest:
     Raises:
         InvalidRequest: it is not JSON, a field has the wrong type or value, or a field cannot be honoured.
     """
-    try:
-        given = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise InvalidRequest(f"the body is not JSON: {error}", code="invalid_json") from error
-    if not isinstance(given, dict):
-        raise InvalidRequest(f"the body must be a JSON object, not {_kind(given)}", code="invalid_json")
-    try:
-        chat = ChatRequest.model_validate(given)
-    except ValidationError as error:
-        raise _invalid(error) from error
+    given = read_object(body)
+    chat = read_fields(ChatRequest, given)
     _refuse_what_cannot_be_honoured(chat)
     tools = given.get("tools") or None
     return TurnRequest(
@@ -70,16 +67,13 @@ def read_request(body: bytes) -> TurnRequest:
         wants_tokens=bool(chat.logprobs),
         stream=bool(chat.stream),
         options={"include_usage": bool(chat.stream_options and chat.stream_options.include_usage)},
-        fields={name: value for name in _RECORDED if (value := getattr(chat, name)) is not None},
+        fields=recorded_fields(chat, _RECORDED),
         ignored=list(_outside_protocol(chat)),
     )
 
 
 def _refuse_what_cannot_be_honoured(chat: ChatRequest) -> None:
-    for name, (harmless, reason) in _REFUSED.items():
-        value = getattr(chat, name)
-        if value is not None and value not in harmless:
-            raise InvalidRequest(reason, param=name, code="unsupported_value")
+    refuse(chat, _REFUSED)
     if chat.stream_options is not None and not chat.stream:
         raise InvalidRequest("stream_options needs stream=true", param="stream_options")
     if chat.stream_options is not None and chat.stream_options.include_obfuscation:
@@ -90,18 +84,19 @@ def _refuse_what_cannot_be_honoured(chat: ChatRequest) -> None:
 
 def _tool_choice(chat: ChatRequest) -> ToolChoice:
     choice, parallel = chat.tool_choice, chat.parallel_tool_calls is not False
-    names = {tool.function.name for tool in chat.tools or ()}
+    offered = sorted({tool.function.name for tool in chat.tools or ()})
     if choice in (None, "auto", "none"):
         return ToolChoice(reads_calls=choice != "none", parallel=parallel)
-    if choice == "required" and names:
-        return ToolChoice(must_call=True, parallel=parallel)
-    named = choice.get("function", {}).get("name") if isinstance(choice, dict) else None
-    if named in names:
-        return ToolChoice(must_call=True, names=(named,), parallel=parallel)
+    function = choice.get("function") if isinstance(choice, dict) else None
+    name = function.get("name") if isinstance(function, dict) else None
+    if choice == "required" or isinstance(name, str):
+        forced = must_call([name] if isinstance(name, str) else [], offered, parallel=parallel)
+        if forced is not None:
+            return forced
     raise InvalidRequest(
         f"tool_choice {choice!r:.200} must be 'auto', 'none', 'required' or "
         '{"type": "function", "function": {"name": …}} with a tool that is offered'
-        + (f": {', '.join(sorted(names))}" if names else "; none is"),
+        + (f": {', '.join(offered)}" if offered else "; none is"),
         param="tool_choice",
         code="invalid_value",
     )
@@ -143,28 +138,22 @@ def _max_tokens(chat: ChatRequest) -> int | None:
 
 
 def _sampling(chat: ChatRequest) -> Sampling:
-    def given(value: Any, default: Any) -> Any:
-        return default if value is None else value
-
-    stop = (chat.stop,) if isinstance(chat.stop, str) else tuple(chat.stop or ())
-    if not all(stop):
-        raise InvalidRequest("a stop string must not be empty", param="stop")
-    return Sampling(
-        max_tokens=0,
-        temperature=given(chat.temperature, 1.0),
-        top_p=given(chat.top_p, 1.0),
-        top_k=given(chat.top_k, -1) or -1,
-        min_p=given(chat.min_p, 0.0),
-        presence_penalty=given(chat.presence_penalty, 0.0),
-        frequency_penalty=given(chat.frequency_penalty, 0.0),
-        repetition_penalty=given(chat.repetition_penalty, 1.0),
+    return sampling(
+        (chat.stop,) if isinstance(chat.stop, str) else tuple(chat.stop or ()),
+        "stop",
+        temperature=chat.temperature,
+        top_p=chat.top_p,
+        top_k=chat.top_k or -1,
+        min_p=chat.min_p,
+        presence_penalty=chat.presence_penalty,
+        frequency_penalty=chat.frequency_penalty,
+        repetition_penalty=chat.repetition_penalty,
         seed=chat.seed,
-        stop=stop,
         stop_token_ids=tuple(chat.stop_token_ids or ()),
-        ignore_eos=bool(chat.ignore_eos),
-        min_tokens=given(chat.min_tokens, 0),
+        ignore_eos=chat.ignore_eos,
+        min_tokens=chat.min_tokens,
         logit_bias=_logit_bias(chat.logit_bias or {}),
-        top_logprobs=chat.top_logprobs or 0,
+        top_logprobs=chat.top_logprobs,
     )
 
 
@@ -208,38 +197,13 @@ def _message(message: ChatMessage, place: str) -> Message:
 
 def _outside_protocol(chat: ChatRequest) -> Iterator[str]:
     """Fields that were sent and are not used, by their path. A null says nothing and is not counted."""
-    yield from _extras(chat, "")
+    yield from extras(chat)
     if chat.stream_options is not None:
-        yield from _extras(chat.stream_options, "stream_options.")
+        yield from extras(chat.stream_options, "stream_options.")
     for k, message in enumerate(chat.messages):
-        yield from _extras(message, f"messages[{k}].")
+        yield from extras(message, f"messages[{k}].")
         for j, part in enumerate(message.content if isinstance(message.content, list) else ()):
-            yield from _extras(part, f"messages[{k}].content[{j}].")
+            yield from extras(part, f"messages[{k}].content[{j}].")
     for k, tool in enumerate(chat.tools or ()):
         # The whole tool is shown to the model; what is asked of the server beyond that is not done.
-        yield from _extras(tool.function, f"tools[{k}].function.")
-
-
-def _extras(model: BaseModel, prefix: str) -> Iterator[str]:
-    return (prefix + name for name, value in (model.model_extra or {}).items() if value is not None)
-
-
-def _invalid(error: ValidationError) -> InvalidRequest:
-    """The first of pydantic's findings, in a person's words."""
-    finding = error.errors(include_url=False)[0]
-    place = ""
-    for part in finding["loc"]:
-        if isinstance(part, int):
-            place += f"[{part}]"
-        elif part in ("str", "bool") or part.startswith(("list[", "dict[", "function-")):
-            continue  # the member of a union that was tried, not a field
-        else:
-            place += f".{part}" if place else part
-    if finding["type"] == "missing":
-        return InvalidRequest(f"{place} is missing", param=place, code="missing_field")
-    shown = "" if isinstance(finding["input"], dict | list) else f", got {finding['input']!r:.200}"
-    return InvalidRequest(f"{place}: {finding['msg']}{shown}", param=place, code="invalid_value")
-
-
-def _kind(value: Any) -> str:
-    return {list: "an array", str: "a string", type(None): "null"}.get(type(value), "a number or boolean")
+        yield from extras(tool.function, f"tools[{k}].function.")

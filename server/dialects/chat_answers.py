@@ -4,11 +4,10 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import orjson
-
 from tickertape.renderers.draft import CallDelta, ContentDelta, Delta, ReasoningDelta
 from tickertape.renderers.messages import Message
 from tickertape.renderers.tokenizer import Tokenizer
+from tickertape.server.dialects.events import comment, event
 from tickertape.server.dialects.request import TurnRequest, TurnResult
 from tickertape.server.errors import ProxyError, openai_error
 from tickertape.server.live import Sampled
@@ -74,14 +73,14 @@ class ChatStream:
     def close(self, results: Sequence[TurnResult]) -> bytes:
         chunks = [self._chunk(k, {}, finish_reason=_finish_reason(result)) for k, result in enumerate(results)]
         if self._wants_usage:
-            chunks.append(_event({**self._head, "choices": [], "usage": _usage(results)}))
+            chunks.append(event({**self._head, "choices": [], "usage": _usage(results)}))
         return b"".join([*chunks, _DONE])
 
     def fail(self, error: ProxyError) -> bytes:
-        return _event(write_error(error)) + _DONE
+        return event(write_error(error)) + _DONE
 
     def heartbeat(self) -> bytes:
-        return b": the engine is at work\n\n"
+        return comment("the engine is at work")
 
     def _chunks(self, sampled: Sampled) -> Iterable[bytes]:
         """The first chunk has the logprobs of all tokens that were sampled meanwhile."""
@@ -97,14 +96,10 @@ class ChatStream:
         self, index: int, delta: dict[str, Any], *, logprobs: dict[str, Any] | None = None, finish_reason: Any = None
     ) -> bytes:
         choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
-        return _event({**self._head, "choices": [choice], **({"usage": None} if self._wants_usage else {})})
+        return event({**self._head, "choices": [choice], **({"usage": None} if self._wants_usage else {})})
 
 
 _DONE = b"data: [DONE]\n\n"
-
-
-def _event(data: dict[str, Any]) -> bytes:
-    return b"data: " + orjson.dumps(data) + b"\n\n"
 
 
 def _delta(delta: Delta) -> dict[str, Any]:

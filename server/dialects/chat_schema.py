@@ -6,31 +6,29 @@ are not listed are outside the protocol.
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from tickertape.server.dialects.reading import Fields
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="allow", strict=True)
-
-
-class FunctionCall(_Strict):
+class FunctionCall(Fields):
     name: str
     arguments: str | dict[str, Any] = "{}"
 
 
-class ChatToolCall(_Strict):
+class ChatToolCall(Fields):
     id: str | None = None
     type: Literal["function"] = "function"
     function: FunctionCall
 
 
-class ContentPart(_Strict):
+class ContentPart(Fields):
     type: str
     text: str | None = None
     refusal: str | None = None
 
 
-class ChatMessage(_Strict):
+class ChatMessage(Fields):
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | list[ContentPart] | None = None
     name: str | None = None
@@ -41,35 +39,35 @@ class ChatMessage(_Strict):
     reasoning: str | None = None
 
 
-class FunctionDefinition(_Strict):
+class FunctionDefinition(Fields):
     name: str = Field(min_length=1)
     description: str | None = None
     parameters: dict[str, Any] | None = None
 
 
-class ChatTool(_Strict):
+class ChatTool(Fields):
     type: Literal["function"]
     function: FunctionDefinition
 
 
-class JsonSchema(_Strict):
+class JsonSchema(Fields):
     name: str | None = None
     schema_: dict[str, Any] | None = Field(None, alias="schema")
     strict: bool | None = None
     description: str | None = None
 
 
-class ResponseFormat(_Strict):
+class ResponseFormat(Fields):
     type: str
     json_schema: JsonSchema | None = None
 
 
-class StreamOptions(_Strict):
+class StreamOptions(Fields):
     include_usage: bool | None = None
     include_obfuscation: bool | None = None
 
 
-class ChatRequest(_Strict):
+class ChatRequest(Fields):
     model: str
     messages: list[ChatMessage] = Field(min_length=1)
     tools: list[ChatTool] | None = None

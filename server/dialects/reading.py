@@ -1,0 +1,127 @@
+"""What protocols read requests with: JSON, held to types, faults named by their place.
+
+Null means not sent. A field that a protocol lists is honoured, kept for the record or refused; any other one is outside
+it and is reported as ignored (NOTHING-SILENT).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeAlias, TypeVar
+
+import orjson
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from tickertape.clients.engines.engine import Sampling
+from tickertape.server.dialects.request import ToolChoice
+from tickertape.server.errors import InvalidRequest
+
+#: Fields of a protocol that cannot be honoured: those values that mean "nothing special", and what to say of others.
+Refused: TypeAlias = Mapping[str, tuple[tuple[Any, ...], str]]
+
+
+class Fields(BaseModel):
+    """Fields of a request, or of a part of it. Numbers in strings and the like are no numbers; fields that are not
+    listed are kept apart."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def read_object(body: bytes) -> dict[str, Any]:
+    """A request's body as a JSON object.
+
+    Raises:
+        InvalidRequest: it is none.
+    """
+    try:
+        given = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest(f"the body is not JSON: {error}", code="invalid_json") from error
+    if not isinstance(given, dict):
+        raise InvalidRequest(f"the body must be a JSON object, not {_kind(given)}", code="invalid_json")
+    return given
+
+
+def read_fields(model: type[Model], given: Any, place: str = "") -> Model:
+    """A JSON value as the model of its fields.
+
+    Args:
+        model: the fields.
+        given: the value.
+        place: where in the request it stands, such as ``messages[0].content[2]``.
+
+    Raises:
+        InvalidRequest: a field is missing, or has the wrong type or value; its place is named.
+    """
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        raise _first_finding(error, place) from error
+
+
+def refuse(fields: BaseModel, refused: Refused) -> None:
+    """
+    Raises:
+        InvalidRequest: a field that cannot be honoured was sent, with a value that is not harmless.
+    """
+    for name, (harmless, reason) in refused.items():
+        value = getattr(fields, name)
+        if value is not None and value not in harmless:
+            raise InvalidRequest(reason, param=name, code="unsupported_value")
+
+
+def recorded_fields(fields: BaseModel, names: Sequence[str]) -> dict[str, Any]:
+    """Those of the named fields that were sent, for the record."""
+    return {name: value for name in names if (value := getattr(fields, name)) is not None}
+
+
+def extras(fields: BaseModel, prefix: str = "") -> Iterator[str]:
+    """Fields outside the protocol that were sent, by their path."""
+    return (prefix + name for name, value in (fields.model_extra or {}).items() if value is not None)
+
+
+def sampling(stop: Sequence[str], stop_param: str, **given: Any) -> Sampling:
+    """Sampling parameters as a client sent them; the rest are :class:`Sampling`'s defaults, which are OpenAI's and
+    Anthropic's. ``max_tokens`` is the request's own affair.
+
+    Args:
+        stop: stop strings.
+        stop_param: the protocol's name for them.
+        given: other parameters by name; null is not sent.
+
+    Raises:
+        InvalidRequest: a stop string is empty.
+    """
+    if not all(stop):
+        raise InvalidRequest("a stop string must not be empty", param=stop_param)
+    values = {name: value for name, value in given.items() if value is not None}
+    return Sampling(max_tokens=0, stop=tuple(stop), **values)
+
+
+def must_call(names: Sequence[str], offered: Sequence[str], *, parallel: bool) -> ToolChoice | None:
+    """The choice that makes the model call one of the named tools, or of all that are offered if none is named.
+    ``None`` where they are not offered."""
+    if not offered or not set(names) <= set(offered):
+        return None
+    return ToolChoice(must_call=True, names=tuple(names), parallel=parallel)
+
+
+def _first_finding(error: ValidationError, place: str) -> InvalidRequest:
+    """The first of pydantic's findings, in a person's words."""
+    finding = error.errors(include_url=False)[0]
+    for part in finding["loc"]:
+        if isinstance(part, int):
+            place += f"[{part}]"
+        elif part in ("str", "bool") or part.startswith(("list[", "dict[", "function-")):
+            continue  # the member of a union that was tried, not a field
+        else:
+            place += f".{part}" if place else part
+    if finding["type"] == "missing":
+        return InvalidRequest(f"{place} is missing", param=place, code="missing_field")
+    shown = "" if isinstance(finding["input"], dict | list) else f", got {finding['input']!r:.200}"
+    return InvalidRequest(f"{place}: {finding['msg']}{shown}", param=place, code="invalid_value")
+
+
+def _kind(value: Any) -> str:
+    return {list: "an array", str: "a string", type(None): "null"}.get(type(value), "a number or boolean")
