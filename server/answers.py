@@ -3,7 +3,7 @@
 The message is the deltas taken together (STREAM), however they were cut, so there is one way to read an answer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from tickertape.renderers.draft import CallDelta, ContentDelta, Delta, ReasoningDelta
@@ -23,6 +23,8 @@ class Read:
     """What the client is told: of an answer that was cut before and goes on, only what is new."""
     repeated: Message
     """The whole answer, as the client will repeat it in its next request."""
+    parts: list[Delta]
+    """What the client is told, in the order in which it was said: a thought, a text or a call in one piece each."""
 
 
 class AnswerReader:
@@ -54,6 +56,9 @@ class AnswerReader:
         self._request = request
         self._parser = parser()
         self._continues = bool(len(answered))
+        self._runs: list[tuple[type[ContentDelta] | type[ReasoningDelta] | int, int]] = []
+        """Kinds of text and how many characters of them, calls by their index: how parts followed each other."""
+        self.reasoning_tokens = 0
         said = _read_whole(parser(), answered) if self._continues else Message("assistant")
         self._content = _Channel(request.sampling.stop, said.text)
         self._reasoning = _Channel(request.sampling.stop, said.reasoning or "")
@@ -62,9 +67,10 @@ class AnswerReader:
 
     def feed(self, token_ids: Sequence[int]) -> list[Delta]:
         """More sampled ids: what the client can be told now."""
-        deltas = self._tell(self._parser.feed(token_ids))
+        deltas = self._tell(self._parse(token_ids))
         if self._untold:
             deltas, self._untold = [*self._untold, *deltas], []
+        self._note(deltas)
         return deltas
 
     def finish(self) -> tuple[list[Delta], Read]:
@@ -74,6 +80,7 @@ class AnswerReader:
         deltas = [*self._untold, *self._tell(self._parser.finish())]
         deltas += [ReasoningDelta(text)] if (text := self._reasoning.finish(stop)) else []
         deltas += [ContentDelta(text)] if (text := self._content.finish(stop)) else []
+        self._note(deltas)
         parsed = self._parser.response()
         turn.calls = [{"status": call.status, "raw": call.raw} for call in parsed.calls]
         turn.outcome = _outcome(turn, parsed)
@@ -84,9 +91,39 @@ class AnswerReader:
             reasoning=None if parsed.message.reasoning is None else self._reasoning.told(or_none=self._continues),
             tool_calls=calls,
         )
+        parts = list(self._parts(told))
         if not self._continues:
-            return deltas, Read(told, told)
-        return deltas, Read(told, replace(told, content=self._request.messages[-1].text + told.text))
+            return deltas, Read(told, told, parts)
+        return deltas, Read(told, replace(told, content=self._request.messages[-1].text + told.text), parts)
+
+    def _parse(self, token_ids: Sequence[int]) -> list[Delta]:
+        if not self._request.counts_reasoning:
+            return self._parser.feed(token_ids)
+        deltas: list[Delta] = []
+        for token_id in token_ids:
+            deltas += self._parser.feed([token_id])
+            self.reasoning_tokens += self._parser.in_thought
+        return deltas
+
+    def _note(self, deltas: Sequence[Delta]) -> None:
+        for delta in deltas:
+            kind: type[ContentDelta] | type[ReasoningDelta] | int
+            kind, n = (delta.index, 0) if isinstance(delta, CallDelta) else (type(delta), len(delta.text))
+            if self._runs and self._runs[-1][0] == kind:
+                n += self._runs.pop()[1]
+            self._runs.append((kind, n))
+
+    def _parts(self, told: Message) -> Iterator[Delta]:
+        starts = {ContentDelta: 0, ReasoningDelta: 0}
+        texts = {ContentDelta: told.text, ReasoningDelta: told.reasoning or ""}
+        for kind, n in self._runs:
+            if isinstance(kind, int):
+                call = told.tool_calls[kind]
+                yield CallDelta(kind, call.arguments_json, call.name, call.id)
+            else:
+                start = starts[kind]
+                starts[kind] += n
+                yield kind(texts[kind][start : start + n])
 
     def _tell(self, deltas: Sequence[Delta]) -> list[Delta]:
         """Deltas as the client gets them: without what it was told before, nor the beginning of a stop string."""

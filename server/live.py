@@ -29,12 +29,10 @@ class Sampled:
 
 def whole(choice: int, result: TurnResult) -> Sampled:
     """An answer as if it had come at once."""
-    message, turn = result.message, result.turn
-    deltas: list[Delta] = [ReasoningDelta(message.reasoning)] if message.reasoning else []
-    deltas += [ContentDelta(message.content)] if message.content else []
-    calls = enumerate(message.tool_calls)
-    deltas += [CallDelta(k, call.arguments_json, call.name, call.id) for k, call in calls]
-    return Sampled(choice, deltas, turn.completion.tolist(), turn.logprobs.tolist(), result.top_logprobs or [])
+    turn = result.turn
+    return Sampled(
+        choice, list(result.parts), turn.completion.tolist(), turn.logprobs.tolist(), result.top_logprobs or []
+    )
 
 
 class Live:

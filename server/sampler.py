@@ -69,7 +69,9 @@ class Sampler:
         return TurnResult(
             turn=turn,
             message=read.told,
+            parts=read.parts,
             prompt_tokens=len(prepared.prompt_ids),
+            reasoning_tokens=reader.reasoning_tokens,
             top_logprobs=generation.tops if sampling.top_logprobs else None,
         )
 

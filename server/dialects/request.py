@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tickertape.clients.engines.engine import Sampling, Structure
+from tickertape.renderers.draft import Delta
 from tickertape.renderers.messages import Message
 from tickertape.server.trajectories.turn import Turn
 
@@ -26,6 +27,17 @@ class ToolChoice:
         return not self.must_call and not self.names and self.parallel
 
 
+@dataclass(frozen=True, slots=True)
+class Follows:
+    """A conversation that is on tape and goes on."""
+
+    turn_id: str
+    name: str
+    """The turn's name in the client's protocol."""
+    param: str
+    """The field that holds it."""
+
+
 @dataclass(slots=True, kw_only=True)
 class TurnRequest:
     """One call of the model, in no protocol's own terms."""
@@ -33,6 +45,8 @@ class TurnRequest:
     dialect: str
     model: str
     messages: list[Message]
+    follows: Follows | None = None
+    """The turn that the messages go on from, where the client leaves its conversation out."""
     tools: list[dict[str, Any]] | None = None
     n: int = 1
     """How many choices are asked for."""
@@ -50,6 +64,8 @@ class TurnRequest:
     """The oldest policy version that may sample it."""
     wants_tokens: bool = False
     """Whether the answer tells tokens or logprobs."""
+    counts_reasoning: bool = False
+    """Whether the answer tells how many tokens were reasoning."""
     stream: bool = False
     """Whether the answer is sent while it is sampled."""
     options: dict[str, Any] = field(default_factory=dict)
@@ -67,5 +83,9 @@ class TurnResult:
     turn: Turn
     message: Message
     """What the assistant said, with call ids; of an answer that goes on, only what is new."""
+    parts: list[Delta]
+    """The same in the order in which it was said, each part in one piece."""
     prompt_tokens: int
+    reasoning_tokens: int = 0
+    """Tokens of the completion that are reasoning, its tags included but the last; counted if the request says so."""
     top_logprobs: list[dict[int, float]] | None = None
