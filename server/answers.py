@@ -56,8 +56,8 @@ class AnswerReader:
         self._request = request
         self._parser = parser()
         self._continues = bool(len(answered))
-        self._runs: list[tuple[type[ContentDelta] | type[ReasoningDelta] | int, int]] = []
-        """Kinds of text and how many characters of them, calls by their index: how parts followed each other."""
+        self._parts: list[tuple[type[ContentDelta] | type[ReasoningDelta] | int, list[str]]] = []
+        """Texts by their kind and calls by their index, in the order in which they came."""
         self.reasoning_tokens = 0
         said = _read_whole(parser(), answered) if self._continues else Message("assistant")
         self._content = _Channel(request.sampling.stop, said.text)
@@ -91,7 +91,7 @@ class AnswerReader:
             reasoning=None if parsed.message.reasoning is None else self._reasoning.told(or_none=self._continues),
             tool_calls=calls,
         )
-        parts = list(self._parts(told))
+        parts = list(self._whole_parts(told))
         if not self._continues:
             return deltas, Read(told, told, parts)
         return deltas, Read(told, replace(told, content=self._request.messages[-1].text + told.text), parts)
@@ -107,23 +107,19 @@ class AnswerReader:
 
     def _note(self, deltas: Sequence[Delta]) -> None:
         for delta in deltas:
-            kind: type[ContentDelta] | type[ReasoningDelta] | int
-            kind, n = (delta.index, 0) if isinstance(delta, CallDelta) else (type(delta), len(delta.text))
-            if self._runs and self._runs[-1][0] == kind:
-                n += self._runs.pop()[1]
-            self._runs.append((kind, n))
+            kind = delta.index if isinstance(delta, CallDelta) else type(delta)
+            if not self._parts or self._parts[-1][0] != kind:
+                self._parts.append((kind, []))
+            if not isinstance(delta, CallDelta):
+                self._parts[-1][1].append(delta.text)
 
-    def _parts(self, told: Message) -> Iterator[Delta]:
-        starts = {ContentDelta: 0, ReasoningDelta: 0}
-        texts = {ContentDelta: told.text, ReasoningDelta: told.reasoning or ""}
-        for kind, n in self._runs:
+    def _whole_parts(self, told: Message) -> Iterator[Delta]:
+        for kind, texts in self._parts:
             if isinstance(kind, int):
                 call = told.tool_calls[kind]
                 yield CallDelta(kind, call.arguments_json, call.name, call.id)
             else:
-                start = starts[kind]
-                starts[kind] += n
-                yield kind(texts[kind][start : start + n])
+                yield kind("".join(texts))
 
     def _tell(self, deltas: Sequence[Delta]) -> list[Delta]:
         """Deltas as the client gets them: without what it was told before, nor the beginning of a stop string."""
