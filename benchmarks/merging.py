@@ -50,7 +50,7 @@ async def play(
             engine.completion = tokenizer.encode_like_model(text)
             requests.append(list(messages))
             wanted = chat.read_request(body(messages))
-            asked = turns.asked(wanted.messages)
+            asked = turns.asked(wanted)
             (result,) = await turns.take(
                 SESSION, wanted, asked, chat.write_message, is_new=not number, audience=Audience()
             )

@@ -53,7 +53,7 @@ async def measure(n_turns: int, sessions: int) -> list[dict[int, list[float]]]:
                 marks.append(time.process_time())
                 wanted = chat.read_request(request)
                 marks.append(time.process_time())
-                asked = turns.asked(wanted.messages)
+                asked = turns.asked(wanted)
                 marks.append(time.process_time())
                 results = await turns.take(
                     session, wanted, asked, chat.write_message, is_new=turn == 1, audience=Audience()

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import chain, repeat
 
+from tickertape.renderers.draft import UNPADDED
 from tickertape.renderers.encoder import Encoder
 from tickertape.renderers.errors import BridgeRefused, RenderError
 from tickertape.renderers.messages import Message, MessageLike, Tool, ToolCall, as_messages
@@ -189,6 +190,11 @@ class Renderer(ABC):
             opened = ending.endswith((reasoning.open + reasoning.label).rstrip())
             response_format = replace(response_format, starts_in_reasoning=opened)
         return StreamParser(self.tokenizer, response_format, Offered(tools))
+
+    def text_parser(self) -> StreamParser:
+        """Reads a completion as plain text: no reasoning and no calls in it."""
+        plain = ResponseFormat(stop_ids=tuple(self.get_stop_sequences()), padding=UNPADDED)
+        return StreamParser(self.tokenizer, plain, Offered(None))
 
     def get_stop_sequences(self) -> list[int]:
         """Token ids that end an assistant turn, the usual one first."""

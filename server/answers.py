@@ -50,6 +50,8 @@ class AnswerReader:
         reads_calls = request.tool_choice.reads_calls
 
         def parser() -> StreamParser:
+            if request.prompt is not None:
+                return renderer.text_parser()
             return renderer.stream_parser(request.tools, read_calls=reads_calls, prompt_ids=prompt_end)
 
         self._turn = turn

@@ -19,7 +19,7 @@ from tickertape.server.live import Live
 from tickertape.server.policy import BrokenOff
 from tickertape.server.trajectories import forks
 from tickertape.server.trajectories.forks import Asked
-from tickertape.server.trajectories.matching import context_digests
+from tickertape.server.trajectories.matching import context_digests, token_digest
 from tickertape.server.trajectories.normalising import Policy as Matching
 from tickertape.server.trajectories.preparing import Prepared
 from tickertape.server.trajectories.turn import Turn
@@ -70,7 +70,7 @@ class Sampler:
             turn=turn,
             message=read.told,
             parts=read.parts,
-            prompt_tokens=len(prepared.prompt_ids),
+            prompt_ids=prepared.prompt_ids,
             reasoning_tokens=reader.reasoning_tokens,
             top_logprobs=generation.tops if sampling.top_logprobs else None,
         )
@@ -116,6 +116,9 @@ class Sampler:
 
     def _digest(self, turn: Turn, read: Read, asked: Asked) -> None:
         """Enters by what later requests will know the turn again."""
+        if asked.prompt_ids is not None:
+            turn.context_digest = token_digest(asked.prompt_ids, turn.completion)
+            return
         index = turn.answer_index
         before = asked.digests[index - 1] if index else b""
         turn.context_digest = context_digests([read.repeated], self._matching, after=before, first=index)[-1]

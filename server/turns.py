@@ -30,10 +30,17 @@ from tickertape.server.settling import Settled, settle, together
 from tickertape.server.store.store import Store, StoreError
 from tickertape.server.trajectories import forks
 from tickertape.server.trajectories.forks import Asked
-from tickertape.server.trajectories.matching import context_digests, value_digest
+from tickertape.server.trajectories.matching import context_digests, token_digest, value_digest
 from tickertape.server.trajectories.normalising import Policy as Matching
 from tickertape.server.trajectories.normalising import default
-from tickertape.server.trajectories.preparing import NothingToContinue, Prepared, Rules, prepare, prepare_continuation
+from tickertape.server.trajectories.preparing import (
+    NothingToContinue,
+    Prepared,
+    Rules,
+    prepare,
+    prepare_continuation,
+    prepare_tokens,
+)
 from tickertape.server.trajectories.tree import SessionTree
 from tickertape.server.trajectories.turn import Outcome, Turn
 
@@ -91,9 +98,11 @@ class Turns:
         """What the engines have in common."""
         return self.pool.info
 
-    def asked(self, messages: Sequence[Message]) -> Asked:
-        """A request's messages as they are looked for in the session's tree."""
-        return Asked(messages, context_digests(messages, self.matching), self.matching)
+    def asked(self, request: TurnRequest) -> Asked:
+        """What a request asks, as it is looked for in the session's tree."""
+        if request.prompt_ids is not None:
+            return Asked([], [token_digest(request.prompt_ids)], self.matching, request.prompt_ids)
+        return Asked(request.messages, context_digests(request.messages, self.matching), self.matching)
 
     async def take(
         self,
@@ -205,8 +214,11 @@ class Turns:
         try:
             renderer = self.renderers.get(request.template_options)
             rules = Rules(request.tools, turns[0].tools_digest, value_digest(request.template_options), self.history)
-            find = prepare_continuation if request.continues else prepare
-            prepared = find(tree, renderer, asked, rules)
+            if asked.prompt_ids is not None:
+                prepared = prepare_tokens(tree, asked, asked.prompt_ids)
+            else:
+                find = prepare_continuation if request.continues else prepare
+                prepared = find(tree, renderer, asked, rules)
         except (InvalidRequest, ValueError) as error:
             turns[0].messages = [message.to_openai() for message in request.messages]
             if isinstance(error, NothingToContinue):

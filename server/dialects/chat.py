@@ -1,6 +1,6 @@
 """OpenAI chat completions → turns."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from tickertape.clients.engines.engine import Sampling, Structure, StructureKind
 from tickertape.renderers.messages import Message, ToolCall, flatten_content
@@ -9,6 +9,7 @@ from tickertape.server.dialects.chat_schema import ChatMessage, ChatRequest
 from tickertape.server.dialects.reading import (
     Refused,
     extras,
+    logit_bias,
     must_call,
     read_fields,
     read_object,
@@ -152,18 +153,9 @@ def _sampling(chat: ChatRequest) -> Sampling:
         stop_token_ids=tuple(chat.stop_token_ids or ()),
         ignore_eos=chat.ignore_eos,
         min_tokens=chat.min_tokens,
-        logit_bias=_logit_bias(chat.logit_bias or {}),
+        logit_bias=logit_bias(chat.logit_bias or {}),
         top_logprobs=chat.top_logprobs,
     )
-
-
-def _logit_bias(given: Mapping[str, float]) -> dict[int, float]:
-    for token, bias in given.items():
-        if not token.isdecimal() or not -100 <= bias <= 100:
-            raise InvalidRequest(
-                f"logit_bias maps token ids to numbers from -100 to 100, not {token!r} to {bias!r}", param="logit_bias"
-            )
-    return {int(token): bias for token, bias in given.items()}
 
 
 def _message(message: ChatMessage, place: str) -> Message:

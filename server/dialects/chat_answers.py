@@ -21,11 +21,11 @@ def write_response(request: TurnRequest, results: Sequence[TurnResult], tokenize
             "index": index,
             "message": result.turn.response,
             "logprobs": _logprobs_of(result, tokenizer) if request.wants_tokens else None,
-            "finish_reason": _finish_reason(result),
+            "finish_reason": finish_reason(result),
         }
         for index, result in enumerate(results)
     ]
-    return {**_head(results[0].turn, "chat.completion"), "choices": choices, "usage": _usage(results)}
+    return {**_head(results[0].turn, "chat.completion"), "choices": choices, "usage": usage(results)}
 
 
 def write_message(message: Message) -> dict[str, Any]:
@@ -71,9 +71,9 @@ class ChatStream:
         return b"".join(chunk for sampled in news for chunk in self._chunks(sampled))
 
     def close(self, results: Sequence[TurnResult]) -> bytes:
-        chunks = [self._chunk(k, {}, finish_reason=_finish_reason(result)) for k, result in enumerate(results)]
+        chunks = [self._chunk(k, {}, finish=finish_reason(result)) for k, result in enumerate(results)]
         if self._wants_usage:
-            chunks.append(event({**self._head, "choices": [], "usage": _usage(results)}))
+            chunks.append(event({**self._head, "choices": [], "usage": usage(results)}))
         return b"".join([*chunks, _DONE])
 
     def fail(self, error: ProxyError) -> bytes:
@@ -93,9 +93,9 @@ class ChatStream:
             yield self._chunk(sampled.choice, delta, logprobs=None if number else logprobs)
 
     def _chunk(
-        self, index: int, delta: dict[str, Any], *, logprobs: dict[str, Any] | None = None, finish_reason: Any = None
+        self, index: int, delta: dict[str, Any], *, logprobs: dict[str, Any] | None = None, finish: str | None = None
     ) -> bytes:
-        choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
+        choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
         return event({**self._head, "choices": [choice], **({"usage": None} if self._wants_usage else {})})
 
 
@@ -119,8 +119,8 @@ def _head(turn: Turn, kind: str) -> dict[str, Any]:
     return {"id": f"chatcmpl-{turn.id}", "object": kind, "created": int(turn.created_at), "model": turn.model}
 
 
-def _usage(results: Sequence[TurnResult]) -> dict[str, Any]:
-    prompt_tokens = results[0].prompt_tokens
+def usage(results: Sequence[TurnResult]) -> dict[str, Any]:
+    prompt_tokens = len(results[0].prompt_ids)
     sampled = sum(len(result.turn.completion) for result in results)
     usage: dict[str, Any] = {
         "prompt_tokens": prompt_tokens,
@@ -131,7 +131,7 @@ def _usage(results: Sequence[TurnResult]) -> dict[str, Any]:
     return usage if cached is None else {**usage, "prompt_tokens_details": {"cached_tokens": cached}}
 
 
-def _finish_reason(result: TurnResult) -> str:
+def finish_reason(result: TurnResult) -> str:
     """OpenAI's word. Calls with broken arguments are calls too: their text is the client's to refuse."""
     if result.turn.outcome == "length":
         return "length"

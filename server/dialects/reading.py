@@ -99,6 +99,20 @@ def sampling(stop: Sequence[str], stop_param: str, **given: Any) -> Sampling:
     return Sampling(max_tokens=0, stop=tuple(stop), **values)
 
 
+def logit_bias(given: Mapping[str, float]) -> dict[int, float]:
+    """Biases by token id, which JSON's keys have as text.
+
+    Raises:
+        InvalidRequest: a key is no id, or a bias is beyond 100.
+    """
+    for token, bias in given.items():
+        if not token.isdecimal() or not -100 <= bias <= 100:
+            raise InvalidRequest(
+                f"logit_bias maps token ids to numbers from -100 to 100, not {token!r} to {bias!r}", param="logit_bias"
+            )
+    return {int(token): bias for token, bias in given.items()}
+
+
 def must_call(names: Sequence[str], offered: Sequence[str], *, parallel: bool) -> ToolChoice | None:
     """The choice that makes the model call one of the named tools, or of all that are offered if none is named.
     ``None`` where they are not offered."""

@@ -6,7 +6,7 @@ from typing import Any
 from tickertape.clients.engines.engine import Sampling, Structure
 from tickertape.renderers.draft import Delta
 from tickertape.renderers.messages import Message
-from tickertape.server.trajectories.turn import Turn
+from tickertape.server.trajectories.turn import TokenIds, Turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,11 @@ class TurnRequest:
 
     dialect: str
     model: str
-    messages: list[Message]
+    messages: list[Message] = field(default_factory=list)
+    prompt: str | list[int] | None = None
+    """In place of messages, what the model goes on with: text in which control tokens mean what they say, or ids."""
+    prompt_ids: TokenIds | None = None
+    """int32[]: the same as ids, once it was checked."""
     follows: Follows | None = None
     """The turn that the messages go on from, where the client leaves its conversation out."""
     tools: list[dict[str, Any]] | None = None
@@ -85,7 +89,8 @@ class TurnResult:
     """What the assistant said, with call ids; of an answer that goes on, only what is new."""
     parts: list[Delta]
     """The same in the order in which it was said, each part in one piece."""
-    prompt_tokens: int
+    prompt_ids: TokenIds
+    """int32[]: the whole prompt."""
     reasoning_tokens: int = 0
     """Tokens of the completion that are reasoning, its tags included but the last; counted if the request says so."""
     top_logprobs: list[dict[int, float]] | None = None

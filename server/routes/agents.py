@@ -3,7 +3,7 @@
 import orjson
 from fastapi import APIRouter, Request, Response
 
-from tickertape.server.dialects import chat
+from tickertape.server.dialects import chat, completions
 from tickertape.server.errors import InvalidRequest, openai_error
 from tickertape.server.routes.calls import answer_call
 from tickertape.server.service import service_of
@@ -11,9 +11,9 @@ from tickertape.server.service import service_of
 router = APIRouter(tags=["agents"])
 
 _CHAT_PATHS = ("/v1/chat/completions", "/sessions/{session_id}/v1/chat/completions")
+_COMPLETIONS_PATHS = ("/v1/completions", "/sessions/{session_id}/v1/completions")
 _MODELS_PATHS = ("/v1/models", "/sessions/{session_id}/v1/models")
 _LATER = {
-    "/v1/completions": "plain completions are",
     "/v1/responses": "the Responses protocol is",
     "/v1/messages": "Anthropic's Messages protocol is",
     "/v1/messages/count_tokens": "Anthropic's Messages protocol is",
@@ -23,6 +23,11 @@ _LATER = {
 async def chat_completions(request: Request) -> Response:
     """OpenAI's chat completions."""
     return await answer_call(chat, request)
+
+
+async def plain_completions(request: Request) -> Response:
+    """OpenAI's plain completions."""
+    return await answer_call(completions, request)
 
 
 async def models(request: Request) -> Response:
@@ -50,6 +55,8 @@ async def not_yet(request: Request) -> Response:
 for _path in _CHAT_PATHS:
     # A plain route: FastAPI's reading of parameters would cost a tenth of a turn, and the dialect reads them itself.
     router.add_route(_path, chat_completions, methods=["POST"])
+for _path in _COMPLETIONS_PATHS:
+    router.add_route(_path, plain_completions, methods=["POST"])
 for _path in _MODELS_PATHS:
     router.add_api_route(_path, models, methods=["GET"])
 for _path in _LATER:

@@ -13,6 +13,7 @@ from tickertape.server.dialects.dialect import Dialect
 from tickertape.server.dialects.request import TurnRequest
 from tickertape.server.errors import ProxyError, StoreFailed
 from tickertape.server.live import Live, whole
+from tickertape.server.raw_prompt import read_prompt
 from tickertape.server.retries import Answer, body_digest
 from tickertape.server.routes.identity import SESSION_HEADER, new_session_id, session_of
 from tickertape.server.routes.streaming import EVENT_STREAM, LiveResponse, disconnected
@@ -72,6 +73,8 @@ def _read(dialect: Dialect, service: Service, request: Request, body: bytes) -> 
     wanted.min_version = request.headers.get(_MIN_VERSION_HEADER)
     service.check_model(wanted.model)
     service.check_ignored(wanted.ignored)
+    if wanted.prompt is not None:
+        wanted.prompt_ids = read_prompt(wanted.prompt, service.turns.renderers.tokenizer)
     return wanted
 
 
@@ -86,7 +89,7 @@ async def _take(
 ) -> Answer:
     """Takes the turns and writes the answer."""
     turns = service.turns
-    asked = turns.asked(wanted.messages)
+    asked = turns.asked(wanted)
     known = named or service.recognise(client, asked.digests)
     session_id = known or new_session_id()
     try:

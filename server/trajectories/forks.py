@@ -11,6 +11,7 @@ from tickertape.renderers.messages import Message
 from tickertape.server.trajectories.matching import canonical
 from tickertape.server.trajectories.normalising import Policy
 from tickertape.server.trajectories.tree import Node, SessionTree
+from tickertape.server.trajectories.turn import TokenIds
 
 SIBLING = "sibling"
 """An earlier turn is extended a second time, by other messages: parallel calls, or a branch."""
@@ -46,6 +47,8 @@ class Asked:
     digests: Sequence[bytes]
     """Of the conversation up to and including each message."""
     policy: Policy
+    prompt_ids: TokenIds | None = None
+    """int32[]: the prompt, of a request without messages; its digest is the only one then."""
 
 
 def fork_reason(tree: SessionTree, asked: Asked, parent: Node | None, covered: int) -> str | None:

@@ -14,6 +14,7 @@ import orjson
 from tickertape.renderers.messages import Message
 from tickertape.server.trajectories.normalising import Policy, default
 from tickertape.server.trajectories.tree import Node, SessionTree
+from tickertape.server.trajectories.turn import TokenIds
 
 _DIGEST_BYTES = 16
 
@@ -36,6 +37,11 @@ def context_digests(
             after = hashlib.sha256(after + counted).digest()[:_DIGEST_BYTES]
         digests.append(after)
     return digests
+
+
+def token_digest(*parts: TokenIds) -> bytes:
+    """Digest of a context that is given as tokens."""
+    return hashlib.sha256(b"".join(part.tobytes() for part in parts)).digest()[:_DIGEST_BYTES]
 
 
 def value_digest(value: Any) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 
 from tickertape.renderers.errors import BridgeRefused
 from tickertape.renderers.format import History
+from tickertape.renderers.pieces import Kind
 from tickertape.renderers.prompt import Prompt
 from tickertape.renderers.renderer import Renderer
 from tickertape.server.trajectories import forks
@@ -113,6 +114,12 @@ def prepare_continuation(tree: SessionTree, renderer: Renderer, asked: Asked, ru
     )
 
 
+def prepare_tokens(tree: SessionTree, asked: Asked, prompt_ids: TokenIds) -> Prepared:
+    """A prompt that the client has made: below the deepest turn whose tokens it repeats."""
+    prompt = Prompt(prompt_ids.tolist(), [(-1, Kind.CONTENT, len(prompt_ids))])
+    return _below_its_prefix(tree, asked, prompt)
+
+
 def _bridge(renderer: Renderer, node: Node, asked: Asked, covered: int, rules: Rules) -> Prompt:
     answer = node.answer()
     return renderer.bridge_suffix(
@@ -126,7 +133,10 @@ def _bridge(renderer: Renderer, node: Node, asked: Asked, covered: int, rules: R
 
 
 def _render_anew(tree: SessionTree, renderer: Renderer, asked: Asked, rules: Rules) -> Prepared:
-    prompt = renderer.build_generation_prompt(asked.messages, rules.tools)
+    return _below_its_prefix(tree, asked, renderer.build_generation_prompt(asked.messages, rules.tools))
+
+
+def _below_its_prefix(tree: SessionTree, asked: Asked, prompt: Prompt) -> Prepared:
     ids = np.array(prompt.token_ids, np.int32)
     parent = tree.deepest_prefix(ids)
     start = parent.length if parent else 0
