@@ -107,9 +107,9 @@ class SglangEngine(Engine):
         return self._info
 
     async def check(self) -> None:
-        """Asks for the state of its scheduler, which answers while it samples and while it is paused. ``/health`` would
-        sample a token."""
-        await self._connection.check("/server_info")
+        """Whether its HTTP server answers, which ends together with the scheduler's process. ``/health`` would sample a
+        token, and ``/server_info`` waits for the scheduler, so that a long prefill would look like a dead engine."""
+        await self._connection.check("/model_info")
 
     async def close(self) -> None:
         if self._aborting:

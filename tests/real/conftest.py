@@ -90,7 +90,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             report
             for outcome in ("passed", "failed", "error", "skipped")
             for report in terminalreporter.stats.get(outcome, ())
-            if kind in report.keywords
+            if kind in report.nodeid
         ]
         for kind in LAYOUTS
     }

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 import tokenizers
@@ -59,6 +60,7 @@ def converse(proxy: Proxy, engine: RecordingEngine, session: str, agent: Iterato
         agent: first yields the messages that the conversation begins with.
         **fields: of every request.
     """
+    proxy.http.timeout = httpx.Timeout(300)  # engines on CPU, beside whatever else the machine does
     messages, finish_reasons = list(next(agent)), []
     for _ in range(TURNS):
         response = proxy.chat(session, messages, **fields)

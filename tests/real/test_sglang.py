@@ -288,18 +288,16 @@ async def test_pause_that_aborts_keeps_the_partial_tokens(sglang: RealServer) ->
         assert len(tokens(await sample(engine))) == 4
 
 
-async def test_check_notices_a_scheduler_that_hangs(sglang: RealServer) -> None:
-    """The HTTP server in front of it would go on answering ``/model_info``."""
+async def test_check_does_not_wait_for_a_scheduler_that_is_busy(sglang: RealServer) -> None:
     scheduler = scheduler_of(sglang)
     async with connected(sglang) as (engine, _):
-        await engine.check()
         os.kill(scheduler, signal.SIGSTOP)
         try:
-            with pytest.raises(EngineUnavailable, match="in time"):
+            async with asyncio.timeout(3):
                 await engine.check()
         finally:
             os.kill(scheduler, signal.SIGCONT)
-        await engine.check()
+        assert len(tokens(await sample(engine))) == 4
 
 
 def scheduler_of(server: RealServer) -> int:
