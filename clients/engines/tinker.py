@@ -156,8 +156,10 @@ class TinkerEngine(Engine):
         try:
             answer = await ask()
         except Exception as error:  # the SDK raises what it likes, builtins too
-            self._checked_at = -_CHECKED_FOR
-            raise failure(error) from error
+            named = failure(error)
+            if isinstance(named, EngineUnavailable):
+                self._checked_at = -_CHECKED_FOR
+            raise named from error
         self._checked_at = time.monotonic()
         return answer
 

@@ -153,7 +153,7 @@ class FakeTinker:
 
 async def _last_on_its_connection(request: web.Request, response: web.StreamResponse) -> None:
     """The SDK leaves some of its connections open, which would be warned of in whatever test runs next."""
-    response.force_close()
+    response.headers["Connection"] = "close"
 
 
 @asynccontextmanager

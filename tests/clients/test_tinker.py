@@ -256,13 +256,13 @@ async def test_a_cancelled_generation_is_cancelled_at_the_service() -> None:
         assert service.cancelled == ["0"]
 
 
-async def test_the_service_is_asked_whether_it_is_well_only_when_it_said_nothing_for_long() -> None:
+async def test_the_service_is_asked_whether_it_is_well_only_when_there_is_doubt() -> None:
     async with connected() as (engine, service):
         seen = service.listings
         await engine.check()
         assert service.listings == seen
-        service.refusal = (400, "no")
-        with pytest.raises(EngineRefused):
+        service.refusal = (404, "no such sampler")
+        with pytest.raises(EngineUnavailable):
             await sampled(engine)
         await engine.check()
         assert service.listings == seen + 1
