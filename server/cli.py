@@ -35,7 +35,9 @@ def serve(
     db: Annotated[Path, typer.Option(help="The tape, an SQLite file; made if it is not there.")] = Path("tape.db"),
     engine: Annotated[
         list[str] | None,
-        typer.Option(metavar="embedded|KIND=URL", help="vllm=http://… or sglang=http://…; repeatable. [embedded]"),
+        typer.Option(
+            metavar="embedded|KIND=URL", help="vllm=http://…, sglang=http://… or tinker=WEIGHTS; repeatable. [embedded]"
+        ),
     ] = None,
     engine_api_key: Annotated[
         str | None, typer.Option(envvar="TICKERTAPE_ENGINE_API_KEY", help="Bearer token for the engine.")

@@ -24,7 +24,7 @@ class Settings:
     port: int = 8700
     db: Path = Path("tape.db")
     engines: tuple[str, ...] = ("embedded",)
-    """``embedded``, ``vllm=URL`` or ``sglang=URL``; of the latter two, any number that serve one model."""
+    """``embedded``, or any number of ``vllm=URL``, ``sglang=URL`` and ``tinker=WEIGHTS`` that serve one model."""
     engine_api_key: str | None = None
     model: str | None = None
     """Hub name or directory of the tokenizer; the embedded engine brings its own."""

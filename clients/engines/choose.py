@@ -1,9 +1,10 @@
-"""An engine by what it is called on the command line and in the admin API: ``KIND=URL``."""
+"""An engine by what it is called on the command line and in the admin API: ``KIND=URL``, or ``tinker=WEIGHTS``."""
 
 from collections.abc import Callable
 
 from tickertape.clients.engines.engine import Engine
 from tickertape.clients.engines.sglang import SglangEngine
+from tickertape.clients.engines.tinker import TinkerEngine
 from tickertape.clients.engines.vllm import VllmEngine
 
 
@@ -19,21 +20,36 @@ def _sglang(url: str, api_key: str | None) -> Engine:
     return SglangEngine(url, api_key=api_key)
 
 
-#: Engines that are reached by URL, by kind: what makes one of a URL and an API key.
-KINDS: dict[str, Callable[[str, str | None], Engine]] = {"vllm": _vllm, "sglang": _sglang}
+def _tinker(weights: str, api_key: str | None) -> Engine:
+    return TinkerEngine(weights, api_key=api_key)
+
+
+#: Engines that are not in this process, by kind: what makes one of a URL, or of its weights' path, and an API key.
+KINDS: dict[str, Callable[[str, str | None], Engine]] = {"vllm": _vllm, "sglang": _sglang, "tinker": _tinker}
 
 
 def make_engine(spec: str, api_key: str | None) -> Engine:
     """An engine, not started.
 
     Args:
-        spec: such as ``vllm=http://127.0.0.1:8000``.
+        spec: such as ``vllm=http://127.0.0.1:8000``, ``tinker=tinker://RUN/sampler_weights/NAME`` or
+            ``tinker=Qwen/Qwen3-8B``.
         api_key: a Bearer token, if the engine wants one.
 
     Raises:
         UnknownEngine: the text names the kinds that there are.
     """
-    kind, _, url = spec.partition("=")
-    if kind not in KINDS or not url.startswith(("http://", "https://")):
-        raise UnknownEngine(f"engine {spec!r}: it must be {' or '.join(f'{kind}=http://HOST:PORT' for kind in KINDS)}")
-    return KINDS[kind](url, api_key)
+    kind, _, where = spec.partition("=")
+    if kind not in KINDS or not _can_be(kind, where):
+        raise UnknownEngine(f"engine {spec!r}: it must be {' or '.join(f'{kind}={_shape(kind)}' for kind in KINDS)}")
+    return KINDS[kind](where, api_key)
+
+
+def _can_be(kind: str, where: str) -> bool:
+    if kind == "tinker":
+        return where.removeprefix("tinker://") != "" and not where.startswith(("http://", "https://"))
+    return where.startswith(("http://", "https://"))
+
+
+def _shape(kind: str) -> str:
+    return "tinker://PATH|BASE_MODEL" if kind == "tinker" else "http://HOST:PORT"
