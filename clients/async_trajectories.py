@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
 import httpx
+import numpy.typing as npt
 
 from tickertape.clients import calls
 from tickertape.clients.calls import (
@@ -82,6 +83,10 @@ class AsyncTrajectoryClient(Addresses):
     async def turns(self, session_id: str, *, after: int = -1, limit: int = -1) -> list[Turn]:
         """See :meth:`TrajectoryClient.turns`."""
         return await self._do(calls.list_turns(session_id, after, limit))
+
+    async def array(self, session_id: str, turn_id: str, name: str) -> npt.NDArray[Any]:
+        """See :meth:`TrajectoryClient.array`."""
+        return await self._do(calls.get_array(session_id, turn_id, name))
 
     async def reward(
         self,

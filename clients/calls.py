@@ -1,12 +1,15 @@
 """Every call of the trainer API: its request, and what its answer means. No connection here, so that the sync and the
 async client share all of it."""
 
+import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypedDict, TypeVar
 from urllib.parse import quote
 
 import httpx
+import numpy as np
+import numpy.typing as npt
 import orjson
 import pyarrow as pa
 
@@ -227,6 +230,15 @@ def list_turns(session_id: str, after: int, limit: int) -> Call[list[Turn]]:
 
     params = {"after": after, "limit": limit}
     return Call("GET", f"{session_path(session_id)}/turns", read_turns, params=params)
+
+
+def get_array(session_id: str, turn_id: str, name: str) -> Call[npt.NDArray[Any]]:
+    def read_array(response: httpx.Response) -> npt.NDArray[Any]:
+        array: npt.NDArray[Any] = np.load(io.BytesIO(response.content), allow_pickle=False)
+        return array
+
+    path = f"{session_path(session_id)}/turns/{quote(turn_id, safe='')}/arrays/{quote(name, safe='')}"
+    return Call("GET", path, read_array, accept="application/octet-stream")
 
 
 def set_rewards(

@@ -78,6 +78,11 @@ class Turn:
     """float32[]: one for each completion token, NaN where the engine gave none."""
     versions: Versions
     """Runs over ``completion``."""
+    logprob_kind: str
+    """What the logprobs are of: ``raw``, the model's own distribution, or ``processed``, what was sampled from; empty
+    where nothing was sampled, or by an older version."""
+    arrays: dict[str, dict[str, Any]]
+    """Per-token extras of the engine: ``{name: {"dtype": …, "shape": […]}}``; see :meth:`TrajectoryClient.array`."""
     outcome: str
     response: dict[str, Any] | None
     calls: list[dict[str, Any]]

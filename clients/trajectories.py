@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
 import httpx
+import numpy.typing as npt
 
 from tickertape.clients import calls
 from tickertape.clients.calls import (
@@ -111,6 +112,11 @@ class TrajectoryClient(Addresses):
     def turns(self, session_id: str, *, after: int = -1, limit: int = -1) -> list[Turn]:
         """A session's turns in order of ``seq``: those after ``after``, at most ``limit`` (-1: all)."""
         return self._do(calls.list_turns(session_id, after, limit))
+
+    def array(self, session_id: str, turn_id: str, name: str) -> npt.NDArray[Any]:
+        """Per-token extras of a turn, such as ``routed_experts``; its ``arrays`` names them, and ``docs/tape.md`` says
+        which tokens the rows are of."""
+        return self._do(calls.get_array(session_id, turn_id, name))
 
     def reward(
         self,

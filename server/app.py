@@ -8,7 +8,18 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from tickertape.server.errors import InvalidRequest, ProxyError, StoreFailed, openai_error
-from tickertape.server.routes import agents, engines, health, leases, policy, retention, samples, sessions, tokens
+from tickertape.server.routes import (
+    agents,
+    arrays,
+    engines,
+    health,
+    leases,
+    policy,
+    retention,
+    samples,
+    sessions,
+    tokens,
+)
 from tickertape.server.service import Service
 from tickertape.server.store.store import StoreError
 
@@ -19,7 +30,7 @@ def create_app(service: Service) -> FastAPI:
     """The proxy as an ASGI application, over a service that is running."""
     app = FastAPI(title="Tickertape")
     app.state.service = service
-    for routes in (agents, tokens, sessions, leases, samples, retention, engines, policy, health):
+    for routes in (agents, tokens, sessions, arrays, leases, samples, retention, engines, policy, health):
         app.include_router(routes.router)
     app.add_exception_handler(ProxyError, _proxy_error)
     app.add_exception_handler(StoreError, _store_error)

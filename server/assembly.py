@@ -16,12 +16,13 @@ from tickertape.renderers.tokenizer import Tokenizer
 from tickertape.server.keeping import keep_keeping
 from tickertape.server.renderer_pool import RendererPool
 from tickertape.server.retries import Retries
-from tickertape.server.sampling import SamplingLimits
+from tickertape.server.sampling import SamplingLimits, missing_arrays
 from tickertape.server.service import Service
 from tickertape.server.sessions import Sessions
 from tickertape.server.settings import Settings
 from tickertape.server.store.retention import Limits
 from tickertape.server.store.store import Store
+from tickertape.server.token_arrays import KNOWN
 from tickertape.server.trajectories.normalising import policy_named
 from tickertape.server.turns import TurnLimits, Turns
 
@@ -49,6 +50,8 @@ def make_parts(settings: Settings, *, say: Callable[[str], None]) -> Parts:
         SettingsError: they contradict each other or name what is not there.
         TokenizerError, RenderError, ModelFileError: see there.
     """
+    if unknown := set(settings.token_arrays) - KNOWN:
+        raise SettingsError(f"--token-array {', '.join(sorted(unknown))}: there are {', '.join(sorted(KNOWN))}")
     if settings.engines == ("embedded",):
         path = model_file(settings.gguf, say=say)
         tokenizer = tokenizer_from_gguf(path) if settings.model is None else Tokenizer.load(settings.model)
@@ -87,6 +90,7 @@ async def running_service(settings: Settings, parts: Parts) -> AsyncIterator[Ser
 
     Raises:
         ValueError: there is no such matching policy.
+        SettingsError: the engines do not report a token array that is to be kept.
         EngineError: the engine cannot be started or reached.
         StoreError: the tape cannot be opened.
     """
@@ -96,6 +100,8 @@ async def running_service(settings: Settings, parts: Parts) -> AsyncIterator[Ser
     try:
         try:
             await pool.start()
+            if missing := missing_arrays(settings.token_arrays, pool.info):
+                raise SettingsError(f"--token-array: {missing}")
             turns = Turns(
                 pool,
                 RendererPool(parts.choice),
@@ -117,7 +123,8 @@ async def running_service(settings: Settings, parts: Parts) -> AsyncIterator[Ser
 
 
 def _limits(settings: Settings) -> TurnLimits:
-    return TurnLimits(SamplingLimits(settings.max_prompt_tokens, settings.max_output_tokens), settings.turn_timeout)
+    sampling = SamplingLimits(settings.max_prompt_tokens, settings.max_output_tokens, settings.token_arrays)
+    return TurnLimits(sampling, settings.turn_timeout)
 
 
 @asynccontextmanager

@@ -74,6 +74,10 @@ def serve(
     turn_timeout: Annotated[
         float | None, typer.Option(min=1, help="Abort a turn that samples for so many seconds. Default: never.")
     ] = None,
+    token_array: Annotated[
+        list[str] | None,
+        typer.Option(help="Per-token extra to keep with each turn: routed_experts, sampling_mask; repeatable."),
+    ] = None,
     max_prompt_tokens: Annotated[int | None, typer.Option(min=1, help="Refuse longer prompts.")] = None,
     max_output_tokens: Annotated[int | None, typer.Option(min=1, help="Sample at most so many tokens a turn.")] = None,
     finish_idle: Annotated[
@@ -109,6 +113,7 @@ def serve(
         engine_limit=engine_limit,
         engine_patience=engine_patience,
         turn_timeout=turn_timeout,
+        token_arrays=tuple(token_array or ()),
         max_prompt_tokens=max_prompt_tokens,
         max_output_tokens=max_output_tokens,
         finish_idle=finish_idle,

@@ -77,6 +77,7 @@ class Generating:
                     await self.policy.may_sample(run)
                     request_id = f"{wanted.turn_id}-{requests}" if requests else wanted.turn_id
                     requests += 1
+                    generation.begin_request()
                     async with aclosing(self._ask(wanted, generation, request_id, engine_found)) as chunks:
                         async for chunk in chunks:
                             generation.take(chunk, self.policy.version)

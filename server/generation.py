@@ -1,12 +1,11 @@
 """What engines have sampled so far in one turn, and how a generation goes on from there."""
 
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from tickertape.clients.engines.engine import Chunk, Sampling
+from tickertape.server.token_arrays import TokenArrays
 from tickertape.server.trajectories.turn import Turn
 
 #: Seeds are 64 bits, with a sign.
@@ -17,14 +16,24 @@ _SEEDS = 2**63
 class Generation:
     """The chunks of one generation, joined. It stays valid wherever the engine breaks off."""
 
+    n_prompt: int
+    """Tokens of the prompt."""
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     tops: list[dict[int, float]] = field(default_factory=list)
     versions: list[tuple[str | None, int]] = field(default_factory=list)
-    arrays: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
     cached_tokens: int | None = None
     finish_reason: str | None = None
     stop_reason: int | str | None = None
+    _arrays: TokenArrays = field(init=False)
+    _n_before: int = 0
+
+    def __post_init__(self) -> None:
+        self._arrays = TokenArrays(self.n_prompt)
+
+    def begin_request(self) -> None:
+        """An engine is asked for all that is left; its chunks come next."""
+        self._n_before = len(self.token_ids)
 
     def take(self, chunk: Chunk, version: str | None = None) -> None:
         """Adds a chunk; tokens are stamped with the version that sampled them.
@@ -32,6 +41,9 @@ class Generation:
         Args:
             chunk: what an engine has sent.
             version: of the weights at this time, for an engine that does not say.
+
+        Raises:
+            EngineNonsense: its token arrays are not of these tokens; all else of it is added.
         """
         self.token_ids += chunk.token_ids
         self.logprobs += chunk.logprobs
@@ -44,11 +56,12 @@ class Generation:
                 self._stamp(spanned, n_tokens)
         if self.cached_tokens is None:  # of the first request, if there were several
             self.cached_tokens = chunk.cached_tokens
-        for name, array in (chunk.token_arrays or {}).items():
-            kept = self.arrays.get(name)
-            self.arrays[name] = array if kept is None else np.concatenate([kept, array])
         self.finish_reason = chunk.finish_reason or self.finish_reason
         self.stop_reason = chunk.stop_reason if chunk.stop_reason is not None else self.stop_reason
+        if chunk.token_arrays:
+            aborted = chunk.finish_reason is None
+            n_sampled = len(self.token_ids)
+            self._arrays.take(chunk.token_arrays, n_before=self._n_before, n_sampled=n_sampled, aborted=aborted)
 
     def _stamp(self, version: str | None, n_tokens: int) -> None:
         if self.versions and self.versions[-1][0] == version:
@@ -67,7 +80,7 @@ class Generation:
         turn.completion = np.array(self.token_ids, np.int32)
         turn.logprobs = np.array(self.logprobs, np.float32)
         turn.versions = list(self.versions)
-        turn.token_arrays = self.arrays
+        turn.token_arrays = self._arrays.of_turn(n_delta=len(turn.prompt_delta), n_sampled=len(self.token_ids))
         turn.finish_reason = self.finish_reason
         turn.stop_reason = self.stop_reason
 

@@ -75,6 +75,7 @@ def serving(settings: Settings, *, say: Say = lambda _: None, parts: Parts | Non
     thread.start()
     settled.wait()
     if failure:
+        listening.close()
         raise failure[0]
     try:
         yield "http://{}:{}".format(*listening.getsockname()[:2])

@@ -54,7 +54,8 @@ class Sampler:
 
     async def sample(self, choice: int, turn: Turn, sampling: Sampling, task: Task) -> TurnResult:
         """Fills in ``turn`` up to its outcome. What it raises midway is on ``turn`` as far as it got."""
-        generation, prepared = Generation(), task.prepared
+        prepared = task.prepared
+        generation = Generation(len(prepared.prompt_ids))
         reader = AnswerReader(
             turn, task.renderer, task.request, answered=prepared.answered, prompt_end=prepared.opening.tolist()
         )

@@ -1,13 +1,13 @@
 """A request's sampling parameters, made complete for its prompt."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from tickertape.clients.engines.engine import EngineInfo, Feature, Sampling
+from tickertape.clients.engines.engine import EngineInfo, Feature, Sampling, Structure, StructureKind
 from tickertape.renderers.renderer import Renderer
 from tickertape.server.dialects.request import TurnRequest
-from tickertape.server.errors import ContextLengthExceeded, InvalidRequest
+from tickertape.server.errors import ContextLengthExceeded, EngineFailed, InvalidRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +16,8 @@ class SamplingLimits:
 
     prompt_tokens: int | None = None
     output_tokens: int | None = None
+    token_arrays: tuple[str, ...] = ()
+    """Per-token extras that are asked for with every turn."""
 
 
 def complete_sampling(
@@ -39,6 +41,7 @@ def complete_sampling(
 
     Raises:
         InvalidRequest: a value is beyond the vocabulary, or there is no room for an answer.
+        EngineFailed: the engines do not report the token arrays that this server is to keep.
     """
     if limits.prompt_tokens is not None and prompt_tokens > limits.prompt_tokens:
         raise ContextLengthExceeded(
@@ -52,6 +55,8 @@ def complete_sampling(
         )
     sampling = request.sampling
     _check_features(sampling, info)
+    if missing := missing_arrays(limits.token_arrays, info):
+        raise EngineFailed(missing, code="no_token_array")
     if not request.tool_choice.is_free:
         param = "tool_choice" if request.tool_choice.must_call else "parallel_tool_calls"
         raise _cannot(param, "the model cannot be made to call a tool, or one only, yet")
@@ -66,6 +71,18 @@ def complete_sampling(
         stop_token_ids=tuple(dict.fromkeys([*stops, *sampling.stop_token_ids])),
         seed=None if sampling.seed is None else sampling.seed + number,
         adapter=request.model if request.model in info.adapters else None,
+        token_arrays=limits.token_arrays,
+    )
+
+
+def missing_arrays(names: Iterable[str], info: EngineInfo) -> str | None:
+    """What engines lack of the token arrays that are asked for, in words; ``None`` if they report them all."""
+    missing = [name for name in names if name not in info.features]
+    if not missing:
+        return None
+    return (
+        f"{', '.join(missing)} cannot be kept: not every engine that serves reports it; vLLM and SGLang report "
+        "routed_experts of mixture-of-experts models when they are started with --enable-return-routed-experts"
     )
 
 
@@ -76,6 +93,15 @@ def recorded(sampling: Sampling) -> dict[str, Any]:
     if sampling.structure is not None:
         values["structure"] = asdict(sampling.structure)
     return values
+
+
+def restored(values: Mapping[str, Any]) -> Sampling:
+    """The sampling of a turn's :func:`recorded` parameters."""
+    given = {**values, **{name: tuple(values.get(name, ())) for name in ("stop", "stop_token_ids", "token_arrays")}}
+    given["logit_bias"] = {int(token): bias for token, bias in values.get("logit_bias", {}).items()}
+    if (structure := values.get("structure")) is not None:
+        given["structure"] = Structure(StructureKind(structure["kind"]), structure["value"])
+    return Sampling(**given)
 
 
 def _check_features(sampling: Sampling, info: EngineInfo) -> None:

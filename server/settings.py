@@ -53,6 +53,8 @@ class Settings:
     """Seconds that a request waits while no engine could take it, whatever room there was."""
     turn_timeout: float | None = None
     """Seconds that sampling a turn may take; then it is aborted, and what was sampled kept."""
+    token_arrays: tuple[str, ...] = ()
+    """Per-token extras that engines are asked for with every turn, such as ``routed_experts``."""
     max_prompt_tokens: int | None = None
     max_output_tokens: int | None = None
     finish_idle: float | None = None

@@ -1,6 +1,7 @@
 """Sessions: made, listed, rewarded, closed. What trainers say of rollouts."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -11,7 +12,8 @@ from tickertape.server.routes.answers import json_answer, read_cursor, write_cur
 from tickertape.server.routes.identity import checked_session_id, new_session_id
 from tickertape.server.routes.queries import read_query
 from tickertape.server.service import service_of
-from tickertape.server.store import rewards, sessions
+from tickertape.server.store import arrays, rewards, sessions
+from tickertape.server.store.arrays import ArrayFacts
 from tickertape.server.store.filters import SessionFilter
 from tickertape.server.store.store import Store
 from tickertape.server.trajectories.turn import Turn
@@ -138,14 +140,18 @@ async def get_turns(
     turns = await _store(request).turns(session_id, after=after, limit=limit)
     if turns is None:
         raise sessions.no_session(session_id)
-    return json_answer({"session_id": session_id, "turns": [turn_json(turn) for turn in turns]})
+    named = await _store(request).read(arrays.described, session_id)
+    shown = [turn_json(turn, named.get(turn.id, {})) for turn in turns]
+    return json_answer({"session_id": session_id, "turns": shown})
 
 
-def turn_json(turn: Turn) -> dict[str, Any]:
-    """A turn under the field names of the trainer API; arrays stay arrays."""
+def turn_json(turn: Turn, named: Mapping[str, ArrayFacts]) -> dict[str, Any]:
+    """A turn under the field names of the trainer API; its tokens stay arrays. Token arrays have a route of their own:
+    here they are ``named``."""
     shown = {name: getattr(turn, name) for name in Turn.__dataclass_fields__}
     shown["context_digest"] = turn.context_digest.hex()
-    del shown["token_arrays"]  # they have a route of their own
+    del shown["token_arrays"]
+    shown["arrays"] = named
     return shown
 
 

@@ -63,8 +63,21 @@ def _to_2(connection: sa.Connection) -> None:
         connection.execute(sa.text("UPDATE turns SET layout = :layout WHERE id = :id"), values)
 
 
+_V3_ARRAYS = """
+CREATE TABLE token_arrays (
+  turn_id VARCHAR(64) NOT NULL, name VARCHAR(64) NOT NULL, session_id VARCHAR(200) NOT NULL,
+  dtype VARCHAR(16) NOT NULL, shape JSON NOT NULL, data BLOB NOT NULL,
+  PRIMARY KEY (turn_id, name), FOREIGN KEY(session_id) REFERENCES sessions (id))
+"""
+
+
+def _to_3(connection: sa.Connection) -> None:
+    """Token arrays; no turn of version 2 has any."""
+    connection.exec_driver_sql(_V3_ARRAYS)
+
+
 #: The version that a step leads to, and the step.
-STEPS: dict[int, Callable[[sa.Connection], None]] = {2: _to_2}
+STEPS: dict[int, Callable[[sa.Connection], None]] = {2: _to_2, 3: _to_3}
 
 
 def migrate(connection: sa.Connection, version: int) -> None:

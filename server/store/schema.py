@@ -1,4 +1,5 @@
-"""What is stored: a row for each session and each turn, each set of tools once, rewards and leases beside them.
+"""What is stored: a row for each session and each turn, each set of tools once, rewards, leases and token arrays beside
+them.
 
 Token ids are packed little-endian int32, logprobs and token rewards little-endian float32. JSON holds what is only ever
 read whole. Turns are never changed; rewards, which come later and may change, have a table of their own.
@@ -10,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy import Boolean, Column, Float, ForeignKey, Index, Integer, LargeBinary, MetaData, String, Table, Text
 
 #: Raised with every change of these tables; ``migrations`` leads an older tape to it.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 class State(StrEnum):
@@ -106,6 +107,18 @@ turns = Table(
     Column("fork_reason", Text),
     Column("context_digest", LargeBinary, nullable=False),
     Column("rest", LargeBinary, nullable=False),  # JSON: messages, sampling, response, usage, …
+)
+
+#: Per-token extras of engines, written with their turn; see ``tickertape.server.token_arrays`` for what rows are of.
+token_arrays = Table(
+    "token_arrays",
+    metadata,
+    Column("turn_id", String(64), primary_key=True),
+    Column("name", String(64), primary_key=True),
+    Column("session_id", String(200), ForeignKey("sessions.id"), nullable=False, index=True),
+    Column("dtype", String(16), nullable=False),  # numpy's spelling: <i2
+    Column("shape", sa.JSON, nullable=False),
+    Column("data", LargeBinary, nullable=False),  # little-endian, in C order; last, so that the others are read without
 )
 
 rewards = Table(

@@ -10,7 +10,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import orjson
 import sqlalchemy as sa
 
-from tickertape.server.store import schema
+from tickertape.server.store import arrays, schema
 from tickertape.server.store.database import Database, StoreError, insert
 from tickertape.server.store.migrations import migrate
 from tickertape.server.store.rows import from_row, to_row
@@ -85,7 +85,8 @@ class Store:
             {"digest": d, "tools": orjson.dumps(t)} for d, t in toolsets.items() if d not in self._known_toolsets
         ]
         rows = [to_row(w.turn, w.options_digest) for w in batch]
-        sessions = _counted(rows)
+        array_rows = [row for w in batch for row in arrays.to_rows(w.turn)]
+        sessions = _counted(rows, array_rows)
         with self._database.writing() as connection:
             if new_toolsets:
                 connection.execute(insert(schema.toolsets).on_conflict_do_nothing(), new_toolsets)
@@ -96,6 +97,8 @@ class Store:
                 if row["parent_id"] is not None and n_turns == sessions[row["session_id"]]["turns"]:
                     raise StoreError(f"the session {row['session_id']!r} was deleted while this turn was taken")
             connection.execute(schema.turns.insert(), rows)
+            if array_rows:
+                connection.execute(schema.token_arrays.insert(), array_rows)
         self._remember_closed(session_id for session_id, (state, _) in found.items() if state is not State.OPEN)
         if len(self._known_toolsets) > _MOST_KNOWN:
             self._known_toolsets.clear()
@@ -117,7 +120,7 @@ class Store:
     async def turns(self, session_id: str, *, after: int = -1, limit: int = -1) -> list[Turn] | None:
         """Turns of a session in order of ``seq``, those after ``after``, at most ``limit`` (-1: all); ``None`` for a
         session that is not known."""
-        return await self.read(_turns_or_none, session_id, after, limit)
+        return await self.read(turns_of, session_id, after, limit)
 
     # Everything else, as functions over a transaction.
 
@@ -175,7 +178,7 @@ class Store:
         self._database.close()
 
 
-def _counted(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def _counted(rows: Sequence[dict[str, Any]], array_rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """What a batch of turns adds to each session."""
     sessions: dict[str, dict[str, Any]] = {}
     for row in rows:
@@ -197,6 +200,8 @@ def _counted(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
         session["prompt_tokens"] += len(row["prompt_delta"]) // 4
         session["completion_tokens"] += len(row["completion"]) // 4
         session["stored_bytes"] += sum(len(row[name]) for name in ("prompt_delta", "completion", "logprobs", "rest"))
+    for row in array_rows:
+        sessions[row["session_id"]]["stored_bytes"] += len(row["data"])
     return sessions
 
 
@@ -211,6 +216,7 @@ def _turns(connection: sa.Connection, session_id: str, after: int, limit: int) -
         yield from_row(row, row.tools), row.options_digest
 
 
-def _turns_or_none(connection: sa.Connection, session_id: str, after: int, limit: int) -> list[Turn] | None:
+def turns_of(connection: sa.Connection, session_id: str, after: int = -1, limit: int = -1) -> list[Turn] | None:
+    """See :meth:`Store.turns`."""
     turns = [turn for turn, _ in _turns(connection, session_id, after, limit)]
     return turns if turns or state_of(connection, session_id) is not None else None

@@ -2,12 +2,16 @@
 
 import asyncio
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import orjson
+import pytest
 
-from tickertape.server.store import schema, sessions
+from tests.server.test_store import turn
+from tickertape.server.store import arrays, schema, sessions
+from tickertape.server.store.arrays import ArrayFacts
 from tickertape.server.store.database import Database
 from tickertape.server.store.store import Store
 from tickertape.server.trajectories.samples import samples
@@ -27,6 +31,40 @@ CREATE TABLE turns (
   finish_reason VARCHAR(32), fork_reason TEXT, context_digest BLOB NOT NULL, rest BLOB NOT NULL,
   PRIMARY KEY (session_id, seq), UNIQUE (id), FOREIGN KEY(session_id) REFERENCES sessions (id));
 """
+#: As version 2 made them.
+_V2 = """
+CREATE TABLE leases (id VARCHAR(64) NOT NULL, consumer VARCHAR(200) NOT NULL, created_at FLOAT NOT NULL, expires_at
+  FLOAT NOT NULL, closed_at FLOAT, sessions INTEGER NOT NULL, acked INTEGER DEFAULT 0 NOT NULL, released INTEGER
+  DEFAULT 0 NOT NULL, expired INTEGER DEFAULT 0 NOT NULL, options JSON NOT NULL, PRIMARY KEY (id));
+CREATE TABLE rewards (turn_id VARCHAR(64) NOT NULL, session_id VARCHAR(200) NOT NULL, reward FLOAT, token_rewards
+  BLOB, updated_at FLOAT NOT NULL, PRIMARY KEY (turn_id), FOREIGN KEY(session_id) REFERENCES sessions (id));
+CREATE TABLE sessions (id VARCHAR(200) NOT NULL, created_at FLOAT NOT NULL, active_at FLOAT DEFAULT 0 NOT NULL, state
+  VARCHAR(16) DEFAULT 'open' NOT NULL, task_id VARCHAR(200), group_id VARCHAR(200), policy_version VARCHAR(200),
+  metadata JSON DEFAULT '{}' NOT NULL, reward FLOAT, turns INTEGER DEFAULT 0 NOT NULL, prompt_tokens INTEGER DEFAULT 0
+  NOT NULL, completion_tokens INTEGER DEFAULT 0 NOT NULL, stored_bytes INTEGER DEFAULT 0 NOT NULL, finished_at FLOAT,
+  finish_number INTEGER, samples INTEGER, sample_tokens INTEGER, sampled_turns INTEGER, sampled_tokens INTEGER,
+  per_turn_tokens INTEGER, freshest INTEGER, lease_id VARCHAR(64), acked_at FLOAT, acked_by VARCHAR(200), PRIMARY KEY
+  (id));
+CREATE TABLE tape (schema_version INTEGER NOT NULL, last_finish_number INTEGER DEFAULT 0 NOT NULL, PRIMARY KEY
+  (schema_version));
+CREATE TABLE toolsets (digest VARCHAR(64) NOT NULL, tools BLOB NOT NULL, PRIMARY KEY (digest));
+CREATE TABLE turns (session_id VARCHAR(200) NOT NULL, seq INTEGER NOT NULL, id VARCHAR(64) NOT NULL, late BOOLEAN
+  DEFAULT 0 NOT NULL, parent_id VARCHAR(64), created_at FLOAT NOT NULL, dialect VARCHAR(32) NOT NULL, model TEXT NOT
+  NULL, outcome VARCHAR(32) NOT NULL, first_message INTEGER NOT NULL, layout BLOB NOT NULL, tools_digest VARCHAR(64)
+  NOT NULL, options_digest VARCHAR(64) NOT NULL, prompt_delta BLOB NOT NULL, completion BLOB NOT NULL, logprobs BLOB
+  NOT NULL, error TEXT, engine TEXT NOT NULL, finish_reason VARCHAR(32), fork_reason TEXT, context_digest BLOB NOT
+  NULL, rest BLOB NOT NULL, PRIMARY KEY (session_id, seq), FOREIGN KEY(session_id) REFERENCES sessions (id), UNIQUE
+  (id));
+CREATE INDEX ix_rewards_session_id ON rewards (session_id);
+CREATE INDEX leases_open ON leases (closed_at, expires_at);
+CREATE UNIQUE INDEX sessions_by_finish ON sessions (finish_number);
+CREATE INDEX sessions_by_group ON sessions (group_id);
+CREATE INDEX sessions_by_lease ON sessions (lease_id);
+CREATE INDEX sessions_by_task ON sessions (task_id);
+CREATE INDEX sessions_by_time ON sessions (created_at, id);
+CREATE INDEX sessions_to_lease ON sessions (acked_at, lease_id, finish_number);
+INSERT INTO tape VALUES (2, 7);
+"""
 
 
 def version_1(path: Path) -> None:
@@ -43,6 +81,21 @@ def version_1(path: Path) -> None:
            np.array([4, 5], "<i4").tobytes(), np.array([-1, -2], "<f4").tobytes(), "stop", None, "e", "stop", None,
            b"\x01", orjson.dumps(rest))  # fmt: skip
     connection.execute(f"INSERT INTO turns VALUES ({', '.join('?' * len(row))})", row)
+    connection.commit()
+    connection.close()
+
+
+def version_2(path: Path) -> None:
+    connection = sqlite3.connect(path)
+    connection.executescript(_V2)
+    connection.execute("INSERT INTO sessions (id, created_at, turns, stored_bytes) VALUES ('s', 10.0, 1, 28)")
+    row = {
+        "session_id": "s", "seq": 0, "id": "t0", "created_at": 11.0, "dialect": "chat", "model": "m", "outcome": "stop",
+        "first_message": 0, "layout": '[[["step-1",2]],[[0,1,3]],["user"]]', "tools_digest": "", "options_digest": "",
+        "prompt_delta": bytes(12), "completion": bytes(8), "logprobs": bytes(8), "engine": "e", "context_digest": b"1",
+        "rest": b"{}",
+    }  # fmt: skip
+    connection.execute(f"INSERT INTO turns ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})", list(row.values()))
     connection.commit()
     connection.close()
 
@@ -78,8 +131,25 @@ async def again(tmp_path: Path) -> None:
     store.close()
 
 
-def test_migrated_tape_has_the_columns_and_indexes_of_a_new_one(tmp_path: Path) -> None:
-    version_1(tmp_path / "old.db")
+def test_tape_of_version_2_keeps_what_it_has_and_takes_arrays(tmp_path: Path) -> None:
+    version_2(tmp_path / "tape.db")
+
+    async def use() -> None:
+        store = Store(tmp_path / "tape.db")
+        (found,) = await store.turns("s") or []
+        assert (found.id, len(found.prompt_delta), found.versions) == ("t0", 3, [("step-1", 2)])
+        assert await store.read(arrays.described, "s") == {}
+        experts = np.ones((4, 2), np.uint8)
+        await store.commit(turn(1, parent_id="t0", token_arrays={"routed_experts": experts}))
+        assert await store.read(arrays.find, "s", "s-1", "routed_experts") == ArrayFacts("|u1", [4, 2])
+        store.close()
+
+    asyncio.run(use())
+
+
+@pytest.mark.parametrize("older", [version_1, version_2])
+def test_migrated_tape_has_the_columns_and_indexes_of_a_new_one(tmp_path: Path, older: Callable[[Path], None]) -> None:
+    older(tmp_path / "old.db")
 
     def shape(path: Path) -> dict[str, object]:
         Store(path).close()
