@@ -228,6 +228,42 @@ def export_command(
         raise typer.Exit(1) from error
 
 
+@app.command("verify")
+def verify_command(
+    source: Annotated[str, typer.Argument(metavar="URL|TAPE", help="A running server, or a tape file.")],
+    engine: Annotated[str, typer.Option(metavar="KIND=URL", help="Who recomputes: vllm=http://… or sglang=http://…")],
+    engine_api_key: Annotated[
+        str | None, typer.Option(envvar="TICKERTAPE_ENGINE_API_KEY", help="Bearer token for the engine.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Tokenizer, to spell tokens out: HUB_NAME or TOKENIZER_DIR.")
+    ] = None,
+    session: Annotated[list[str] | None, typer.Option(help="A session's id; repeatable. Default: all.")] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="A filter, such as group_id=g or metadata.env=web; repeatable."),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="So many sessions at most.")] = None,
+    version: Annotated[str | None, typer.Option(help="Compare tokens of this policy version only.")] = None,
+    tolerance: Annotated[float, typer.Option(min=0, help="Of |Δ| between two logprobs.")] = 1e-3,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of tables.")] = False,
+) -> None:
+    """Compare what is on tape with what an engine computes: prompts, logprobs, greedy completions.
+
+    Exit code: 0 if all that can be compared is the same, 1 if something is off, 2 if it could not be done."""
+    from tickertape.server.verify_findings import Rules
+    from tickertape.server.verifying import Which, run_verify
+
+    which = Which(session or (), where or (), limit)
+    rules = Rules(tolerance, version)
+    try:
+        code = run_verify(source, engine, which, rules, api_key=engine_api_key, model=model, as_json=as_json)
+    except (*EXPECTED, OSError) as error:
+        _say(f"tickertape: {error}")
+        raise typer.Exit(2) from error
+    raise typer.Exit(code)
+
+
 def _key_and_value(option: str) -> tuple[str, object]:
     key, equals, value = option.partition("=")
     if not equals or not key:

@@ -5,23 +5,25 @@ file: a part is written under another name, moved to its own, and only then is t
 written again by the next run, under the same name, and nothing twice.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeAlias
 
 import orjson
 import pyarrow as pa
 
+from tickertape.clients import tape
 from tickertape.clients.calls import SamplePage, Summary, Wanted
 from tickertape.clients.trajectories import TrajectoryClient
 from tickertape.server.formats import Format, parquet_writer, write_samples
 from tickertape.server.routes.queries import checked
-from tickertape.server.store import rollouts
+from tickertape.server.store import rollouts, sessions
 from tickertape.server.store.filters import SessionFilter
-from tickertape.server.store.store import Store
+from tickertape.server.store.store import Store, turns_of
 from tickertape.server.trajectories.columns import SCHEMA, batch
 from tickertape.server.trajectories.options import SampleOptions
+from tickertape.server.trajectories.turn import Turn
 
 STATE_FILE = ".tickertape-export.json"
 #: By the end of a file's name.
@@ -47,6 +49,9 @@ class Exported:
     """Sessions that are not finished, and so not exported."""
 
 
+#: Of one session, whole, in order of ``seq``: by the server's JSON or from the tape file itself.
+Turns: TypeAlias = Sequence[tape.Turn] | Sequence[Turn]
+
 #: Hears of samples and tokens as they are written, and how many samples there are in all.
 Progress = Callable[[int, int, int], None]
 
@@ -60,6 +65,13 @@ class Source(Protocol):
     def pages(self, after: str, max_tokens: int) -> Iterator[SamplePage]:
         """Samples from a place on."""
 
+    def sessions(self, named: Sequence[str]) -> Iterator[tuple[str, Turns]]:
+        """Whole sessions in any state: those named, or those of the filter in order of creation.
+
+        Raises:
+            ExportError, TrajectoryError: one that is named is not there.
+        """
+
     def close(self) -> None:
         """Lets go of it."""
 
@@ -70,14 +82,18 @@ class ServerSource:
     def __init__(self, url: str, wanted: Wanted) -> None:
         self._client = TrajectoryClient(url, timeout=300)
         self._wanted = wanted
+        names = SessionFilter.__dataclass_fields__
+        self._filters: Any = {name: value for name, value in wanted.items() if name in names}
 
     def summary(self, after: str) -> Summary:
-        names = SessionFilter.__dataclass_fields__
-        filters: Any = {name: value for name, value in self._wanted.items() if name in names}
-        return self._client.summary(after=after, **filters)
+        return self._client.summary(after=after, **self._filters)
 
     def pages(self, after: str, max_tokens: int) -> Iterator[SamplePage]:
         return self._client.sample_pages(after=after, limit=_MOST_SAMPLES, max_tokens=max_tokens, **self._wanted)
+
+    def sessions(self, named: Sequence[str]) -> Iterator[tuple[str, Turns]]:
+        for session_id in named or (session.id for session in self._client.sessions(**self._filters)):
+            yield session_id, self._client.turns(session_id)
 
     def close(self) -> None:
         self._client.close()
@@ -115,6 +131,19 @@ class TapeSource:
             yield SamplePage(
                 [batch(self._store.read_now(rollouts.read, ids), self._options) for ids in parts], after, more
             )
+
+    def sessions(self, named: Sequence[str]) -> Iterator[tuple[str, Turns]]:
+        for session_id in named or self._session_ids():
+            turns = self._store.read_now(turns_of, session_id)
+            if turns is None:
+                raise ExportError(f"there is no session {session_id!r}")
+            yield session_id, turns
+
+    def _session_ids(self) -> Iterator[str]:
+        after: tuple[float, str] | None = None
+        while page := self._store.read_now(sessions.page, self._filter, after=after):
+            yield from (record.id for record in page)
+            after = page[-1].created_at, page[-1].id
 
     def close(self) -> None:
         self._store.close()

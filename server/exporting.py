@@ -36,7 +36,7 @@ def run_export(
         StoreError: the file is no tape.
         OSError: the target cannot be written.
     """
-    wanted = cast("Wanted", {**_filters(where), **options})
+    wanted = cast("Wanted", {**filters_of(where), **options})
     said = {"source": source if "://" in source else str(Path(source).resolve()), **wanted}
     console = Console(stderr=True, highlight=False)
     try:
@@ -59,7 +59,12 @@ def run_export(
     return done
 
 
-def _filters(where: Sequence[str]) -> dict[str, Any]:
+def filters_of(where: Sequence[str]) -> dict[str, Any]:
+    """Filters of ``NAME=VALUE`` each.
+
+    Raises:
+        ExportError: there is no such filter.
+    """
     filters: dict[str, Any] = {}
     for each in where:
         name, equals, value = each.partition("=")
