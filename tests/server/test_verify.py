@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 import json
 import math
+import re
 import sqlite3
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from typer.testing import CliRunner
 
 from tests.engines import ScriptedEngine
 from tests.materials import qwen3_dir
-from tests.server.conftest import Proxy, scripted
+from tests.server.conftest import Proxy, qwen3_tokenizer, scripted
 from tests.server.test_store import turn
 from tickertape.clients.engines.choose import KINDS
 from tickertape.clients.engines.engine import (
@@ -203,7 +204,7 @@ def test_greedy_turns_are_sampled_again(tape: Play) -> None:
 
 
 def test_changed_logprob_is_named_to_the_token(tape: Play) -> None:
-    taped = tape(FakeHashModel(), s={})
+    taped = tape(FakeHashModel(), s={"ignore_eos": True})
     first, second, third = turns = taped.turns("s")
     right = float(second.logprobs[4])
     second.logprobs = second.logprobs.copy()
@@ -341,7 +342,7 @@ def test_processed_logprobs_are_compared_where_nothing_was_processed(tape: Play)
 
 
 def test_missing_logprobs_are_counted_and_no_deviation(tape: Play) -> None:
-    taped = tape(FakeHashModel(), s={})
+    taped = tape(FakeHashModel(), s={"ignore_eos": True})
     turns = taped.turns("s")
     for each, missing in zip(turns, (slice(0, 2), slice(None), slice(0, 0)), strict=True):
         each.logprobs = each.logprobs.copy()
@@ -429,7 +430,7 @@ def test_right_tape_exits_0_and_says_what_was_compared(tape: Play, verify: Verif
 
 
 def test_wrong_tape_exits_1_and_names_session_turn_position_token_and_both_logprobs(tape: Play, verify: Verify) -> None:
-    taped = tape(FakeHashModel(), one={}, two={})
+    taped = tape(FakeHashModel(), one={}, two={"ignore_eos": True})
     was = taped.turns("two")[1]
     spoil(taped.path, "two", 1, 3, 0.5)
     done = verify(FakeHashModel(), str(taped.path), "--model", str(qwen3_dir()))
@@ -437,8 +438,14 @@ def test_wrong_tape_exits_1_and_names_session_turn_position_token_and_both_logpr
     first = taped.turns("two")[0]
     position = len(first.prompt_delta) + len(first.completion) + len(was.prompt_delta) + 3
     token, right = int(was.completion[3]), float(was.logprobs[3])
-    assert f"off logprob: session two, turn {was.id} (1), position {position}: token {token} '" in done.output
-    assert f"with {right + 0.5:.6f} on tape, {right:.6f} recomputed" in done.output
+    spelt = qwen3_tokenizer().decode([token])
+    assert (
+        f"off logprob: session two, turn {was.id} (1), position {position}: token {token} {spelt!r} with "
+        in done.output
+    )
+    told = re.search(r"with (\S+) on tape, (\S+) recomputed", done.output)
+    assert told is not None
+    assert [float(value) for value in told.groups()] == pytest.approx([right + 0.5, right], abs=2e-6)  # six digits
     assert "off: 6 turns in 2 sessions, 1 off" in done.output
     rows = [line.split() for line in done.output.splitlines()]
     assert [rows[2][place] for place in (0, 1, -1)] == ["two", "1", "off"], "the worst turn stands first"
