@@ -212,17 +212,15 @@ async def hold(way: Way, plan: Plan) -> Rows:
         resident = way.process.resident_bytes()
         busy = (spent - cpu) / max(now - start, 1e-9)
         start, cpu = now, spent
-        rows.append(
-            ["many streams", when, str(under_way), f"{resident / 2**20:.0f}", f"{(resident - memory) / 2**20:+.0f}"]
-            + [f"{100 * busy:.0f}"]
-        )
+        grown = f"{(resident - memory) / 2**20:+.0f}"
+        rows.append(["many streams", when, str(under_way), f"{resident / 2**20:.0f}", grown, f"{100 * busy:.0f}"])
 
     asked = []
     for stream in streams:
         asked.append(stream.ask(way.request(n_tokens)))
         await asyncio.sleep(0.002)
     began = time.perf_counter()
-    while not all(stream.reads for stream in streams):
+    while not all(stream.reads for stream in streams):  # noqa: ASYNC110  (it happens in another process)
         await asyncio.sleep(0.1)
     look("all begun")
     for number in range(1, plan.looks):

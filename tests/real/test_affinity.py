@@ -2,6 +2,7 @@
 had to read anew, turn by turn, beside requests that go anywhere.
 """
 
+import itertools
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -70,7 +71,7 @@ def test_sessions_find_their_prefix_cached(
         f"after the first turn: {anew[0] / prompts:.0%} of prompts read anew with affinity, {anew[1] / prompts:.0%} without"
     )
     assert anew[0] < 0.6 * anew[1]
-    for (before, _), (prompt, cached) in zip(with_affinity, with_affinity[1:], strict=False):
+    for (before, _), (prompt, cached) in itertools.pairwise(with_affinity):
         assert cached >= before - 128, "all but the new messages, up to vLLM's blocks of 128 tokens"
         assert cached < prompt
 
