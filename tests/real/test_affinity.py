@@ -67,9 +67,8 @@ def test_sessions_find_their_prefix_cached(
         print(f"| {number + 1} | {prompt:.0f} | {prompt - cached:.0f} | {other_prompt - other_cached:.0f} |")
     anew = [sum(prompt - cached for prompt, cached in each[1:]) for each in (with_affinity, without)]
     prompts = sum(prompt for prompt, _ in with_affinity[1:])
-    print(
-        f"after the first turn: {anew[0] / prompts:.0%} of prompts read anew with affinity, {anew[1] / prompts:.0%} without"
-    )
+    shares = [f"{each / prompts:.0%}" for each in anew]
+    print(f"after the first turn {shares[0]} of prompts were read anew with affinity, {shares[1]} without")
     assert anew[0] < 0.6 * anew[1]
     for (before, _), (prompt, cached) in itertools.pairwise(with_affinity):
         assert cached >= before - 128, "all but the new messages, up to vLLM's blocks of 128 tokens"

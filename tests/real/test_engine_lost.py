@@ -34,6 +34,8 @@ pytestmark = pytest.mark.real
 
 MODEL = tiny_model(0, "smollm2")
 AGENTS, TURNS, MAX_TOKENS = 24, 6, 48
+#: Seconds that an agent does something else between two turns: runs a tool, reads.
+BETWEEN = 0.5
 #: Seconds from when a restarted server answers until requests go to it again.
 BACK_WITHIN = 5.0
 
@@ -71,6 +73,7 @@ class Agent:
                 if answer.message is None:
                     break
                 messages += [answer.message, {"role": "user", "content": f"Go on, number {number}."}]
+                time.sleep(BETWEEN)
 
     def _ask(self, session: str, messages: list[dict[str, Any]]) -> Told:
         fields = {"max_tokens": MAX_TOKENS, "temperature": 1}
@@ -94,8 +97,8 @@ class Agent:
 def test_engine_that_is_killed_takes_nothing_with_it_and_comes_back(tmp_path: Path, session: str) -> None:
     need("vllm")
     with ExitStack() as stack:
-        doomed = stack.enter_context(started("vllm", MODEL, tmp_path / "doomed.log"))
-        other = stack.enter_context(started("vllm", MODEL, tmp_path / "other.log"))
+        servers = [started("vllm", MODEL, tmp_path / f"{name}.log") for name in ("doomed", "other")]
+        doomed, other = (stack.enter_context(server) for server in servers)
         engines = {
             "doomed": RecordingEngine(VllmEngine(doomed.url)),
             "other": RecordingEngine(VllmEngine(other.url)),
