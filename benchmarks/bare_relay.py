@@ -1,7 +1,7 @@
 """The limit for a proxy of this kind: the same server and the same client, and nothing in between.
 
 uvicorn with uvloop and httptools takes the request, aiohttp sends its bytes to the engine's `/v1/completions` and the
-engine's bytes go back. What Tickertape costs on top of this is what its work costs.
+engine's bytes go back, those of a stream as they come. What Tickertape costs on top of this is what its work costs.
 """
 
 import argparse
@@ -31,7 +31,10 @@ class BareRelay:
             await self._answer(send, 200, b"")
         else:
             async with self._client.post(self._url, data=await self._body(receive), headers=HEADERS) as answer:
-                await self._answer(send, answer.status, await answer.read())
+                if answer.content_type == "text/event-stream":
+                    await self._stream(send, answer)
+                else:
+                    await self._answer(send, answer.status, await answer.read())
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -53,6 +56,13 @@ class BareRelay:
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+
+    async def _stream(self, send: Send, answer: aiohttp.ClientResponse) -> None:
+        headers = [(b"content-type", b"text/event-stream")]
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        async for data in answer.content.iter_any():
+            await send({"type": "http.response.body", "body": data, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
 
 
 def main() -> None:

@@ -56,17 +56,20 @@ class Child:
 
 
 @contextmanager
-def child(module: str, *arguments: str, core: int, ready: str, log: Path, timeout: float = 60) -> Iterator[Child]:
-    """Run `python -m module … --port P` on one core, from the moment when GET `ready` answers 200 until the block ends.
+def child(
+    module: str, *arguments: str, core: int | None, ready: str, log: Path, timeout: float = 60
+) -> Iterator[Child]:
+    """Run `python -m module … --port P` from the moment when GET `ready` answers 200 until the block ends.
 
-    Its output goes to `log`, and into the exception if it fails.
+    It has the core, or any if that is `None`. Its output goes to `log`, and into the exception if it fails.
     """
     port = free_port()
     command: Sequence[str] = (sys.executable, "-m", module, *arguments, "--port", str(port))
     with log.open("wb") as output:
         process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
     try:
-        pin(process.pid, core)
+        if core is not None:
+            pin(process.pid, core)
         deadline = time.monotonic() + timeout
         while not answers(port, ready):
             if process.poll() is not None or time.monotonic() > deadline:

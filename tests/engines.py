@@ -10,7 +10,7 @@ import json
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ class Call:
     logprobs: list[float] = field(default_factory=list)
     closed: bool = False
     """Whether the caller closed the generation."""
+    request_id: str = ""
 
 
 class RecordingEngine(Engine):
@@ -50,15 +51,25 @@ class RecordingEngine(Engine):
     async def close(self) -> None:
         await self.engine.close()
 
+    async def policy_version(self) -> str | None:
+        return await self.engine.policy_version()
+
+    async def pause(self, mode: PauseMode) -> None:
+        await self.engine.pause(mode)
+
+    async def resume(self) -> None:
+        await self.engine.resume()
+
     async def generate(
         self, prompt_ids: TokenIds, sampling: Sampling, *, request_id: str
     ) -> AsyncGenerator[Chunk, None]:
-        call = Call(prompt_ids.tolist(), sampling)
+        call = Call(prompt_ids.tolist(), sampling, request_id=request_id)
         self.calls.append(call)
-        async for chunk in self.engine.generate(prompt_ids, sampling, request_id=request_id):
-            call.token_ids += chunk.token_ids
-            call.logprobs += chunk.logprobs
-            yield chunk
+        async with aclosing(self.engine.generate(prompt_ids, sampling, request_id=request_id)) as chunks:
+            async for chunk in chunks:
+                call.token_ids += chunk.token_ids
+                call.logprobs += chunk.logprobs
+                yield chunk
 
 
 #: Token ids to play, or an error to raise after those that came before.

@@ -42,7 +42,9 @@ _log = logging.getLogger(__name__)
 
 #: Seconds that the order to abort a request may take.
 _ABORT_TIMEOUT = 5.0
-_PAUSE_MODES = {PauseMode.KEEP: "in_place", PauseMode.ABORT: "abort"}
+#: ``in_place`` would keep the cache that the old weights computed, for what it holds and for later prompts; SGLang then
+#: calls an update failed that was to empty it. Retracted requests are read anew, and go on as from their tokens.
+_PAUSE_MODES = {PauseMode.KEEP: "retract", PauseMode.ABORT: "abort"}
 #: Token ids that every vocabulary has.
 _PROBE_PROMPT = (0, 1)
 

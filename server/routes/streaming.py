@@ -66,8 +66,15 @@ class LiveResponse(Response):
     async def _send_news(self, gone: "asyncio.Future[None]", send: Send) -> None:
         """Sends news until the call has ended and all of it is sent, or the client has gone."""
         loop = asyncio.get_running_loop()
-        beat_at = loop.time() + self._heartbeat
-        beating = loop.call_at(beat_at, self._live.wake)
+        silent_since = loop.time()
+        fired = False
+
+        def beat() -> None:
+            nonlocal fired
+            fired = True
+            self._live.wake()
+
+        beating = loop.call_later(self._heartbeat, beat)
         try:
             while not gone.done() and (self._live.has_news or not self._call.task.done()):
                 news = await self._live.news()
@@ -75,13 +82,17 @@ class LiveResponse(Response):
                     return
                 if news:
                     await self._send(send, partial(self._writer.write, news))
-                elif loop.time() < beat_at:
+                    silent_since = loop.time()
+                if not fired:
                     continue
-                elif self._live.turns:
-                    await self._send(send, self._writer.heartbeat)
-                beating.cancel()
-                beat_at = loop.time() + self._heartbeat
-                beating = loop.call_at(beat_at, self._live.wake)
+                # One timer, which may find that something was sent meanwhile: another one for each event would cost as
+                # much as to send it. uvloop counts milliseconds, so it may be early by one.
+                fired, left = False, silent_since + self._heartbeat - loop.time()
+                if left < 0.002:
+                    if self._live.turns:
+                        await self._send(send, self._writer.heartbeat)
+                    silent_since, left = loop.time(), self._heartbeat
+                beating = loop.call_later(left, beat)
         finally:
             beating.cancel()
 

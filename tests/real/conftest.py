@@ -20,7 +20,7 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
-def _need(kind: Kind) -> None:
+def need(kind: Kind) -> None:
     """Skips what needs an engine that is not installed. In CI it is."""
     try:
         installed(kind)
@@ -31,7 +31,7 @@ def _need(kind: Kind) -> None:
 
 
 def _default_server(kind: Kind, directory: Path) -> Iterator[RealServer]:
-    _need(kind)
+    need(kind)
     with started(kind, tiny_model(), directory / f"{kind}.log") as server:
         yield server
 
@@ -74,7 +74,7 @@ def start_server(tmp_path: Path) -> Iterator[StartServer]:
             dtype: str = "float32",
             environment: Mapping[str, str] | None = None,
         ) -> RealServer:
-            _need(kind)
+            need(kind)
             log = tmp_path / f"{kind}-{next(count)}.log"
             return stack.enter_context(
                 started(kind, model or tiny_model(), log, options=options, dtype=dtype, environment=environment)

@@ -107,6 +107,7 @@ def started(
     options: Sequence[str] = (),
     dtype: str = "float32",
     environment: Mapping[str, str] | None = None,
+    port: int | None = None,
 ) -> Iterator[RealServer]:
     """A server that answers, until the block ends. It has a process group of its own, all of which is ended.
 
@@ -117,8 +118,9 @@ def started(
         options: more options for its command line; later ones win.
         dtype: what it computes in.
         environment: more environment variables.
+        port: where it listens; a free one if not given.
     """
-    layout, port = LAYOUTS[kind], _free_port()
+    layout, port = LAYOUTS[kind], port or _free_port()
     command = (
         *(str(installed(kind) / "bin" / "python"), "-W", "ignore", "-m", layout.module),
         *(layout.model_option, str(model), "--served-model-name", "tiny", "--dtype", dtype),

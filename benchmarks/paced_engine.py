@@ -1,0 +1,145 @@
+"""A fake engine that streams: one event for each token, at the pace of a clock, whatever is asked.
+
+It is `null_engine.py` otherwise: events are serialised once and what it is asked is not read, but for `max_tokens` and
+what Tickertape tries out at start. All streams tick together, as in an engine that decodes them in one batch; events
+that a slow reader does not take wait in the socket.
+"""
+
+import argparse
+import asyncio
+import re
+from pathlib import Path
+from typing import Any, cast
+
+import httptools
+import orjson
+import uvloop
+
+from benchmarks.null_engine import MODEL, PROBE, answer_probe, models, response
+from benchmarks.vocabulary import Vocabulary
+
+CYCLE = 512
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+MAX_TOKENS = re.compile(rb'"max_tokens":(\d+)')
+
+
+def event(choice: dict[str, Any] | None, **more: Any) -> bytes:
+    """A server-sent event of vLLM's `/v1/completions`, as an HTTP chunk."""
+    about = {"id": "cmpl-paced", "object": "text_completion", "created": 1_700_000_000, "model": MODEL}
+    data = b"data: %b\n\n" % orjson.dumps({**about, "choices": [] if choice is None else [choice], **more})
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def token(token_id: int, finish_reason: str | None = None) -> bytes:
+    name = f"token_id:{token_id}"
+    logprobs = {"text_offset": [0], "token_logprobs": [-0.0625], "tokens": [name], "top_logprobs": [{name: -0.0625}]}
+    return event(
+        {
+            "index": 0,
+            "text": "",
+            "logprobs": logprobs,
+            "finish_reason": finish_reason,
+            "stop_reason": None,
+            "prompt_token_ids": None,
+            "token_ids": [token_id],
+        }
+    )
+
+
+class Clock:
+    """Ticks; at each tick every stream gets a token.
+
+    Args:
+        ids: of the tokens, which are gone through again and again.
+        seconds: between two ticks.
+    """
+
+    def __init__(self, ids: list[int], seconds: float) -> None:
+        self._events = [token(each) for each in ids]
+        self._lasts = [token(each, "length") for each in ids]
+        self._end = event(None, usage={"prompt_tokens": 0, "total_tokens": 0, "completion_tokens": 0})
+        self._end += b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"
+        self._seconds = seconds
+        self._streams: dict[asyncio.Transport, list[int]] = {}
+        self.tokens = 0
+
+    def start(self, transport: asyncio.Transport, n_tokens: int) -> None:
+        """Answers with so many tokens, the first of them at once."""
+        transport.write(HEAD + self._events[0])
+        self._streams[transport] = [1, n_tokens]
+
+    def stop(self, transport: asyncio.Transport) -> None:
+        self._streams.pop(transport, None)
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        at = loop.time()
+        while True:
+            at = max(at + self._seconds, loop.time())
+            await asyncio.sleep(at - loop.time())
+            for transport, stream in list(self._streams.items()):
+                number, n_tokens = stream
+                stream[0] = number + 1
+                self.tokens += 1
+                if number + 1 < n_tokens:
+                    transport.write(self._events[number % CYCLE])
+                else:
+                    transport.write(self._lasts[number % CYCLE] + self._end)
+                    self.stop(transport)
+
+
+class Connection(asyncio.Protocol):
+    """One keep-alive connection."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._received: list[bytes] = []
+        self._parser = httptools.HttpRequestParser(self)
+        self._others = {b"/v1/models": models(), b"/version": b'{"version":"0.32.0"}', b"/health": b""}
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  (asyncio's)
+        self._clock.stop(self._transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._received.append(data)
+        self._parser.feed_data(data)
+
+    def on_url(self, url: bytes) -> None:
+        self._path = url
+
+    def on_message_complete(self) -> None:
+        request = b"".join(self._received)
+        self._received.clear()
+        if self._path == b"/stats":
+            self._transport.write(response(orjson.dumps({"tokens": self._clock.tokens})))
+        elif self._path in self._others:
+            self._transport.write(response(self._others[self._path]))
+        elif self._path != b"/v1/completions":
+            self._transport.write(response(b'{"detail":"Not Found"}', "404 Not Found"))
+        elif PROBE.search(request):
+            self._transport.write(answer_probe(request))
+        else:
+            asked = MAX_TOKENS.search(request)
+            self._clock.start(self._transport, int(asked[1]) if asked else CYCLE)
+
+
+async def serve(port: int, clock: Clock) -> None:
+    server = await asyncio.get_running_loop().create_server(lambda: Connection(clock), "127.0.0.1", port, backlog=4096)
+    await asyncio.gather(server.serve_forever(), clock.run())
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--port", type=int, required=True)
+    options.add_argument("--tokenizer", type=Path, required=True, help="directory whose vocabulary the answer is from")
+    options.add_argument("--interval", type=float, required=True, help="seconds between two tokens of a stream")
+    given = options.parse_args()
+    _, ids = Vocabulary(given.tokenizer).text(CYCLE)
+    uvloop.run(serve(given.port, Clock(ids, given.interval)))
+
+
+if __name__ == "__main__":
+    main()
