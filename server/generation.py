@@ -1,5 +1,6 @@
 """What engines have sampled so far in one turn, and how a generation goes on from there."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -51,9 +52,12 @@ class Generation:
         if chunk.token_ids:
             self._stamp(chunk.policy_version or version, len(chunk.token_ids))
         if chunk.version_spans:
-            self._unstamp(sum(n_tokens for _, n_tokens in chunk.version_spans))
+            stamped = self._unstamp(sum(n_tokens for _, n_tokens in chunk.version_spans))
             for spanned, n_tokens in chunk.version_spans:
-                self._stamp(spanned, n_tokens)
+                for known, n in _front(
+                    stamped, n_tokens
+                ):  # where the engine itself does not know, what was known stays
+                    self._stamp(spanned or known, n)
         if self.cached_tokens is None:  # of the first request, if there were several
             self.cached_tokens = chunk.cached_tokens
         self.finish_reason = chunk.finish_reason or self.finish_reason
@@ -68,12 +72,16 @@ class Generation:
             n_tokens += self.versions.pop()[1]
         self.versions.append((version, n_tokens))
 
-    def _unstamp(self, n_tokens: int) -> None:
+    def _unstamp(self, n_tokens: int) -> list[tuple[str | None, int]]:
+        """Takes back the stamps of the last so many tokens: their runs."""
+        taken: list[tuple[str | None, int]] = []
         while n_tokens > 0:
             version, run = self.versions.pop()
             if run > n_tokens:
                 self.versions.append((version, run - n_tokens))
+            taken.append((version, min(run, n_tokens)))
             n_tokens -= run
+        return taken[::-1]
 
     def record_on(self, turn: Turn) -> None:
         """Writes the completion and how it ended into ``turn``."""
@@ -83,6 +91,16 @@ class Generation:
         turn.token_arrays = self._arrays.of_turn(n_delta=len(turn.prompt_delta), n_sampled=len(self.token_ids))
         turn.finish_reason = self.finish_reason
         turn.stop_reason = self.stop_reason
+
+
+def _front(runs: list[tuple[str | None, int]], n_tokens: int) -> Iterator[tuple[str | None, int]]:
+    """The runs over the first so many tokens, which are taken out."""
+    while n_tokens > 0:
+        version, run = runs.pop(0)
+        if run > n_tokens:
+            runs.insert(0, (version, run - n_tokens))
+        yield version, min(run, n_tokens)
+        n_tokens -= run
 
 
 def can_go_on(sampling: Sampling) -> bool:
