@@ -221,7 +221,9 @@ def test_field_outside_the_protocol_is_named_in_the_answer(proxy: Proxy, session
 def test_field_outside_the_protocol_is_refused_where_the_operator_says_so(
     start_proxy: StartProxy, session: str
 ) -> None:
-    strict = start_proxy(ScriptedEngine(lambda _ids, _sampling: encode("Hi<|im_end|>")), unknown_fields=UnknownFields.REJECT)
+    strict = start_proxy(
+        ScriptedEngine(lambda _ids, _sampling: encode("Hi<|im_end|>")), unknown_fields=UnknownFields.REJECT
+    )
     assert post(strict, session, USER, novelty=1).json()["error"]["details"]["error_code"] == "unknown_field"
 
 
