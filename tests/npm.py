@@ -26,7 +26,7 @@ def npm_package(name: str, version: str) -> Path:
             "--no-fund",
             "--ignore-scripts",
             "--prefix",
-            folder,
+            str(folder),
             f"{name}@{version}",
         ]
         done = subprocess.run(command, capture_output=True, text=True, timeout=300)

@@ -87,6 +87,8 @@ def read_request(body: bytes) -> TurnRequest:
     request.stream = bool(asked.stream)
     request.options |= {"omits_thoughts": bool(asked.thinking and asked.thinking.display == "omitted")}
     request.fields = recorded_fields(asked, _RECORDED)
+    if asked.thinking is not None:
+        request.fields["thinking"] = asked.thinking.model_dump(exclude_none=True)
     if asked.output_config is not None and asked.output_config.effort is not None:
         request.fields["effort"] = asked.output_config.effort
     return request

@@ -60,7 +60,7 @@ def run_claude(wrapper: Path, tmp_path: Path) -> RunClaude:
             "ANTHROPIC_API_KEY": "none",
             **CLOSED,
         }
-        command = [node, wrapper, "-p", "What is the answer?", "--output-format", "json", "--model", model]
+        command = [node, str(wrapper), "-p", "What is the answer?", "--output-format", "json", "--model", model]
         command += ["--allowedTools", "Read"]
         done = subprocess.run(command, cwd=work, env=env, capture_output=True, text=True, timeout=150)
         assert done.returncode == 0, done.stdout + done.stderr

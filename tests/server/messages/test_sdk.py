@@ -24,7 +24,8 @@ def client_of(proxy: Proxy, session: str, **options: Any) -> anthropic.Anthropic
 
 
 def whole(client: anthropic.Anthropic, **fields: Any) -> Message:
-    return client.messages.create(**fields)
+    message: Message = client.messages.create(**fields)
+    return message
 
 
 def streamed(client: anthropic.Anthropic, **fields: Any) -> Message:
@@ -104,22 +105,22 @@ def test_count_is_that_of_the_prompt(proxy: Proxy, session: str) -> None:
     assert len(proxy.tape.turns(session)) == 1
 
 
-def test_thinking_is_turned_off_and_on(start_proxy: StartProxy, session: str) -> None:
-    proxy = start_proxy(engine := ScriptedEngine(lambda _ids, _sampling: encode("Hi<|im_end|>")))
+@pytest.mark.parametrize("renderer", ["qwen3", "template"])
+def test_thinking_is_turned_off_and_on(start_proxy: StartProxy, session: str, renderer: str) -> None:
+    proxy = start_proxy(engine := ScriptedEngine(lambda _ids, _sampling: encode("Hi<|im_end|>")), renderer)
+    configs: list[Any] = [
+        anthropic.NOT_GIVEN,
+        {"type": "disabled"},
+        {"type": "enabled", "budget_tokens": 1024},
+        {"type": "adaptive"},
+        {"type": "disabled"},
+    ]
     with client_of(proxy, session) as client:
-        usual, off, on, adaptive, counted = (
-            whole(client, **asked(proxy, metadata={"user_id": str(k)}, **thinking)).usage.input_tokens
-            for k, thinking in enumerate(
-                [
-                    {},
-                    {"thinking": {"type": "disabled"}},
-                    {"thinking": {"type": "enabled", "budget_tokens": 1024}},
-                    {"thinking": {"type": "adaptive"}},
-                    {"thinking": {"type": "disabled"}},
-                ]
-            )
+        usual, off, on, adaptive, off_again = (
+            whole(client, **asked(proxy, metadata={"user_id": str(k)}, thinking=thinking)).usage.input_tokens
+            for k, thinking in enumerate(configs)
         )
-    assert off == counted == usual + 4  # an empty thought
+    assert off == off_again == usual + 4  # an empty thought
     assert on == adaptive == usual
     turns = proxy.tape.turns(session)
     assert [turn.template_options for turn in turns[:2]] == [{}, {"enable_thinking": False}]

@@ -179,6 +179,7 @@ def test_thought_that_reaches_its_budget_ends_the_answer(start_proxy: StartProxy
     assert [call.closed for call in engine.calls] == [True, True]
     (turn,) = proxy.tape.turns(session)
     assert (len(turn.completion), turn.outcome) == (1024, "length")
+    assert turn.request_fields["thinking"] == thinking
 
 
 def test_thought_within_its_budget_changes_nothing(start_proxy: StartProxy, session: str) -> None:
