@@ -137,7 +137,7 @@ def _outside_protocol(asked: CompletionRequest) -> Iterator[str]:
 
 
 def write_message(result: TurnResult) -> dict[str, Any]:
-    """The completion's text, for the record in the shape of a result.message."""
+    """The completion's text, for the record in the shape of a message."""
     return {"role": "assistant", "content": result.message.text}
 
 
