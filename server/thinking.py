@@ -7,6 +7,7 @@ how a prompt ends.
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from tickertape.renderers.errors import RenderError
 from tickertape.renderers.messages import Message
 from tickertape.renderers.renderer import Renderer
 from tickertape.server.dialects.request import Thinking
@@ -33,11 +34,8 @@ class ThinkingSwitch:
         self._usual = _opening(get, {})
         self._states: dict[str, tuple[Mapping[str, Any], list[int]]] = {}
         for on, off in _SWITCHES:
-            try:
-                opened, closed = _opening(get, on), _opening(get, off)
-            except InvalidRequest:  # the format does not know the option
-                continue
-            if opened != closed:
+            opened, closed = _opening(get, on), _opening(get, off)
+            if opened is not None and closed is not None and opened != closed:
                 self._states = {"on": (on, opened), "off": (off, closed)}
                 break
 
@@ -58,8 +56,12 @@ class ThinkingSwitch:
         return {} if opening == self._usual else options
 
 
-def _opening(get: Callable[[dict[str, Any]], Renderer], options: Mapping[str, Any]) -> list[int]:
-    return list(get(dict(options)).build_generation_prompt(_HELLO).token_ids)
+def _opening(get: Callable[[dict[str, Any]], Renderer], options: Mapping[str, Any]) -> list[int] | None:
+    """A prompt under these options; ``None`` where the format does not know them, or has no such prompt."""
+    try:
+        return list(get(dict(options)).build_generation_prompt(_HELLO).token_ids)
+    except (InvalidRequest, RenderError):
+        return None
 
 
 def _cannot(why: str) -> InvalidRequest:
