@@ -75,6 +75,12 @@ class AnswerReader:
         self._note(deltas)
         return deltas
 
+    @property
+    def has_thought_enough(self) -> bool:
+        """Whether the thought that is being read has come to its limit."""
+        limit = self._request.thought_tokens
+        return limit is not None and self._parser.in_thought and self.reasoning_tokens >= limit
+
     def finish(self) -> tuple[list[Delta], Read]:
         """The completion, and what ended it, is on the turn: the last deltas, and all of it."""
         turn = self._turn

@@ -7,6 +7,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
+from tickertape.server.dialects import messages
 from tickertape.server.errors import InvalidRequest, ProxyError, StoreFailed, openai_error
 from tickertape.server.routes import (
     agents,
@@ -40,32 +41,37 @@ def create_app(service: Service) -> FastAPI:
     return app
 
 
-def _respond(error: ProxyError, status: int | None = None) -> Response:
-    return Response(orjson.dumps(openai_error(error)), status or error.status, media_type="application/json")
+def _respond(request: Request, error: ProxyError) -> Response:
+    """In Anthropic's shape to Anthropic's clients, who name their protocol's version; else in OpenAI's."""
+    speaks_messages = "anthropic-version" in request.headers or "/v1/messages" in request.url.path
+    shape = messages.write_error(error) if speaks_messages else openai_error(error)
+    return Response(orjson.dumps(shape), error.status, media_type="application/json")
 
 
-async def _proxy_error(_request: Request, error: Exception) -> Response:
+async def _proxy_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ProxyError)  # noqa: S101  (registered for this type alone)
-    return _respond(error)
+    return _respond(request, error)
 
 
-async def _store_error(_request: Request, error: Exception) -> Response:
-    return _respond(StoreFailed(str(error)))
+async def _store_error(request: Request, error: Exception) -> Response:
+    return _respond(request, StoreFailed(str(error)))
 
 
-async def _validation_error(_request: Request, error: Exception) -> Response:
+async def _validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101
     finding = error.errors()[0]
     place = ".".join(str(part) for part in finding["loc"][1:])
-    return _respond(InvalidRequest(f"{place}: {finding['msg']}", param=place, code="invalid_value"))
+    return _respond(request, InvalidRequest(f"{place}: {finding['msg']}", param=place, code="invalid_value"))
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101
     text = f"{request.method} {request.url.path}: {error.detail}"
-    return _respond(InvalidRequest(text, code="not_found" if error.status_code == 404 else None), error.status_code)
+    answer = InvalidRequest(text, code="not_found" if error.status_code == 404 else None)
+    answer.status = error.status_code
+    return _respond(request, answer)
 
 
 async def _internal_error(request: Request, error: Exception) -> Response:
     _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return _respond(ProxyError(f"internal error ({type(error).__name__}); the server's log has the details"))
+    return _respond(request, ProxyError(f"internal error ({type(error).__name__}); the server's log has the details"))

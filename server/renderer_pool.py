@@ -1,10 +1,13 @@
 """The model's renderer, once for each set of template options that requests bring."""
 
+from functools import cached_property
 from typing import Any
 
 from tickertape.renderers.choose import Choice, get_renderer
 from tickertape.renderers.renderer import Renderer
+from tickertape.server.dialects.request import Thinking
 from tickertape.server.errors import InvalidRequest
+from tickertape.server.thinking import ThinkingSwitch
 from tickertape.server.trajectories.matching import value_digest
 
 _MOST = 64
@@ -38,3 +41,15 @@ class RendererPool:
             if len(self._by_options) < _MOST:
                 self._by_options[digest] = renderer
         return renderer
+
+    def with_thinking(self, options: dict[str, Any], wanted: Thinking | None) -> dict[str, Any]:
+        """Template options under which the model thinks, or does not.
+
+        Raises:
+            InvalidRequest: it cannot.
+        """
+        return options if wanted is None else {**options, **self._switch.options(wanted)}
+
+    @cached_property
+    def _switch(self) -> ThinkingSwitch:
+        return ThinkingSwitch(self.get)

@@ -9,7 +9,6 @@ from typing import Any
 
 from tickertape.clients.engines.engine import Sampling
 from tickertape.clients.engines.pool import Member
-from tickertape.renderers.messages import Message
 from tickertape.renderers.renderer import Renderer
 from tickertape.server.answers import AnswerReader, Read
 from tickertape.server.dialects.request import TurnRequest, TurnResult
@@ -33,9 +32,14 @@ class Task:
     asked: Asked
     renderer: Renderer
     prepared: Prepared
-    write_message: Callable[[Message], dict[str, Any]]
-    """An assistant's message in the client's protocol, for the record."""
+    write_message: Callable[[TurnResult], dict[str, Any]]
+    """The answer's message in the client's protocol, for the record."""
     live: Live | None
+
+    @property
+    def reads_along(self) -> bool:
+        """Whether the answer is read while it is sampled; else afterwards, which takes less time."""
+        return self.live is not None or self.request.thought_tokens is not None
 
 
 class Sampler:
@@ -60,14 +64,13 @@ class Sampler:
             turn, task.renderer, task.request, answered=prepared.answered, prompt_end=prepared.opening.tolist()
         )
         await self._generate(choice, turn, sampling, task, generation, reader)
-        if task.live is None:
+        if not task.reads_along:
             reader.feed(generation.token_ids)
         deltas, read = reader.finish()
         if task.live is not None:
             task.live.put(choice, deltas)
-        turn.response = task.write_message(read.told)
         self._digest(turn, read, task.asked)
-        return TurnResult(
+        result = TurnResult(
             turn=turn,
             message=read.told,
             parts=read.parts,
@@ -75,6 +78,8 @@ class Sampler:
             reasoning_tokens=reader.reasoning_tokens,
             top_logprobs=generation.tops if sampling.top_logprobs else None,
         )
+        turn.response = task.write_message(result)
+        return result
 
     async def _generate(
         self, choice: int, turn: Turn, sampling: Sampling, task: Task, generation: Generation, reader: AnswerReader
@@ -99,8 +104,12 @@ class Sampler:
                 async for chunk in chunks:
                     if "first_token" not in turn.timings:
                         turn.timings["first_token"] = time.perf_counter() - started
+                    deltas = reader.feed(chunk.token_ids) if task.reads_along else []
                     if task.live is not None:
-                        task.live.put(choice, reader.feed(chunk.token_ids), chunk)
+                        task.live.put(choice, deltas, chunk)
+                    if reader.has_thought_enough and generation.finish_reason is None:
+                        generation.finish_reason = "length"
+                        break
         finally:
             generation.record_on(turn)
             turn.timings["engine"] = time.perf_counter() - started

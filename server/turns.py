@@ -15,7 +15,6 @@ from typing import Any
 from tickertape.clients.engines.engine import EngineInfo, Sampling
 from tickertape.clients.engines.pool import EnginePool
 from tickertape.renderers.format import History
-from tickertape.renderers.messages import Message
 from tickertape.server.audience import Audience
 from tickertape.server.dialects.request import TurnRequest, TurnResult
 from tickertape.server.errors import InvalidRequest, SessionClosed, StoreFailed
@@ -46,7 +45,7 @@ from tickertape.server.trajectories.turn import Outcome, Turn
 
 _random = random.Random(os.urandom(32))  # noqa: S311  (names, not secrets)
 
-WriteMessage = Callable[[Message], dict[str, Any]]
+WriteMessage = Callable[[TurnResult], dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +120,7 @@ class Turns:
             session_id: the session.
             request: what is asked.
             asked: its messages, see :meth:`asked`.
-            write_message: an assistant's message in the client's protocol, for the record.
+            write_message: the answer's message in the client's protocol, for the record.
             is_new: whether the session was made for this very request.
             audience: who waits for the answer.
             live: gets it while it is sampled, if somebody reads along.
@@ -182,6 +181,18 @@ class Turns:
         )
         await self._commit(await self._tree(session_id, is_new=False), turn)
 
+    def count_prompt(self, request: TurnRequest) -> int:
+        """How many tokens the request's messages are as a conversation of their own. No session is looked at.
+
+        Raises:
+            InvalidRequest: the model's format cannot express them.
+        """
+        renderer = self.renderers.get(request.template_options)
+        try:
+            return len(renderer.build_generation_prompt(request.messages, request.tools).token_ids)
+        except ValueError as error:
+            raise _cannot_render(error) from error
+
     def forget(self, session_id: str) -> None:
         """The session was taken off the tape; its id may be used anew."""
         self.sessions.forget(session_id)
@@ -223,8 +234,8 @@ class Turns:
             turns[0].messages = [message.to_openai() for message in request.messages]
             if isinstance(error, NothingToContinue):
                 raise InvalidRequest(str(error), param="continue_final_message") from error
-            if isinstance(error, ValueError):  # what this model's format or vocabulary cannot express
-                raise InvalidRequest(str(error), param="messages", code="cannot_render") from error
+            if isinstance(error, ValueError):
+                raise _cannot_render(error) from error
             raise
         added = [message.to_openai() for message in request.messages[prepared.covered :]]
         for number, turn in enumerate(turns):
@@ -257,6 +268,11 @@ class Turns:
         tree.add(turn, options_digest)
 
 
+def _cannot_render(error: ValueError) -> InvalidRequest:
+    """Of what the model's format or vocabulary cannot express."""
+    return InvalidRequest(str(error), param="messages", code="cannot_render")
+
+
 def _opened(session_id: str, request: TurnRequest, asked: Asked) -> Turn:
     return Turn(
         id=_new_id(),
@@ -281,6 +297,7 @@ def _enter(turn: Turn, prepared: Prepared, added: list[dict[str, Any]], number: 
     turn.prompt_delta = prepared.prompt_delta
     turn.prompt_spans = prepared.prompt_spans
     turn.fork_reason = forks.N if number else prepared.fork_reason
+    turn.usage = {"prompt_tokens": len(prepared.prompt_ids)}
 
 
 def _new_id() -> str:

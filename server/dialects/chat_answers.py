@@ -5,7 +5,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tickertape.renderers.draft import CallDelta, ContentDelta, Delta, ReasoningDelta
-from tickertape.renderers.messages import Message
 from tickertape.renderers.tokenizer import Tokenizer
 from tickertape.server.dialects.events import comment, event
 from tickertape.server.dialects.request import TurnRequest, TurnResult
@@ -28,8 +27,9 @@ def write_response(request: TurnRequest, results: Sequence[TurnResult], tokenize
     return {**_head(results[0].turn, "chat.completion"), "choices": choices, "usage": usage(results)}
 
 
-def write_message(message: Message) -> dict[str, Any]:
-    """An assistant's message as the client gets it."""
+def write_message(result: TurnResult) -> dict[str, Any]:
+    """The answer's message as the client gets it."""
+    message = result.message
     written: dict[str, Any] = {"role": "assistant", "content": message.content, "refusal": None}
     if message.reasoning is not None:
         written["reasoning_content"] = message.reasoning

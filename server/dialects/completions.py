@@ -9,7 +9,6 @@ from typing import Any
 from pydantic import Field
 
 from tickertape.renderers.draft import ContentDelta
-from tickertape.renderers.messages import Message
 from tickertape.renderers.tokenizer import Tokenizer
 from tickertape.server.dialects.chat_answers import finish_reason, usage
 from tickertape.server.dialects.chat_schema import StreamOptions
@@ -137,9 +136,9 @@ def _outside_protocol(asked: CompletionRequest) -> Iterator[str]:
         yield from extras(asked.stream_options, "stream_options.")
 
 
-def write_message(message: Message) -> dict[str, Any]:
+def write_message(result: TurnResult) -> dict[str, Any]:
     """The completion's text, for the record in the shape of a message."""
-    return {"role": "assistant", "content": message.text}
+    return {"role": "assistant", "content": result.message.text}
 
 
 def write_error(error: ProxyError) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from tickertape.renderers.messages import Message
 from tickertape.renderers.tokenizer import Tokenizer
 from tickertape.server.dialects.request import TurnRequest, TurnResult
 from tickertape.server.errors import ProxyError
@@ -43,8 +42,8 @@ class Dialect(Protocol):
             InvalidRequest: it is not JSON, a field has the wrong type or value, or a field cannot be honoured.
         """
 
-    def write_message(self, message: Message) -> dict[str, Any]:
-        """An assistant's message as the client gets it; for the record."""
+    def write_message(self, result: TurnResult) -> dict[str, Any]:
+        """The answer's message as the client gets it; for the record."""
 
     def write_response(
         self, request: TurnRequest, results: Sequence[TurnResult], tokenizer: Tokenizer
@@ -56,3 +55,16 @@ class Dialect(Protocol):
 
     def write_error(self, error: ProxyError) -> dict[str, Any]:
         """The protocol's own error shape."""
+
+
+class CountsPrompts(Dialect, Protocol):
+    """A protocol by which agents can ask how many tokens a prompt has."""
+
+    def read_count_request(self, body: bytes) -> TurnRequest:
+        """
+        Raises:
+            InvalidRequest: as :meth:`Dialect.read_request`.
+        """
+
+    def write_count(self, count: int) -> dict[str, Any]:
+        """The answer."""

@@ -1,12 +1,15 @@
 """What every protocol is translated into, and back from."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from tickertape.clients.engines.engine import Sampling, Structure
 from tickertape.renderers.draft import Delta
 from tickertape.renderers.messages import Message
 from tickertape.server.trajectories.turn import TokenIds, Turn
+
+#: Whether the model is to think before it answers: it must be able to, it does if it can, or it must not.
+Thinking: TypeAlias = Literal["on", "if_able", "off"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,10 @@ class TurnRequest:
     max_tokens: int | None = None
     """``None``: as many as the context holds."""
     template_options: dict[str, Any] = field(default_factory=dict)
+    thinking: Thinking | None = None
+    """``None``: as the model's template and ``template_options`` have it."""
+    thought_tokens: int | None = None
+    """A thought that is as long and not at its end ends the answer; ``None``: it may take all of it."""
     min_version: str | None = None
     """The oldest policy version that may sample it."""
     wants_tokens: bool = False

@@ -1,22 +1,23 @@
 """What agents call."""
 
+import uuid
+
 import orjson
 from fastapi import APIRouter, Request, Response
 
-from tickertape.server.dialects import chat, completions
+from tickertape.server.dialects import chat, completions, messages
 from tickertape.server.errors import InvalidRequest, openai_error
-from tickertape.server.routes.calls import answer_call
+from tickertape.server.routes.calls import answer_call, answer_count
 from tickertape.server.service import service_of
 
 router = APIRouter(tags=["agents"])
 
 _CHAT_PATHS = ("/v1/chat/completions", "/sessions/{session_id}/v1/chat/completions")
 _COMPLETIONS_PATHS = ("/v1/completions", "/sessions/{session_id}/v1/completions")
+_MESSAGES_PATHS = ("/v1/messages", "/sessions/{session_id}/v1/messages")
 _MODELS_PATHS = ("/v1/models", "/sessions/{session_id}/v1/models")
 _LATER = {
     "/v1/responses": "the Responses protocol is",
-    "/v1/messages": "Anthropic's Messages protocol is",
-    "/v1/messages/count_tokens": "Anthropic's Messages protocol is",
 }
 
 
@@ -28,6 +29,27 @@ async def chat_completions(request: Request) -> Response:
 async def plain_completions(request: Request) -> Response:
     """OpenAI's plain completions."""
     return await answer_call(completions, request)
+
+
+async def anthropic_messages(request: Request) -> Response:
+    """Anthropic's Messages."""
+    return _with_request_id(await answer_call(messages, request))
+
+
+async def count_tokens(request: Request) -> Response:
+    """How many tokens a prompt of Anthropic's Messages has."""
+    return _with_request_id(await answer_count(messages, request))
+
+
+def _with_request_id(answer: Response) -> Response:
+    """Anthropic's clients name calls by this header when they complain."""
+    answer.headers["request-id"] = f"req_{uuid.uuid4().hex}"
+    return answer
+
+
+async def alive(_request: Request) -> Response:
+    """Agents look whether anybody is there before they begin."""
+    return Response(orjson.dumps({"name": "tickertape"}), media_type="application/json")
 
 
 async def models(request: Request) -> Response:
@@ -46,9 +68,6 @@ async def not_yet(request: Request) -> Response:
     path = path[path.index("/v1/") :]
     refusal = InvalidRequest(f"{_LATER[path]} not supported yet: use /v1/chat/completions", code="unsupported_endpoint")
     shape = openai_error(refusal)
-    if path.startswith("/v1/messages"):  # Anthropic's own error shape
-        error = {"type": "error", "error": {"type": "invalid_request_error", "message": refusal.message}}
-        return Response(orjson.dumps(error), status_code=refusal.status, media_type="application/json")
     return Response(orjson.dumps(shape), status_code=refusal.status, media_type="application/json")
 
 
@@ -57,6 +76,11 @@ for _path in _CHAT_PATHS:
     router.add_route(_path, chat_completions, methods=["POST"])
 for _path in _COMPLETIONS_PATHS:
     router.add_route(_path, plain_completions, methods=["POST"])
+for _path in _MESSAGES_PATHS:
+    router.add_route(_path, anthropic_messages, methods=["POST"])
+    router.add_route(_path + "/count_tokens", count_tokens, methods=["POST"])
+router.add_route("/", alive, methods=["GET"])
+router.add_route("/sessions/{session_id}", alive, methods=["HEAD"])  # a base URL that names a session
 for _path in _MODELS_PATHS:
     router.add_api_route(_path, models, methods=["GET"])
 for _path in _LATER:

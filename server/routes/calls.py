@@ -9,7 +9,7 @@ from fastapi import Request, Response
 from starlette.requests import ClientDisconnect
 
 from tickertape.server.audience import Audience, ClientGone
-from tickertape.server.dialects.dialect import Dialect
+from tickertape.server.dialects.dialect import CountsPrompts, Dialect
 from tickertape.server.dialects.request import TurnRequest
 from tickertape.server.errors import ProxyError, StoreFailed
 from tickertape.server.live import Live, whole
@@ -68,13 +68,35 @@ async def answer_call(dialect: Dialect, request: Request) -> Response:
     return Response(status_code=_CLIENT_CLOSED) if answer is None else _response(answer)
 
 
+async def answer_count(dialect: CountsPrompts, request: Request) -> Response:
+    """Answers how many tokens a prompt has. Nothing is sampled and no session is looked at, so the tape has no turn."""
+    service = service_of(request)
+    try:
+        session_id = session_of(request)
+        wanted = _checked(service, dialect.read_count_request(await request.body()))
+        count = service.turns.count_prompt(wanted)
+    except ProxyError as error:
+        return _response(_refusal(dialect, error, None))
+    except ClientDisconnect:
+        return Response(status_code=_CLIENT_CLOSED)
+    body = orjson.dumps(dialect.write_count(count))
+    return _response(Answer(200, body, _headers(session_id, wanted.ignored), session_id))
+
+
 def _read(dialect: Dialect, service: Service, request: Request, body: bytes) -> TurnRequest:
     wanted = dialect.read_request(body)
     wanted.min_version = request.headers.get(_MIN_VERSION_HEADER)
+    return _checked(service, wanted)
+
+
+def _checked(service: Service, wanted: TurnRequest) -> TurnRequest:
+    """The request, with what only the served model can tell."""
     service.check_model(wanted.model)
     service.check_ignored(wanted.ignored)
     if wanted.prompt is not None:
         wanted.prompt_ids = read_prompt(wanted.prompt, service.turns.renderers.tokenizer)
+    renderers = service.turns.renderers
+    wanted.template_options = renderers.with_thinking(wanted.template_options, wanted.thinking)
     return wanted
 
 

@@ -119,7 +119,8 @@ class LiveResponse(Response):
             live.error = ProxyError(f"internal error ({type(failure).__name__}); the server's log has the details")
         elif not self._open and live.error is not None:
             answer = self._call.task.result()
-            plain = Response(answer.body, answer.status, answer.headers, media_type=answer.media_type)
+            headers = {**self.headers, **answer.headers}
+            plain = Response(answer.body, answer.status, headers, media_type=answer.media_type)
             await plain(scope, receive, send)
             return
         end = partial(self._writer.close, live.results)

@@ -109,8 +109,8 @@ def prepare_continuation(tree: SessionTree, renderer: Renderer, asked: Asked, ru
             opening = answer.first.prompt_delta
             return Prepared(node, node.stream(), no_tokens(), [], covered, reason, answer.completion, opening)
     raise NothingToContinue(
-        "the last message is no answer of this session that was cut: with continue_final_message=true, send one of "
-        "finish_reason 'length' as it came, with the tools and template options that it was given for"
+        "the last message, which is to be gone on with, is no answer of this session that was cut: send one that ended "
+        "at its token limit as it came, with the tools and template options that it was given for"
     )
 
 
