@@ -42,6 +42,7 @@ from benchmarks.table import machine, show_table
 Rows = list[list[str]]
 MakeRequest = Callable[[int], Request]
 UNCOUNTED = 3
+PARTS = ("first", "throughput", "many")
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class Stream(asyncio.Protocol):
 
     def ask(self, request: Request) -> "asyncio.Future[None]":
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.reads = []
+        self.reads, self._last = [], b""
         self._parser = httptools.HttpResponseParser(self)
         self._transport.writelines(request)
         return self.done
@@ -94,7 +95,8 @@ class Stream(asyncio.Protocol):
         self._now = time.perf_counter()
         self._parser.feed_data(data)
 
-    def on_body(self, _: bytes) -> None:
+    def on_body(self, body: bytes) -> None:
+        self._last = body
         if not self.reads or self.reads[-1] != self._now:
             self.reads.append(self._now)
 
@@ -102,7 +104,7 @@ class Stream(asyncio.Protocol):
         if (status := self._parser.get_status_code()) == 200:
             self.done.set_result(None)
         else:
-            self.done.set_exception(RuntimeError(f"HTTP {status}"))
+            self.done.set_exception(RuntimeError(f"HTTP {status}: {self._last[:500]!r}"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.done.done():
@@ -218,7 +220,7 @@ async def hold(way: Way, plan: Plan) -> Rows:
     asked = []
     for stream in streams:
         asked.append(stream.ask(way.request(n_tokens)))
-        await asyncio.sleep(0.002)
+        await asyncio.sleep(0.005)
     began = time.perf_counter()
     while not all(stream.reads for stream in streams):  # noqa: ASYNC110  (it happens in another process)
         await asyncio.sleep(0.1)
@@ -297,33 +299,29 @@ def ms(seconds: float) -> str:
     return f"{1000 * seconds:.2f}"
 
 
-def parts(plan: Plan, tokenizer: Path) -> Iterator[tuple[list[str], Rows]]:
+def parts(wanted: set[str], plan: Plan, tokenizer: Path) -> Iterator[tuple[list[str], Rows]]:
     """Each part's titles and rows, in processes of its own."""
-    with ExitStack() as stack:
-        ways = Stage(stack, tokenizer).ways(0.005)
-        with quiet():
-            heard = uvloop.run(listen(ways, plan))
-        titles = ["", "path", "first\np50 ms", "first\np95 ms", "added\np50 ms", "added\np95 ms"]
-        yield [*titles, "gap\np50 ms", "gap\np95 ms"], first_rows(ways, heard)
-    with ExitStack() as stack:
-        ways = Stage(stack, tokenizer).ways(0.005)
-        titles = [
-            "",
-            "path",
-            f"tokens/s\n{plan.streams} streams",
-            "of\nrelay",
-            "CPU s per\n1,000 tokens",
-            "core\nbusy %",
-        ]
-        yield titles, flood_rows(ways, plan)
-    with ExitStack() as stack:
-        stage = Stage(stack, tokenizer)
-        engine = stage.engine(plan.many_interval)
-        way = Way("Tickertape", stage.tickertape(engine), agents_streams("null"))
-        uvloop.run(flood(way, Plan(streams=50, stream_tokens=3)))  # what it loads on first use
-        with quiet():
-            rows = uvloop.run(hold(way, plan))
-        yield ["", "when", "streams\nunder way", "RSS\nMB", "grown\nMB", "core\nbusy %"], rows
+    if "first" in wanted:
+        with ExitStack() as stack:
+            ways = Stage(stack, tokenizer).ways(0.005)
+            with quiet():
+                heard = uvloop.run(listen(ways, plan))
+            titles = ["", "path", "first\np50 ms", "first\np95 ms", "added\np50 ms", "added\np95 ms"]
+            yield [*titles, "gap\np50 ms", "gap\np95 ms"], first_rows(ways, heard)
+    if "throughput" in wanted:
+        with ExitStack() as stack:
+            ways = Stage(stack, tokenizer).ways(0.005)
+            titles = ["", "path", f"tokens/s\n{plan.streams} streams", "of\nrelay"]
+            yield [*titles, "CPU s per\n1,000 tokens", "core\nbusy %"], flood_rows(ways, plan)
+    if "many" in wanted:
+        with ExitStack() as stack:
+            stage = Stage(stack, tokenizer)
+            engine = stage.engine(plan.many_interval)
+            way = Way("Tickertape", stage.tickertape(engine), agents_streams("null"))
+            uvloop.run(flood(way, Plan(streams=50, stream_tokens=3)))  # what it loads on first use
+            with quiet():
+                rows = uvloop.run(hold(way, plan))
+            yield ["", "when", "streams\nunder way", "RSS\nMB", "grown\nMB", "core\nbusy %"], rows
 
 
 def main() -> None:
@@ -331,11 +329,13 @@ def main() -> None:
         prog="python -m benchmarks.streaming", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     options.add_argument("--tokenizer", type=Path, help="directory with tokenizer.json and a chat template")
+    options.add_argument("--only", action="append", choices=PARTS, help="this part; may be repeated")
     options.add_argument("--quick", action="store_true", help="a few seconds, to see that it runs; not for numbers")
     options.add_argument("--markdown", action="store_true", help="print the tables as Markdown")
     given = options.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leave every `with`, so that no child is left behind
-    for titles, rows in parts(QUICK if given.quick else Plan(), given.tokenizer or default_tokenizer()):
+    wanted = set(given.only or PARTS)
+    for titles, rows in parts(wanted, QUICK if given.quick else Plan(), given.tokenizer or default_tokenizer()):
         load = f"load average {os.getloadavg()[0]:.1f}"
         show_table(titles, [rows], [machine(), f"{load}, benchmark included"], markdown=given.markdown)
         print(flush=True)

@@ -54,6 +54,8 @@ class _Server:
     """What ``/server_info`` says."""
 
     version: str
+    model: str | None
+    """The name that it was started with. ``/v1/models`` calls it by the path of its last weight update."""
     max_prompt: int
     """Tokens of the longest prompt that it reads."""
     max_context: int
@@ -77,7 +79,7 @@ class SglangEngine(Engine):
     def __init__(self, url: str, *, api_key: str | None = None, probe_timeout: float = 60.0) -> None:
         self._connection = EngineConnection(url, api_key=api_key)
         self._probe_timeout = probe_timeout
-        self._server = _Server("", 0, 0, incremental=False, seeds=False, features=frozenset())
+        self._server = _Server("", None, 0, 0, incremental=False, seeds=False, features=frozenset())
         self._vocab_size: int | None = None
         self._info = EngineInfo("sglang", self._connection.url, "", 0)
         self._aborting: set[asyncio.Task[None]] = set()
@@ -98,7 +100,7 @@ class SglangEngine(Engine):
         self._info = EngineInfo(
             name="sglang",
             url=self._connection.url,
-            model=model,
+            model=self._server.model or model,
             max_context=self._server.max_context,
             version=self._server.version,
             endpoint=GENERATE,
@@ -228,6 +230,7 @@ class SglangEngine(Engine):
             longest = int(told["max_req_input_len"])  # refuses prompts of that length, and stops 4 tokens behind it
             return _Server(
                 version=str(told["version"]),
+                model=told.get("served_model_name"),
                 max_prompt=longest - 1,
                 max_context=longest + 4,
                 incremental=bool(told["incremental_streaming_output"]),

@@ -36,7 +36,8 @@ MODEL = tiny_model(0, "smollm2")
 AGENTS, TURNS, MAX_TOKENS = 24, 6, 48
 #: Seconds that an agent does something else between two turns: runs a tool, reads.
 BETWEEN = 0.5
-#: Seconds from when a restarted server answers until requests go to it again.
+#: Seconds from when a restarted server answers until requests may go to it again. It is tried out as at start, which
+#: takes some requests of one token.
 BACK_WITHIN = 5.0
 
 
@@ -118,20 +119,23 @@ def test_engine_that_is_killed_takes_nothing_with_it_and_comes_back(tmp_path: Pa
         port = int(doomed.url.rpartition(":")[2])
         stack.enter_context(started("vllm", MODEL, tmp_path / "again.log", port=port))
         answers_at = time.monotonic()
+        until(lambda: shown(proxy, "doomed")["state"] == "ready", 120)
+        ready = time.monotonic() - answers_at
+        # Sessions stay where their prefixes are: it is new ones that go to it.
         until(lambda: any(call.token_ids for call in engines["doomed"].calls[before:]), 60)
-        took = time.monotonic() - answers_at
-        assert shown(proxy, "doomed")["state"] == "ready"
+        used = time.monotonic() - answers_at
         end.set()
         for each in work:
             each.result(120)
         calls = [call for engine in engines.values() for call in engine.calls]
         outcomes = check_sessions(proxy, agents, calls)
     errors = Counter(told.error for agent in agents for each in agent.told.values() for told in each if told.error)
-    print(f"\n{sum(outcomes.values())} turns: {dict(outcomes)}; used again {took:.1f} s after the server answered")
+    print(f"\n{sum(outcomes.values())} turns: {dict(outcomes)}")
+    print(f"ready {ready:.1f} s after the server answered, and used {used:.1f} s after")
     for error, count in errors.items():
         print(f"  {count} x {error[:200]}")
     assert outcomes["engine_error"] > 0, "something was lost, or this has tested nothing"
-    assert took <= BACK_WITHIN
+    assert ready <= BACK_WITHIN
 
 
 def check_sessions(proxy: Proxy, agents: Sequence[Agent], calls: Sequence[Call]) -> Counter[str]:

@@ -202,7 +202,7 @@ def check_weights(server: RealServer, turns: Sequence[Turn]) -> None:
 async def recomputed(server: RealServer, turns: Sequence[Turn]) -> list[Values]:
     """Of each turn's completion, the logprobs by one prefill under the weights that are there now."""
     engine = CLIENTS[server.kind](server.url)
-    await engine.start()
+    assert (await engine.start()).model == "tiny", "other weights do not make it another model"
     room = asyncio.Semaphore(AT_ONCE)
 
     async def score(turn: Turn) -> Values:
