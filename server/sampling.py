@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from tickertape.clients.engines.engine import EngineInfo, Feature, Sampling
+from tickertape.clients.engines.engine import EngineInfo, Feature, Sampling, Structure
 from tickertape.renderers.renderer import Renderer
 from tickertape.server.dialects.request import TurnRequest
 from tickertape.server.errors import ContextLengthExceeded, InvalidRequest
@@ -25,6 +25,7 @@ def complete_sampling(
     prompt_tokens: int,
     info: EngineInfo,
     limits: SamplingLimits,
+    structure: Structure | None = None,
     number: int = 0,
 ) -> Sampling:
     """What the engine is asked for.
@@ -35,6 +36,7 @@ def complete_sampling(
         prompt_tokens: how many there are.
         info: what the engines can do.
         limits: of prompt and completion.
+        structure: what the completion is held to.
         number: which of several choices; each has a seed of its own, as in vLLM.
 
     Raises:
@@ -52,11 +54,6 @@ def complete_sampling(
         )
     sampling = request.sampling
     _check_features(sampling, info)
-    if not request.tool_choice.is_free:
-        param = "tool_choice" if request.tool_choice.must_call else "parallel_tool_calls"
-        raise _cannot(param, "the model cannot be made to call a tool, or one only, yet")
-    if request.response_format is not None:
-        raise _cannot("response_format", "guided decoding is not there yet")
     _check_ids("logit_bias", sampling.logit_bias, renderer.tokenizer.vocab_size)
     _check_ids("stop_token_ids", sampling.stop_token_ids, renderer.tokenizer.vocab_size)
     stops = () if sampling.ignore_eos else renderer.get_stop_sequences()
@@ -64,6 +61,7 @@ def complete_sampling(
         sampling,
         max_tokens=min(request.max_tokens or room, room, limits.output_tokens or room),
         stop_token_ids=tuple(dict.fromkeys([*stops, *sampling.stop_token_ids])),
+        structure=structure,
         seed=None if sampling.seed is None else sampling.seed + number,
         adapter=request.model if request.model in info.adapters else None,
     )
