@@ -28,6 +28,8 @@ class ResponseFormat:
     padding: Padding = field(default_factory=Padding)
     starts_in_reasoning: bool = False
     """Whether the generation prompt itself opens a thought."""
+    behind_calls: str = ""
+    """What the format writes between the last call and the stop token."""
 
     @property
     def tags(self) -> tuple[str, ...]:

@@ -69,17 +69,16 @@ def _structure(request: TurnRequest, renderer: Renderer, prompt_end: Sequence[in
     calls = _calls(request, format_, param) if request.tools and choice.reads_calls else []
     answer: Shape | None
     if choice.must_call:
-        answer = (*format_.calls_lead, *_called(calls, parallel=choice.parallel))
+        answer = _called(format_, calls, parallel=choice.parallel)
     elif request.response_format is None:
-        answer = format_.shape_with_one_call(_once(calls))
+        answer = format_.shape_with_one_call(_once(format_, calls))
         if answer is None:
             raise _cannot(param, "this model's calls begin like any other words, so that they cannot be counted")
     else:
         content = format_.content_shape((Json(_schema(request.response_format)),))
         if not calls and content == (Json(_schema(request.response_format)),) and not thought:
             return request.response_format  # which more engines, and more of their grammars, know
-        called = _called(calls, parallel=choice.parallel) if calls else ()
-        answer = (Either((content, (*format_.calls_lead, *called))),) if called else content
+        answer = (Either((content, _called(format_, calls, parallel=choice.parallel))),) if calls else content
     return Structure(StructureKind.STRUCTURAL_TAG, structural_tag((*thought, *answer), renderer.tokenizer))
 
 
@@ -105,19 +104,19 @@ def _calls(request: TurnRequest, format_: ResponseFormat, param: str) -> list[Ca
     return shapes
 
 
-def _called(calls: Sequence[CallsShape], *, parallel: bool) -> Shape:
+def _called(format_: ResponseFormat, calls: Sequence[CallsShape], *, parallel: bool) -> Shape:
     """One call at least, and one only unless they may be ``parallel``. What stands around calls is the same for all
     tools."""
     any_call, first = Either(tuple(each.call for each in calls)), calls[0]
     more: Shape = ()
     if parallel and first.between is not None:
         more = (Repeated((first.between, any_call)),)
-    return (first.before, any_call, *more, first.after)
+    return (*format_.calls_lead, first.before, any_call, *more, first.after + format_.behind_calls)
 
 
-def _once(calls: Sequence[CallsShape]) -> list[Shape]:
+def _once(format_: ResponseFormat, calls: Sequence[CallsShape]) -> list[Shape]:
     """Each call alone, with all that stands around it."""
-    return [_joined((each.before, *each.call, each.after)) for each in calls]
+    return [_joined((each.before, *each.call, each.after + format_.behind_calls)) for each in calls]
 
 
 def _joined(shape: Shape) -> Shape:

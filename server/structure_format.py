@@ -22,7 +22,11 @@ def structural_tag(shape: Shape, tokenizer: Tokenizer) -> Format:
 def _sequence(shape: Shape, tokenizer: Tokenizer) -> Format:
     elements: list[Format] = []
     for part in shape:
-        elements += _literal(part, tokenizer) if isinstance(part, str) else [_format(part, tokenizer)]
+        if isinstance(part, str):
+            elements += _literal(part, tokenizer)
+        else:
+            format_ = _format(part, tokenizer)
+            elements += format_["elements"] if format_["type"] == "sequence" else [format_]
     return elements[0] if len(elements) == 1 else {"type": "sequence", "elements": elements}
 
 

@@ -33,6 +33,6 @@ def accepted(asked):
 for line in sys.stdin:
     try:
         answer = {"accepted": accepted(json.loads(line))}
-    except Exception as error:
+    except (RuntimeError, ValueError) as error:
         answer = {"error": f"{type(error).__name__}: {error}"}
     print(json.dumps(answer), flush=True)
