@@ -87,7 +87,8 @@ class ResponseFormat:
         tag = next((tag for tag in opens if all(str(call[0]).startswith(tag) for call in calls)), None)
         if tag is None:
             return None
-        return (AtMostOne(tag, tuple(calls), without=tuple(other for other in opens if other != tag)),)
+        others = [*opens, *((self.reasoning.open,) if self.reasoning else ())]
+        return (AtMostOne(tag, tuple(calls), without=tuple(other for other in others if other != tag)),)
 
     def read(self, source: Source, draft: Draft, offered: Offered) -> Reading[None]:
         """Reads a whole completion, up to its stop token, into ``draft``."""
