@@ -14,13 +14,17 @@ Source: OpenAI's "harmony response format" guide and the package ``openai-harmon
 
 import json
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from tickertape.renderers.draft import UNPADDED, Draft, Padding
 from tickertape.renderers.json_text import is_object
 from tickertape.renderers.messages import ToolCall
 from tickertape.renderers.parsing import ResponseFormat
 from tickertape.renderers.prompt import CallStatus
+from tickertape.renderers.reasoning import ThoughtAt
+from tickertape.renderers.shape import CallsShape, Either, Json, Perhaps, Shape, Text
 from tickertape.renderers.source import Marks, Reading, Source
 from tickertape.renderers.tool_calls.offered import Offered
 
@@ -71,6 +75,24 @@ class Harmony(ResponseFormat):
     def has_built_in(self, name: str) -> bool:
         """Whether a tool of that name is the model's own."""
         return name.partition(".")[0] in self.built_in
+
+    def thought_shape(self, at: ThoughtAt) -> Shape:  # noqa: ARG002  (harmony's prompts open none)
+        return (Perhaps(_message_shape("analysis")),)
+
+    def content_shape(self, content: Shape) -> Shape:
+        return (f"{CHANNEL}final{MESSAGE}", *content)
+
+    @property
+    def calls_lead(self) -> Shape:
+        return ()
+
+    def calls_shape(self, name: str, parameters: Mapping[str, Any]) -> CallsShape:
+        """A call's end, ``<|call|>``, is a stop token: no second one can follow."""
+        return CallsShape((f" to=functions.{name}{CHANNEL}commentary json{MESSAGE}", Json(parameters)), between=None)
+
+    def shape_with_one_call(self, calls: Sequence[Shape]) -> Shape:
+        preamble = Perhaps(_message_shape("commentary"))
+        return (Either((self.content_shape((Text(),)), *((preamble, *call) for call in calls))),)
 
     def read(self, source: Source, draft: Draft, offered: Offered) -> Reading[None]:  # noqa: ARG002
         source.start_record()
@@ -126,6 +148,11 @@ class Harmony(ResponseFormat):
             closed = tag == END or (tag is None and source.stopped)
             draft.note_unreadable(CallStatus.MALFORMED if closed else CallStatus.UNCLOSED, raw)
         return tag
+
+
+def _message_shape(channel: str) -> Shape:
+    """A message that is followed by another."""
+    return (f"{CHANNEL}{channel}{MESSAGE}", Text(END, without=(START, CHANNEL, MESSAGE)), f"{START}assistant")
 
 
 def _borders(source: Source) -> Marks:

@@ -4,12 +4,14 @@ There is one way to read a completion, :class:`StreamParser`; reading it whole i
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from tickertape.renderers.draft import Delta, Draft, Padding
 from tickertape.renderers.prompt import ParsedResponse
-from tickertape.renderers.reasoning import TaggedReasoning
+from tickertape.renderers.reasoning import TaggedReasoning, ThoughtAt
+from tickertape.renderers.shape import AtMostOne, CallsShape, Perhaps, Shape, white_space
 from tickertape.renderers.source import Reading, Source, viable_beginnings
 from tickertape.renderers.tokenizer import Tokenizer
 from tickertape.renderers.tool_calls.offered import Offered
@@ -26,6 +28,8 @@ class ResponseFormat:
     padding: Padding = field(default_factory=Padding)
     starts_in_reasoning: bool = False
     """Whether the generation prompt itself opens a thought."""
+    behind_calls: str = ""
+    """What the format writes between the last call and the stop token."""
 
     @property
     def tags(self) -> tuple[str, ...]:
@@ -51,6 +55,40 @@ class ResponseFormat:
     def without_calls(self) -> "ResponseFormat":
         """The same, but tool calls stay the text that they are written in."""
         return replace(self, tool_calls=None)
+
+    # How an answer is written, for engines that hold a model to it.
+
+    def thought_shape(self, at: ThoughtAt) -> Shape:
+        """What stands before the answer: a thought that the prompt opened, or one that the model may begin."""
+        lead = white_space(self.padding.lead_in, most=1)
+        if self.reasoning is None or at is ThoughtAt.BEHIND:
+            return lead
+        opened = at is ThoughtAt.INSIDE
+        thought = self.reasoning.shape(opened=opened, between=self.padding.after_thought)
+        return thought if opened else (*lead, Perhaps(thought))
+
+    def content_shape(self, content: Shape) -> Shape:
+        """An answer that says ``content``, and ends."""
+        return (Perhaps((self.padding.lead,)), *content) if self.padding.lead else content
+
+    @property
+    def calls_lead(self) -> Shape:
+        """What may stand between the thought and the first call, where nothing is said."""
+        return (Perhaps((self.padding.before_calls,)),) if self.padding.before_calls else ()
+
+    def calls_shape(self, name: str, parameters: Mapping[str, Any]) -> CallsShape | None:
+        """As :meth:`CallSyntax.shape`; ``None`` also where the model calls no tools."""
+        return self.tool_calls.shape(name, parameters) if self.tool_calls else None
+
+    def shape_with_one_call(self, calls: Sequence[Shape]) -> Shape | None:
+        """Any answer with at most one of the ``calls``, behind which it ends; ``None`` where calls begin without a
+        tag, as other words do."""
+        opens = self.tool_calls.opens if self.tool_calls else ()
+        tag = next((tag for tag in opens if all(str(call[0]).startswith(tag) for call in calls)), None)
+        if tag is None:
+            return None
+        others = [*opens, *((self.reasoning.open,) if self.reasoning else ())]
+        return (AtMostOne(tag, tuple(calls), without=tuple(other for other in others if other != tag)),)
 
     def read(self, source: Source, draft: Draft, offered: Offered) -> Reading[None]:
         """Reads a whole completion, up to its stop token, into ``draft``."""

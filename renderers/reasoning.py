@@ -2,8 +2,21 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import Enum, auto
 
 from tickertape.renderers.pieces import Piece, markup, output, output_markup
+from tickertape.renderers.shape import Shape, Text, white_space
+
+
+class ThoughtAt(Enum):
+    """Where a prompt ends, as to the thought."""
+
+    BEFORE = auto()
+    """The model may begin one, or not."""
+    INSIDE = auto()
+    """The prompt opened one, which the model goes on with."""
+    BEHIND = auto()
+    """The prompt closed one, or the model has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +42,11 @@ class TaggedReasoning:
         yield markup(opening) if opened else output_markup(opening)
         yield output(thought)
         yield output_markup(self.unfinished_close)
+
+    def shape(self, *, opened: bool, between: str) -> Shape:
+        """How a thought is written, up to the content; ``between`` are characters that may stand before that."""
+        thought = (Text(self.close, without=(self.open,)), *white_space(between, most=3))
+        return thought if opened else (self.open + self.label, *thought)
 
     def split(self, content: str) -> tuple[str | None, str]:
         """Reasoning and the rest of a content that holds both, as Qwen's templates split it."""

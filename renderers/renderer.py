@@ -17,6 +17,7 @@ from tickertape.renderers.messages import Message, MessageLike, Tool, ToolCall, 
 from tickertape.renderers.parsing import ResponseFormat, StreamParser
 from tickertape.renderers.pieces import Kind, Piece, Placed, output_markup, place
 from tickertape.renderers.prompt import ParsedResponse, Prompt
+from tickertape.renderers.reasoning import ThoughtAt
 from tickertape.renderers.supervised import TrainOn, supervised_weights
 from tickertape.renderers.tokenizer import Tokenizer, TokenizerLike
 from tickertape.renderers.tool_calls.offered import Offered
@@ -185,9 +186,7 @@ class Renderer(ABC):
         Arguments as there."""
         response_format = self.response_format if read_calls else self.response_format.without_calls()
         if prompt_ids is not None and response_format.reasoning:
-            ending = self.tokenizer.decode(prompt_ids[-_PROMPT_END:]).rstrip()
-            reasoning = response_format.reasoning
-            opened = ending.endswith((reasoning.open + reasoning.label).rstrip())
+            opened = self.thought_at(prompt_ids) is ThoughtAt.INSIDE
             response_format = replace(response_format, starts_in_reasoning=opened)
         return StreamParser(self.tokenizer, response_format, Offered(tools))
 
@@ -195,6 +194,16 @@ class Renderer(ABC):
         """Reads a completion as plain text: no reasoning and no calls in it."""
         plain = ResponseFormat(stop_ids=tuple(self.get_stop_sequences()), padding=UNPADDED)
         return StreamParser(self.tokenizer, plain, Offered(None))
+
+    def thought_at(self, prompt_ids: Sequence[int]) -> ThoughtAt:
+        """What a prompt, or the last tokens of it, leaves of a thought to the model."""
+        reasoning = self.response_format.reasoning
+        if reasoning is None:
+            return ThoughtAt.BEFORE if self.response_format.thinks else ThoughtAt.BEHIND
+        ending = self.tokenizer.decode(prompt_ids[-_PROMPT_END:]).rstrip()
+        if ending.endswith((reasoning.open + reasoning.label).rstrip()):
+            return ThoughtAt.INSIDE
+        return ThoughtAt.BEHIND if ending.endswith(reasoning.close.rstrip()) else ThoughtAt.BEFORE
 
     def get_stop_sequences(self) -> list[int]:
         """Token ids that end an assistant turn, the usual one first."""

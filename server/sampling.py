@@ -27,6 +27,7 @@ def complete_sampling(
     prompt_tokens: int,
     info: EngineInfo,
     limits: SamplingLimits,
+    structure: Structure | None = None,
     number: int = 0,
 ) -> Sampling:
     """What the engine is asked for.
@@ -37,6 +38,7 @@ def complete_sampling(
         prompt_tokens: how many there are.
         info: what the engines can do.
         limits: of prompt and completion.
+        structure: what the completion is held to.
         number: which of several choices; each has a seed of its own, as in vLLM.
 
     Raises:
@@ -57,11 +59,6 @@ def complete_sampling(
     _check_features(sampling, info)
     if missing := missing_arrays(limits.token_arrays, info):
         raise EngineFailed(missing, code="no_token_array")
-    if not request.tool_choice.is_free:
-        param = "tool_choice" if request.tool_choice.must_call else "parallel_tool_calls"
-        raise _cannot(param, "the model cannot be made to call a tool, or one only, yet")
-    if request.response_format is not None:
-        raise _cannot("response_format", "guided decoding is not there yet")
     _check_ids("logit_bias", sampling.logit_bias, renderer.tokenizer.vocab_size)
     _check_ids("stop_token_ids", sampling.stop_token_ids, renderer.tokenizer.vocab_size)
     stops = () if sampling.ignore_eos else renderer.get_stop_sequences()
@@ -69,6 +66,7 @@ def complete_sampling(
         sampling,
         max_tokens=min(request.max_tokens or room, room, limits.output_tokens or room),
         stop_token_ids=tuple(dict.fromkeys([*stops, *sampling.stop_token_ids])),
+        structure=structure,
         seed=None if sampling.seed is None else sampling.seed + number,
         adapter=request.model if request.model in info.adapters else None,
         token_arrays=limits.token_arrays,

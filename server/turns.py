@@ -27,6 +27,7 @@ from tickertape.server.sampling import SamplingLimits, complete_sampling, record
 from tickertape.server.sessions import Sessions
 from tickertape.server.settling import Settled, settle, together
 from tickertape.server.store.store import Store, StoreError
+from tickertape.server.structure import structure_of
 from tickertape.server.trajectories import forks
 from tickertape.server.trajectories.forks import Asked
 from tickertape.server.trajectories.matching import context_digests, token_digest, value_digest
@@ -240,6 +241,7 @@ class Turns:
         added = [message.to_openai() for message in request.messages[prepared.covered :]]
         for number, turn in enumerate(turns):
             _enter(turn, prepared, added, number)
+        structure = structure_of(request, renderer, prepared.opening.tolist(), self.info)
         samplings = [
             complete_sampling(
                 request,
@@ -247,6 +249,7 @@ class Turns:
                 prompt_tokens=len(prepared.prompt_ids),
                 info=self.info,
                 limits=self.limits.sampling,
+                structure=structure,
                 number=number,
             )
             for number in range(len(turns))

@@ -28,7 +28,9 @@ class Nemotron3(Qwen3Coder):
 
     name = "nemotron-3"
     runs_without_query = True
-    response = ResponseFormat(reasoning=replace(THINK, unfinished_close="\n</think>\n"), tool_calls=CALLS)
+    response = ResponseFormat(
+        reasoning=replace(THINK, unfinished_close="\n</think>\n"), tool_calls=CALLS, behind_calls="\n"
+    )
     around_close = ("\n", "\n")
     """Before the tag that closes a thought, and between it and the content."""
     strips_before_calls = True
@@ -88,7 +90,7 @@ class Nemotron3(Qwen3Coder):
         if message.tool_calls:
             yield output_markup("\n")
             yield from self.calls(message)
-            yield output_markup("\n")
+            yield output_markup(self.response.behind_calls)
 
     def thought(self, place: Place) -> str | None:
         """What was thought, ``None`` where nothing was, or where it is part of the content, as agents send it that know
@@ -112,6 +114,7 @@ class Nemotron3Ultra(Nemotron3):
     response = ResponseFormat(
         reasoning=replace(THINK, unfinished_close=THINK.close),
         tool_calls=CALLS,
+        behind_calls="\n",
         padding=Padding(thought="", after_thought=""),
     )
     around_close = ("", "")

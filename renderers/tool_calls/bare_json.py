@@ -4,14 +4,16 @@ A call is the answer's first word. Several stand one after the other, with a sem
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tickertape.renderers.draft import Draft
 from tickertape.renderers.json_text import closes_object, copy_json, is_object, json_string
 from tickertape.renderers.messages import ToolCall
 from tickertape.renderers.pieces import Piece, output_markup, output_value
 from tickertape.renderers.prompt import CallStatus
+from tickertape.renderers.shape import CallsShape, Json
 from tickertape.renderers.source import Reading, Source, viable_beginnings
 from tickertape.renderers.tool_calls.offered import Offered
 from tickertape.renderers.tool_calls.syntax import CallSyntax, read_verbatim
@@ -54,6 +56,10 @@ class BareJson(CallSyntax):
             yield output_markup('", "parameters": ')
             yield output_value(call.arguments_json)
             yield output_markup("}")
+
+    def shape(self, name: str, parameters: Mapping[str, Any]) -> CallsShape:
+        call = (f'{{"name": "{name}", "parameters": ', Json(parameters), "}")
+        return CallsShape(call, between=self.separator)
 
     def read_bare(self, source: Source, draft: Draft, offered: Offered) -> Reading[bool]:  # noqa: ARG002
         source.start_record()

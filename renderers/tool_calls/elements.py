@@ -14,6 +14,7 @@ from tickertape.renderers.errors import RenderError
 from tickertape.renderers.messages import ToolCall
 from tickertape.renderers.pieces import Piece, output_markup, output_value
 from tickertape.renderers.prompt import CallStatus
+from tickertape.renderers.shape import CallsShape, Either, Json, Perhaps, Shape, Text
 from tickertape.renderers.source import Reading, Source
 from tickertape.renderers.tool_calls.offered import Offered
 from tickertape.renderers.tool_calls.syntax import CallSyntax, read_verbatim
@@ -107,6 +108,40 @@ class Elements(CallSyntax):
         """What stands between ``key_close`` and ``value_open`` to say a value's type; nothing in most formats."""
         return ""
 
+    def shape(self, name: str, parameters: Mapping[str, Any]) -> CallsShape | None:
+        """Each parameter on its own, in the schema's order. Of a text the schema says nothing but that it is one; of
+        what is written as JSON, all."""
+        properties = parameters.get("properties") or {}
+        open_ended = parameters.get("additionalProperties", False) is not False
+        if not isinstance(properties, Mapping) or (open_ended and not properties):
+            return None
+        required = parameters.get("required") or ()
+        definitions = {key: parameters[key] for key in ("$defs", "definitions") if key in parameters}
+        offered = Offered([{"function": {"name": name, "parameters": parameters}}])
+        call: Shape = (self.name_open + name + self.name_close + self.line,)
+        for key, schema in properties.items():
+            types = offered.types(name, key)
+            written = self._parameter_shape(key, schema if isinstance(schema, Mapping) else {}, types, definitions)
+            call += written if key in required else (Perhaps(written),)
+        lead = "" if properties else self.without_parameters
+        return CallsShape((*call, lead + self.end), between=self.padding)
+
+    def _parameter_shape(
+        self, key: str, schema: Mapping[str, Any], types: frozenset[str], definitions: Mapping[str, Any]
+    ) -> Shape:
+        behind = self.value_pad + self.value_close + self.line
+        text = Text(self.value_pad + self.value_close, without=self.enclosing)
+
+        def given(attribute_of: Any) -> str:
+            attribute = self.attribute(attribute_of)
+            return self.key_open + key + self.key_close + attribute + self.between + self.value_open + self.value_pad
+
+        if (listed := _listed(schema)) is not None:
+            return (Either(tuple((given(value) + self.value_text(value) + behind,) for value in listed)),)
+        if not types or "string" in types:
+            return (given(""), text, self.line)
+        return (given(0), Json({**definitions, **schema}), behind)
+
     # Reading.
 
     def json_of(self, attribute: str, tool: str, key: str, written: str, offered: Offered) -> str:  # noqa: ARG002
@@ -189,6 +224,16 @@ class Elements(CallSyntax):
             return None
         source.take_tag(tag)
         return "".join(parts)
+
+
+def _listed(schema: Mapping[str, Any]) -> Sequence[Any] | None:
+    """All values of a schema that allows a few."""
+    if "const" in schema:
+        return [schema["const"]]
+    if isinstance(schema.get("enum"), list) and schema["enum"]:
+        return list(schema["enum"])
+    values: dict[str, Sequence[Any]] = {"boolean": [True, False], "null": [None]}
+    return values.get(str(schema.get("type")))
 
 
 class _Unpadded:

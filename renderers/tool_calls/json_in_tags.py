@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,6 +12,7 @@ from tickertape.renderers.json_text import closes_object, copy_json, is_object, 
 from tickertape.renderers.messages import ToolCall
 from tickertape.renderers.pieces import Piece, output_markup, output_value
 from tickertape.renderers.prompt import CallStatus
+from tickertape.renderers.shape import CallsShape, Json
 from tickertape.renderers.source import Reading, Source
 from tickertape.renderers.tool_calls.offered import Offered
 from tickertape.renderers.tool_calls.syntax import CallSyntax, read_verbatim
@@ -50,6 +51,10 @@ class JsonInTags(CallSyntax):
             yield output_markup(f'", "{self.arguments_key}": ')
             yield output_value(call.arguments_json)
             yield output_markup(f"}}{self.pad}{self.close}")
+
+    def shape(self, name: str, parameters: Mapping[str, Any]) -> CallsShape:
+        head = f'{self.open}{self.pad}{{"name": "{name}", "{self.arguments_key}": '
+        return CallsShape((head, Json(parameters), f"}}{self.pad}{self.close}"), between=self.padding)
 
     def read(self, opening: str, source: Source, draft: Draft, offered: Offered) -> Reading[None]:  # noqa: ARG002
         marks = source.marks(*self.tags)

@@ -6,19 +6,23 @@ all there.
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from tickertape.renderers.draft import Draft
 from tickertape.renderers.json_text import copy_json, strict_json
 from tickertape.renderers.messages import ToolCall
 from tickertape.renderers.pieces import Piece, output_markup, output_value
 from tickertape.renderers.prompt import CallStatus
+from tickertape.renderers.shape import CallsShape, Json, Matching
 from tickertape.renderers.source import Reading, Source, viable_beginnings
 from tickertape.renderers.tool_calls.json_in_tags import call_of
 from tickertape.renderers.tool_calls.offered import Offered
 from tickertape.renderers.tool_calls.syntax import CallSyntax, read_verbatim
+
+#: The ids that Mistral's templates accept.
+CALL_ID = Matching("[a-zA-Z0-9]{9}")
 
 _HEAD = re.compile(r"\s*\[?\s*(?=\{)")
 _VIABLE_HEAD = viable_beginnings((r"\s*", r"\[?", r"\s*", r"\{"))
@@ -55,6 +59,10 @@ class JsonList(CallSyntax):
                 yield output_value(json.dumps(call.id, ensure_ascii=False))
             yield output_markup("}")
         yield output_markup("]")
+
+    def shape(self, name: str, parameters: Mapping[str, Any]) -> CallsShape:
+        call = (f'{{"name": "{name}", "arguments": ', Json(parameters), ', "id": "', CALL_ID, '"}')
+        return CallsShape(call, before=f"{self.open}{self.space}[", between=", ", after="]")
 
     def read(self, opening: str, source: Source, draft: Draft, offered: Offered) -> Reading[None]:  # noqa: ARG002
         marks = source.marks(self.open)

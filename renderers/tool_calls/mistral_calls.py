@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from tickertape.renderers.messages import ToolCall
 from tickertape.renderers.pieces import Piece, output_markup, output_value
+from tickertape.renderers.shape import Shape
+from tickertape.renderers.tool_calls.json_list import CALL_ID
 from tickertape.renderers.tool_calls.named_json import NamedJson
 
 _ID = "[CALL_ID]"
@@ -26,6 +28,9 @@ class MistralCalls(NamedJson):
         if self.has_ids:
             yield output_markup(_ID)
             yield output_value(call.id or "")
+
+    def head_shape(self, name: str) -> Shape:
+        return (name + _ID, CALL_ID) if self.has_ids else (name,)
 
     def name_and_id(self, head: str) -> tuple[str, str | None] | None:
         name, _, call_id = (part.strip() for part in head.partition(_ID))

@@ -1,14 +1,16 @@
 """A name, a separator, and the arguments as JSON: DeepSeek V3 and V3.1, Kimi K2, Mistral."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tickertape.renderers.draft import Draft
 from tickertape.renderers.json_text import copy_json, is_object
 from tickertape.renderers.messages import ToolCall
 from tickertape.renderers.pieces import Piece, output_markup, output_value
 from tickertape.renderers.prompt import CallStatus
+from tickertape.renderers.shape import CallsShape, Json, Matching, Shape
 from tickertape.renderers.source import Reading, Source
 from tickertape.renderers.tool_calls.offered import Offered
 from tickertape.renderers.tool_calls.syntax import CallSyntax, read_verbatim
@@ -52,6 +54,16 @@ class NamedJson(CallSyntax):
     def head(self, call: ToolCall) -> Iterator[Piece]:
         """What begins a call: its name, and whatever the format writes with it."""
         yield output_value(call.name)
+
+    def head_shape(self, name: str) -> Shape:
+        """What :meth:`head` writes for the tool ``name``."""
+        return (name,)
+
+    def shape(self, name: str, parameters: Mapping[str, Any]) -> CallsShape:
+        lead = self.behind_head + self.before_arguments
+        end = self.after_arguments + (self.close or "")
+        call = (self.open, *self.head_shape(name), lead, Json(parameters), end)
+        return CallsShape(call, between=self.padding)
 
     def write(self, calls: Sequence[ToolCall]) -> Iterator[Piece]:
         for k, call in enumerate(calls):
@@ -113,6 +125,9 @@ class IdentifiedJson(NamedJson):
     def head(self, call: ToolCall) -> Iterator[Piece]:
         yield output_value(call.id or f"functions.{call.name}:0")
 
+    def head_shape(self, name: str) -> Shape:
+        return (f"functions.{name}:", Matching("[0-9]{1,4}"))  # calls are counted through the conversation
+
 
 @dataclass(frozen=True)
 class FencedJson(NamedJson):
@@ -129,6 +144,9 @@ class FencedJson(NamedJson):
     def head(self, call: ToolCall) -> Iterator[Piece]:
         yield output_markup(self.kind + self.separator)
         yield output_value(call.name)
+
+    def head_shape(self, name: str) -> Shape:
+        return (self.kind + self.separator + name,)
 
     def _read_name(self, source: Source) -> Reading[tuple[str, str | None] | None]:
         if not (yield from super()._read_name(source)):  # the kind, which is always the same

@@ -1,13 +1,15 @@
 """Calls inside a section: ``<｜tool▁calls▁begin｜>…<｜tool▁calls▁end｜>``."""
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from tickertape.renderers.draft import Draft
 from tickertape.renderers.messages import ToolCall
 from tickertape.renderers.pieces import Piece, output_markup
 from tickertape.renderers.prompt import CallStatus
+from tickertape.renderers.shape import CallsShape
 from tickertape.renderers.source import Reading, Source
 from tickertape.renderers.tool_calls.offered import Offered
 from tickertape.renderers.tool_calls.syntax import CallSyntax, read_verbatim
@@ -42,6 +44,15 @@ class Section(CallSyntax):
             yield output_markup((self.padding if k else "") + self.open + self.line)
             yield from self.call.write(group)
             yield output_markup(self.line + self.close)
+
+    def shape(self, name: str, parameters: Mapping[str, Any]) -> CallsShape | None:
+        inner = self.call.shape(name, parameters)
+        if inner is None:
+            return None
+        before, after = self.open + self.line + inner.before, inner.after + self.line + self.close
+        if not self.each:
+            return replace(inner, before=before, after=after)
+        return CallsShape((before, *inner.call, after), between=self.padding)
 
     def read(self, opening: str, source: Source, draft: Draft, offered: Offered) -> Reading[None]:
         """White space between the calls is the format's; other words there are content."""

@@ -6,13 +6,14 @@ far stays in the content, as it was written, and is noted with its status.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from typing import ClassVar
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
 
 from tickertape.renderers.draft import Draft
 from tickertape.renderers.messages import ToolCall
 from tickertape.renderers.pieces import Piece
 from tickertape.renderers.prompt import CallStatus
+from tickertape.renderers.shape import CallsShape
 from tickertape.renderers.source import Marks, Reading, Source
 from tickertape.renderers.tool_calls.offered import Offered
 
@@ -38,6 +39,11 @@ class CallSyntax(ABC):
     @abstractmethod
     def write(self, calls: Sequence[ToolCall]) -> Iterator[Piece]:
         """The calls of one message, as the model would have sampled them."""
+
+    def shape(self, name: str, parameters: Mapping[str, Any]) -> CallsShape | None:  # noqa: ARG002
+        """How calls of the tool ``name`` are written, as :meth:`write` does it, their arguments of the JSON schema
+        ``parameters``; ``None`` where that cannot be told in the terms of :mod:`tickertape.renderers.shape`."""
+        return None
 
     @abstractmethod
     def read(self, opening: str, source: Source, draft: Draft, offered: Offered) -> Reading[None]:
