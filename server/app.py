@@ -16,6 +16,7 @@ from tickertape.server.routes import (
     health,
     leases,
     policy,
+    responses,
     retention,
     samples,
     sessions,
@@ -31,7 +32,7 @@ def create_app(service: Service) -> FastAPI:
     """The proxy as an ASGI application, over a service that is running."""
     app = FastAPI(title="Tickertape")
     app.state.service = service
-    for routes in (agents, tokens, sessions, arrays, leases, samples, retention, engines, policy, health):
+    for routes in (agents, responses, tokens, sessions, arrays, leases, samples, retention, engines, policy, health):
         app.include_router(routes.router)
     app.add_exception_handler(ProxyError, _proxy_error)
     app.add_exception_handler(StoreError, _store_error)

@@ -53,6 +53,10 @@ class Sessions:
         kept = self._alive.get(session_id)
         return self._keep(tree if kept is None else kept)
 
+    def is_running(self, turn_id: str) -> bool:
+        """Whether the turn is being sampled here."""
+        return any(tree.has_begun(turn_id) for tree in self._alive.values())
+
     def forget(self, session_id: str) -> None:
         """Lets go of a session that was taken off the tape."""
         self._recent.pop(session_id, None)

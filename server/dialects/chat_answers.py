@@ -146,6 +146,12 @@ def _logprobs_of(result: TurnResult, tokenizer: Tokenizer) -> dict[str, Any]:
 def _logprobs(
     token_ids: Sequence[int], logprobs: Sequence[float], tops: Sequence[dict[int, float]] | None, tokenizer: Tokenizer
 ) -> dict[str, Any]:
+    return {"content": token_logprobs(token_ids, logprobs, tops, tokenizer), "refusal": None}
+
+
+def token_logprobs(
+    token_ids: Sequence[int], logprobs: Sequence[float], tops: Sequence[dict[int, float]] | None, tokenizer: Tokenizer
+) -> list[dict[str, Any]]:
     """OpenAI's logprobs, a token each; -9999.0 where the engine gave none, as OpenAI's documentation has it."""
 
     def entry(token_id: int, logprob: float) -> dict[str, Any]:
@@ -153,8 +159,7 @@ def _logprobs(
         number = -9999.0 if math.isnan(logprob) else float(logprob)
         return {"token": text.decode(errors="replace"), "logprob": number, "bytes": list(text)}
 
-    content = [
+    return [
         {**entry(token_id, logprob), "top_logprobs": [entry(i, value) for i, value in top.items()]}
         for token_id, logprob, top in zip(token_ids, logprobs, tops or [{}] * len(token_ids), strict=True)
     ]
-    return {"content": content, "refusal": None}

@@ -60,7 +60,7 @@ def read_fields(model: type[Model], given: Any, place: str = "") -> Model:
         raise _first_finding(error, place) from error
 
 
-def refuse(fields: BaseModel, refused: Refused) -> None:
+def refuse(fields: BaseModel, refused: Refused, prefix: str = "") -> None:
     """
     Raises:
         InvalidRequest: a field that cannot be honoured was sent, with a value that is not harmless.
@@ -68,7 +68,7 @@ def refuse(fields: BaseModel, refused: Refused) -> None:
     for name, (harmless, reason) in refused.items():
         value = getattr(fields, name)
         if value is not None and value not in harmless:
-            raise InvalidRequest(reason, param=name, code="unsupported_value")
+            raise InvalidRequest(reason, param=prefix + name, code="unsupported_value")
 
 
 def recorded_fields(fields: BaseModel, names: Sequence[str]) -> dict[str, Any]:

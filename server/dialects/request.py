@@ -30,6 +30,11 @@ class ToolChoice:
         return not self.must_call and not self.names and self.parallel
 
 
+#: The recorded field that counts a turn's first messages that are no part of its conversation: its instructions. Who
+#: goes on from the turn brings their own.
+STANDING = "standing_messages"
+
+
 @dataclass(frozen=True, slots=True)
 class Follows:
     """A conversation that is on tape and goes on."""

@@ -6,7 +6,6 @@ import orjson
 from fastapi import APIRouter, Request, Response
 
 from tickertape.server.dialects import chat, completions, messages
-from tickertape.server.errors import InvalidRequest, openai_error
 from tickertape.server.routes.calls import answer_call, answer_count
 from tickertape.server.service import service_of
 
@@ -16,9 +15,6 @@ _CHAT_PATHS = ("/v1/chat/completions", "/sessions/{session_id}/v1/chat/completio
 _COMPLETIONS_PATHS = ("/v1/completions", "/sessions/{session_id}/v1/completions")
 _MESSAGES_PATHS = ("/v1/messages", "/sessions/{session_id}/v1/messages")
 _MODELS_PATHS = ("/v1/models", "/sessions/{session_id}/v1/models")
-_LATER = {
-    "/v1/responses": "the Responses protocol is",
-}
 
 
 async def chat_completions(request: Request) -> Response:
@@ -62,15 +58,6 @@ async def models(request: Request) -> Response:
     return Response(orjson.dumps({"object": "list", "data": listing}), media_type="application/json")
 
 
-async def not_yet(request: Request) -> Response:
-    """Protocols that are refused until they are supported."""
-    path = request.url.path
-    path = path[path.index("/v1/") :]
-    refusal = InvalidRequest(f"{_LATER[path]} not supported yet: use /v1/chat/completions", code="unsupported_endpoint")
-    shape = openai_error(refusal)
-    return Response(orjson.dumps(shape), status_code=refusal.status, media_type="application/json")
-
-
 for _path in _CHAT_PATHS:
     # A plain route: FastAPI's reading of parameters would cost a tenth of a turn, and the dialect reads them itself.
     router.add_route(_path, chat_completions, methods=["POST"])
@@ -83,6 +70,3 @@ router.add_route("/", alive, methods=["GET"])
 router.add_route("/sessions/{session_id}", alive, methods=["HEAD"])  # a base URL that names a session
 for _path in _MODELS_PATHS:
     router.add_api_route(_path, models, methods=["GET"])
-for _path in _LATER:
-    router.add_api_route(_path, not_yet, methods=["POST"])
-    router.add_api_route("/sessions/{session_id}" + _path, not_yet, methods=["POST"])

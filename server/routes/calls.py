@@ -14,10 +14,12 @@ from tickertape.server.dialects.request import TurnRequest
 from tickertape.server.errors import ProxyError, StoreFailed
 from tickertape.server.live import Live, whole
 from tickertape.server.raw_prompt import read_prompt
+from tickertape.server.recalling import go_on
 from tickertape.server.retries import Answer, body_digest
 from tickertape.server.routes.identity import SESSION_HEADER, new_session_id, session_of
 from tickertape.server.routes.streaming import EVENT_STREAM, LiveResponse, disconnected
 from tickertape.server.service import Service, service_of
+from tickertape.server.store.store import StoreError
 from tickertape.server.trajectories.turn import Outcome
 
 _IGNORED_HEADER = "X-Tickertape-Ignored"
@@ -111,8 +113,14 @@ async def _take(
 ) -> Answer:
     """Takes the turns and writes the answer."""
     turns = service.turns
+    try:
+        known = await _followed(service, named, wanted)
+    except ProxyError as error:
+        if live is not None:
+            live.error = error
+        return _refusal(dialect, error, named, wanted.ignored)
     asked = turns.asked(wanted)
-    known = named or service.recognise(client, asked.digests)
+    known = known or service.recognise(client, asked.digests)
     session_id = known or new_session_id()
     try:
         results = await turns.take(
@@ -138,6 +146,22 @@ async def _take(
     pieces = [whole(k, result) for k, result in enumerate(results)]
     body = writer.open([result.turn for result in results]) + writer.write(pieces) + writer.close(results)
     return Answer(200, body, headers, session_id, turn_ids, EVENT_STREAM)
+
+
+async def _followed(service: Service, named: str | None, wanted: TurnRequest) -> str | None:
+    """Completes a request that goes on from a turn; gives the session, as far as it is known. A request that is refused
+    is on tape then."""
+    turns = service.turns
+    if wanted.follows is None:
+        return named
+    try:
+        return await go_on(turns.store, wanted, wanted.follows, named, turns.matching)
+    except StoreError as error:
+        raise StoreFailed(str(error)) from error
+    except ProxyError as error:
+        if named is not None:
+            await turns.record(named, wanted.dialect, wanted.model, Outcome.REJECTED, error=error.message)
+        raise
 
 
 async def _replay(dialect: Dialect, service: Service, body: bytes, answer: Answer) -> Response:

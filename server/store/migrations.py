@@ -76,8 +76,20 @@ def _to_3(connection: sa.Connection) -> None:
     connection.exec_driver_sql(_V3_ARRAYS)
 
 
+_V4_HIDDEN = """
+CREATE TABLE hidden_answers (
+  turn_id VARCHAR(64) NOT NULL, session_id VARCHAR(200) NOT NULL, hidden_at FLOAT NOT NULL,
+  PRIMARY KEY (turn_id), FOREIGN KEY(session_id) REFERENCES sessions (id))
+"""
+
+
+def _to_4(connection: sa.Connection) -> None:
+    """Answers that clients have deleted; none of version 3 was."""
+    connection.exec_driver_sql(_V4_HIDDEN)
+
+
 #: The version that a step leads to, and the step.
-STEPS: dict[int, Callable[[sa.Connection], None]] = {2: _to_2, 3: _to_3}
+STEPS: dict[int, Callable[[sa.Connection], None]] = {2: _to_2, 3: _to_3, 4: _to_4}
 
 
 def migrate(connection: sa.Connection, version: int) -> None:

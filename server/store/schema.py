@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy import Boolean, Column, Float, ForeignKey, Index, Integer, LargeBinary, MetaData, String, Table, Text
 
 #: Raised with every change of these tables; ``migrations`` leads an older tape to it.
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 
 class State(StrEnum):
@@ -129,6 +129,15 @@ rewards = Table(
     Column("reward", Float),
     Column("token_rewards", LargeBinary),  # one for each token of the completion
     Column("updated_at", Float, nullable=False),
+)
+
+#: Answers that a client has deleted: not given again by their id. Their turns stay on tape.
+hidden_answers = Table(
+    "hidden_answers",
+    metadata,
+    Column("turn_id", String(64), primary_key=True),
+    Column("session_id", String(200), ForeignKey("sessions.id"), nullable=False, index=True),
+    Column("hidden_at", Float, nullable=False),
 )
 
 leases = Table(

@@ -183,7 +183,7 @@ def delete(connection: sa.Connection, session_id: str) -> None:
 
 def delete_rows(connection: sa.Connection, session_ids: Sequence[str]) -> None:
     """Takes sessions off the tape, whatever they are."""
-    for table in (schema.rewards, schema.token_arrays, schema.turns):
+    for table in (schema.rewards, schema.token_arrays, schema.hidden_answers, schema.turns):
         connection.execute(table.delete().where(table.c.session_id.in_(session_ids)))
     connection.execute(schema.sessions.delete().where(schema.sessions.c.id.in_(session_ids)))
 

@@ -136,6 +136,10 @@ class SessionTree:
         if line := turn.digests.get("line"):
             self._lines.add(line)
 
+    def has_begun(self, turn_id: str) -> bool:
+        """Whether the turn is being sampled."""
+        return turn_id in self._begun
+
     def _count(self, parent: Node | None, asked: str, by: int) -> None:
         if parent is None:
             self.root_extensions += by

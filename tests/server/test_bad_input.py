@@ -166,13 +166,6 @@ def test_fields_outside_the_protocol_can_be_refused(start_proxy: StartProxy) -> 
     assert engine.calls == []
 
 
-@pytest.mark.parametrize("path", ["/v1/completions", "/v1/responses", "/sessions/s/v1/responses"])
-def test_other_protocols_are_refused_clearly(proxy: Proxy, path: str) -> None:
-    response = proxy.http.post(path, json={})
-    assert response.status_code == 400
-    assert "/v1/chat/completions" in response.json()["error"]["message"]
-
-
 def test_anthropics_protocol_is_refused_in_its_own_shape(proxy: Proxy) -> None:
     answer = proxy.http.post("/v1/messages", json={})
     assert answer.status_code == 400

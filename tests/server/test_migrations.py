@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from tests.server.test_store import turn
-from tickertape.server.store import arrays, schema, sessions
+from tickertape.server.store import answers, arrays, schema, sessions
 from tickertape.server.store.arrays import ArrayFacts
 from tickertape.server.store.database import Database
 from tickertape.server.store.store import Store
@@ -128,6 +128,9 @@ def test_tape_of_version_1_is_read_and_goes_on(tmp_path: Path) -> None:
 async def again(tmp_path: Path) -> None:
     store = Store(tmp_path / "tape.db")
     assert (await store.read(sessions.get, "s")).state == "finished"
+    (turn,) = await store.read(answers.path_to, "t0")
+    await store.write(answers.hide, turn, 13.0)
+    assert await store.read(answers.is_hidden, "t0")
     store.close()
 
 
