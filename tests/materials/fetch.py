@@ -50,7 +50,7 @@ def _fetched(command: tuple[str, ...], key: str, members: str) -> Path:
     """The directory with the files ``members*`` of the archive that ``command`` leaves where it runs."""
     directory = _KEPT / key
     if not directory.exists() and (failure := _fetch(command, directory, members)):
-        _unavailable(key, failure, command)
+        unavailable(key, failure, command)
     return directory
 
 
@@ -77,7 +77,7 @@ def _fetch(command: tuple[str, ...], directory: Path, members: str) -> str | Non
     return None
 
 
-def _unavailable(what: str, failure: str, command: tuple[str, ...]) -> NoReturn:
+def unavailable(what: str, failure: str, command: tuple[str, ...]) -> NoReturn:
     import pytest
 
     reason = f"{what} could not be fetched ({failure}); it is what this gives: {' '.join(command)}"
