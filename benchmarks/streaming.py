@@ -59,8 +59,8 @@ class Way:
 class Plan:
     """How long to look."""
 
-    calls: int = 150
-    call_tokens: int = 32
+    calls: int = 80
+    call_tokens: int = 24
     streams: int = 128
     stream_tokens: int = 400
     many: int = 1000
