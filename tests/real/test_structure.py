@@ -193,6 +193,7 @@ def test_several_calls_come_where_they_may_and_one_where_not(
 ) -> None:
     """The stop token is made unlikely: the model calls until it must stop, by the grammar or by its budget."""
     fields = thinking(False)
+    del fields["logit_bias"]["198"]  # the newline that stands between calls
     fields["logit_bias"] |= {str(stop): -100 for stop in STOPS}
     client, tools = proxy.openai(session), [WAIT]
     asked: Any = {"model": proxy.model, "messages": QUESTION, "tools": tools, "tool_choice": "required"} | fields
