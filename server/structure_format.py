@@ -25,8 +25,9 @@ def _sequence(shape: Shape, tokenizer: Tokenizer) -> Format:
         if isinstance(part, str):
             elements += _literal(part, tokenizer)
         else:
-            format_ = _format(part, tokenizer)
-            elements += format_["elements"] if format_["type"] == "sequence" else [format_]
+            # Sequences stay nested: xgrammar 0.2.8 keeps masks by the shape of a rule, and of flat ones that differ in
+            # their tokens alone it takes one's mask for the other's.
+            elements.append(_format(part, tokenizer))
     return elements[0] if len(elements) == 1 else {"type": "sequence", "elements": elements}
 
 
