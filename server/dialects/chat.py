@@ -196,6 +196,9 @@ def _outside_protocol(chat: ChatRequest) -> Iterator[str]:
         yield from extras(message, f"messages[{k}].")
         for j, part in enumerate(message.content if isinstance(message.content, list) else ()):
             yield from extras(part, f"messages[{k}].content[{j}].")
+        for j, call in enumerate(message.tool_calls or ()):
+            yield from extras(call, f"messages[{k}].tool_calls[{j}].")
+            yield from extras(call.function, f"messages[{k}].tool_calls[{j}].function.")
     for k, tool in enumerate(chat.tools or ()):
         # The whole tool is shown to the model; what is asked of the server beyond that is not done.
         yield from extras(tool.function, f"tools[{k}].function.")
