@@ -42,6 +42,8 @@ class ChatMessage(Fields):
     reasoning_content: str | None = None
     reasoning: str | None = None
     parsed: Any = None
+    provider_specific_fields: Any = None
+    """LiteLLM's copies of what it was told beyond OpenAI's fields, which it sends back beside the fields themselves."""
 
 
 class FunctionDefinition(Fields):
