@@ -7,14 +7,14 @@ import subprocess
 import venv
 from pathlib import Path
 
-import pytest
+from tests.materials.fetch import unavailable
 
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "tickertape-tests" / "python"
 
 
 def python_environment(*requirements: str) -> Path:
     """The folder of a virtual environment's programs, with packages from the index that pip is set to. Skips the test
-    where they cannot be installed.
+    where they cannot be installed; in CI it fails.
 
     Args:
         *requirements: such as ``litellm==1.106.2``; exact, as the folder is kept.
@@ -25,10 +25,10 @@ def python_environment(*requirements: str) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)  # other test processes may want the same one
         if not (folder / "installed").exists():
             venv.create(folder, with_pip=True)
-            command = [str(folder / "bin" / "python"), "-m", "pip", "install", "-q", *requirements]
+            command = (str(folder / "bin" / "python"), "-m", "pip", "install", "-q", *requirements)
             done = subprocess.run(command, capture_output=True, text=True, timeout=600)
             if done.returncode:
-                pytest.skip(f"pip cannot install {requirements}: {done.stderr[-500:]}")
+                unavailable(" ".join(requirements), done.stderr[-500:], command)
             (folder / "installed").touch()
     return folder / "bin"
 

@@ -14,6 +14,12 @@ from tests.server.conftest import Proxy, StartProxy
 from tests.server.invariants import check_all
 
 
+@pytest.fixture(autouse=True)
+def untraced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would send runs to a service where the environment asks for it."""
+    monkeypatch.setenv("LANGSMITH_TRACING", "false")
+
+
 @tool
 def weather(town: str) -> str:
     """The weather of a town."""

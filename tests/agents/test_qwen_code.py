@@ -62,4 +62,13 @@ def test_20_tool_turns_are_one_sample(start_proxy: StartProxy, session: str, tmp
     assert {turn.model for turn in turns} == {model}
     for number, turn in enumerate(turns[1:]):
         assert f"the answer is {number}" in turn.messages[0]["content"]
-    print({field for turn in turns for field in turn.ignored_fields}, turns[0].request_fields)
+    assert [turn.ignored_fields for turn in turns] == [[]] * len(turns)
+    # What it read from its streams is what is on tape.
+    blocks = [block for event in events if event["type"] == "assistant" for block in event["message"]["content"]]
+    thoughts = [block["thinking"] for block in blocks if block["type"] == "thinking"]
+    assert thoughts == [turn.response["reasoning_content"] for turn in turns]
+    assert [block["text"] for block in blocks if block["type"] == "text"] == [
+        turn.response["content"] for turn in turns
+    ]
+    calls = [call for turn in turns[:-1] for call in turn.response["tool_calls"]]
+    assert [block["id"] for block in blocks if block["type"] == "tool_use"] == [call["id"] for call in calls]
