@@ -16,6 +16,7 @@ from tickertape.server.dialects.reading import (
     recorded_fields,
     refuse,
     sampling,
+    template_options,
 )
 from tickertape.server.dialects.request import ToolChoice, TurnRequest
 from tickertape.server.errors import InvalidRequest
@@ -28,10 +29,6 @@ DIALECT = "chat"
 _RECORDED = ("user", "metadata", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "store")
 
 _REFUSED: Refused = {
-    "reasoning_effort": (
-        (),
-        "no served model has reasoning efforts; use chat_template_kwargs for its template's options",
-    ),
     "verbosity": (("medium",), "no served model has verbosity levels"),
     "modalities": ((["text"],), "served models write text only: send ['text']"),
     "audio": ((), "served models write text only"),
@@ -64,7 +61,7 @@ def read_request(body: bytes) -> TurnRequest:
         response_format=_response_format(chat),
         sampling=_sampling(chat),
         max_tokens=_max_tokens(chat),
-        template_options=chat.chat_template_kwargs or {},
+        template_options=template_options(chat.chat_template_kwargs, chat.reasoning_effort, "reasoning_effort"),
         wants_tokens=bool(chat.logprobs),
         stream=bool(chat.stream),
         options={"include_usage": bool(chat.stream_options and chat.stream_options.include_usage)},

@@ -94,3 +94,13 @@ def test_structured_output_is_held_to(start_proxy: StartProxy, session: str, met
     (turn,) = check_all(proxy.tape, session, engine.calls)
     assert engine.calls[0].sampling.structure is not None
     assert turn.ignored_fields == []
+
+
+def test_reasoning_effort_reaches_the_template(start_proxy: StartProxy, session: str) -> None:
+    proxy = start_proxy(engine := playing([FINAL]), renderer="template")
+    model = ChatOpenAI(
+        model=proxy.model, base_url=proxy.tape.agent_base_url(session), api_key="none", reasoning_effort="low"
+    )
+    assert model.invoke(QUESTION).text == FINAL
+    (turn,) = check_all(proxy.tape, session, engine.calls)
+    assert turn.template_options == {"reasoning_effort": "low"}
