@@ -13,7 +13,7 @@ from tickertape.clients.engines.engine import Feature, Sampling
 N_CALLS = 20
 QUESTION = "How is the weather?"
 FINAL = "It rains everywhere. ☔"
-WEATHER: dict[str, Any] = {
+WEATHER: Any = {
     "type": "function",
     "function": {
         "name": "weather",
@@ -67,11 +67,16 @@ def check_one_sample(proxy: Proxy, session: str, calls: list[Call], n_turns: int
     return turns
 
 
-def said(turns: Sequence[Turn]) -> list[Any]:
-    """What the client was told in each turn, but for ids, which are the turn's own."""
-    return [_without_ids(turn.response) for turn in turns]
+def answers_of(turns: Sequence[Turn]) -> list[dict[str, Any]]:
+    """The message that the client was told in each turn."""
+    return [turn.response for turn in turns if turn.response is not None]
 
 
-def _without_ids(message: Any) -> Any:
+def said(turns: Sequence[Turn]) -> list[dict[str, Any]]:
+    """The same but for the calls' ids, which are made from the turn's own."""
+    return [_without_ids(message) for message in answers_of(turns)]
+
+
+def _without_ids(message: dict[str, Any]) -> dict[str, Any]:
     calls = [{**call, "id": None} for call in message.get("tool_calls", ())]
     return message | ({"tool_calls": calls} if calls else {})

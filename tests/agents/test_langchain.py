@@ -65,7 +65,7 @@ async def test_sessions_of_20_tool_turns_are_one_sample_and_streams_say_the_same
             messages.append(message := await ask(model, messages, mode))
             if not message.tool_calls:
                 break
-            messages += [weather.invoke(call) for call in message.tool_calls]  # type: ignore[arg-type]
+            messages += [weather.invoke(call) for call in message.tool_calls]
         assert message.text == FINAL
         turns = check_one_sample(proxy, name, engine.calls[n_before:])
         assert [turn.ignored_fields for turn in turns] == [[]] * (N_CALLS + 1)

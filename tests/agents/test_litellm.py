@@ -6,7 +6,17 @@ from pathlib import Path
 import pytest
 
 from tests.agents.environment import closed_environ, litellm_environment, run
-from tests.agents.playing import FINAL, N_CALLS, QUESTION, WEATHER, check_one_sample, playing, said, weather_answers
+from tests.agents.playing import (
+    FINAL,
+    N_CALLS,
+    QUESTION,
+    WEATHER,
+    answers_of,
+    check_one_sample,
+    playing,
+    said,
+    weather_answers,
+)
 from tests.server.conftest import StartProxy
 
 AGENT = Path(__file__).with_name("litellm_agent.py")
@@ -31,7 +41,7 @@ def test_sessions_of_20_tool_turns_are_one_sample_and_streams_say_the_same(
         answers = [message for message in heard if message["role"] == "assistant"]
         assert answers[-1]["content"] == FINAL
         assert [answer.get("reasoning_content") for answer in answers] == [
-            turn.response.get("reasoning_content") for turn in turns
+            answer.get("reasoning_content") for answer in answers_of(turns)
         ]
         assert len(heard) == 1 + (N_CALLS + 1) + (N_CALLS + 1)
         assert [turn.ignored_fields for turn in turns] == [[]] * (N_CALLS + 1)

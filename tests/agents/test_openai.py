@@ -54,9 +54,8 @@ async def whole_async(client: openai.AsyncOpenAI, model: str, messages: list[Any
 
 async def streamed_async(client: openai.AsyncOpenAI, model: str, messages: list[Any]) -> ChatCompletionMessage:
     state = ChatCompletionStreamState()
-    async for chunk in await client.chat.completions.create(
-        model=model, messages=messages, tools=[WEATHER], stream=True
-    ):
+    chunks = await client.chat.completions.create(model=model, messages=messages, tools=[WEATHER], stream=True)
+    async for chunk in chunks:
         state.handle_chunk(chunk)
     return state.get_final_completion().choices[0].message
 

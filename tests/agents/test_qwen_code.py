@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.agents.environment import closed_environ, run
-from tests.agents.playing import call, check_one_sample, playing
+from tests.agents.playing import answers_of, call, check_one_sample, playing
 from tests.npm import npm_package
 from tests.server.conftest import StartProxy
 
@@ -65,10 +65,9 @@ def test_20_tool_turns_are_one_sample(start_proxy: StartProxy, session: str, tmp
     assert [turn.ignored_fields for turn in turns] == [[]] * len(turns)
     # What it read from its streams is what is on tape.
     blocks = [block for event in events if event["type"] == "assistant" for block in event["message"]["content"]]
+    told = answers_of(turns)
     thoughts = [block["thinking"] for block in blocks if block["type"] == "thinking"]
-    assert thoughts == [turn.response["reasoning_content"] for turn in turns]
-    assert [block["text"] for block in blocks if block["type"] == "text"] == [
-        turn.response["content"] for turn in turns
-    ]
-    calls = [call for turn in turns[:-1] for call in turn.response["tool_calls"]]
+    assert thoughts == [answer["reasoning_content"] for answer in told]
+    assert [block["text"] for block in blocks if block["type"] == "text"] == [answer["content"] for answer in told]
+    calls = [call for answer in told[:-1] for call in answer["tool_calls"]]
     assert [block["id"] for block in blocks if block["type"] == "tool_use"] == [call["id"] for call in calls]
