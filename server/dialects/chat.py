@@ -16,6 +16,7 @@ from tickertape.server.dialects.reading import (
     recorded_fields,
     refuse,
     sampling,
+    template_options,
 )
 from tickertape.server.dialects.request import ToolChoice, TurnRequest
 from tickertape.server.errors import InvalidRequest
@@ -28,10 +29,6 @@ DIALECT = "chat"
 _RECORDED = ("user", "metadata", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "store")
 
 _REFUSED: Refused = {
-    "reasoning_effort": (
-        (),
-        "no served model has reasoning efforts; use chat_template_kwargs for its template's options",
-    ),
     "verbosity": (("medium",), "no served model has verbosity levels"),
     "modalities": ((["text"],), "served models write text only: send ['text']"),
     "audio": ((), "served models write text only"),
@@ -64,7 +61,7 @@ def read_request(body: bytes) -> TurnRequest:
         response_format=_response_format(chat),
         sampling=_sampling(chat),
         max_tokens=_max_tokens(chat),
-        template_options=chat.chat_template_kwargs or {},
+        template_options=template_options(chat.chat_template_kwargs, chat.reasoning_effort, "reasoning_effort"),
         wants_tokens=bool(chat.logprobs),
         stream=bool(chat.stream),
         options={"include_usage": bool(chat.stream_options and chat.stream_options.include_usage)},
@@ -196,6 +193,9 @@ def _outside_protocol(chat: ChatRequest) -> Iterator[str]:
         yield from extras(message, f"messages[{k}].")
         for j, part in enumerate(message.content if isinstance(message.content, list) else ()):
             yield from extras(part, f"messages[{k}].content[{j}].")
+        for j, call in enumerate(message.tool_calls or ()):
+            yield from extras(call, f"messages[{k}].tool_calls[{j}].")
+            yield from extras(call.function, f"messages[{k}].tool_calls[{j}].function.")
     for k, tool in enumerate(chat.tools or ()):
         # The whole tool is shown to the model; what is asked of the server beyond that is not done.
         yield from extras(tool.function, f"tools[{k}].function.")

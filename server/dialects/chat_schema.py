@@ -14,12 +14,16 @@ from tickertape.server.dialects.reading import Fields
 class FunctionCall(Fields):
     name: str
     arguments: str | dict[str, Any] = "{}"
+    parsed_arguments: Any = None
+    """openai-python's own reading of ``arguments``, which it sends back with the message; so is ``parsed`` below."""
 
 
 class ChatToolCall(Fields):
     id: str | None = None
     type: Literal["function"] = "function"
     function: FunctionCall
+    index: int | None = None
+    """Its place in the message, which clients that add up a stream may leave in."""
 
 
 class ContentPart(Fields):
@@ -37,6 +41,9 @@ class ChatMessage(Fields):
     refusal: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
+    parsed: Any = None
+    provider_specific_fields: Any = None
+    """LiteLLM's copies of what it was told beyond OpenAI's fields, which it sends back beside the fields themselves."""
 
 
 class FunctionDefinition(Fields):

@@ -113,6 +113,24 @@ def logit_bias(given: Mapping[str, float]) -> dict[int, float]:
     return {int(token): bias for token, bias in given.items()}
 
 
+def template_options(given: Mapping[str, Any] | None, effort: str | None, param: str) -> dict[str, Any]:
+    """Options of the model's template: those that were sent, and a reasoning effort, which is an option of formats that
+    have one. The format refuses what it does not have.
+
+    Args:
+        given: ``chat_template_kwargs``.
+        effort: the protocol's own field for it.
+        param: that field's name.
+
+    Raises:
+        InvalidRequest: the two name different efforts.
+    """
+    options = dict(given or {})
+    if effort is not None and options.setdefault("reasoning_effort", effort) != effort:
+        raise InvalidRequest(f"{param} and chat_template_kwargs.reasoning_effort differ: send one", param=param)
+    return options
+
+
 def must_call(names: Sequence[str], offered: Sequence[str], *, parallel: bool) -> ToolChoice | None:
     """The choice that makes the model call one of the named tools, or of all that are offered if none is named.
     ``None`` where they are not offered."""

@@ -13,6 +13,7 @@ from tickertape.server.dialects.reading import (
     recorded_fields,
     refuse,
     sampling,
+    template_options,
 )
 from tickertape.server.dialects.request import STANDING, Follows, TurnRequest
 from tickertape.server.dialects.responses_answers import (
@@ -136,7 +137,7 @@ def _recorded(given: ResponsesRequest, forms: dict[str, dict[str, object]]) -> d
 
 def _template_options(given: ResponsesRequest) -> dict[str, object]:
     effort = None if given.reasoning is None else given.reasoning.effort
-    return {**({} if effort is None else {"reasoning_effort": effort}), **(given.chat_template_kwargs or {})}
+    return template_options(given.chat_template_kwargs, effort, "reasoning.effort")
 
 
 def _response_format(given: ResponsesRequest) -> Structure | None:
