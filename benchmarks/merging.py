@@ -51,9 +51,7 @@ async def play(
             requests.append(list(messages))
             wanted = chat.read_request(body(messages))
             asked = turns.asked(wanted)
-            (result,) = await turns.take(
-                SESSION, wanted, asked, chat.write_message, is_new=not number, audience=Audience()
-            )
+            (result,) = await turns.take(SESSION, wanted, asked, is_new=not number, audience=Audience())
             answer = result.turn.response
             assert answer is not None
             messages += [answer, *next_messages(answer, number)]

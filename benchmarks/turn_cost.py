@@ -55,9 +55,7 @@ async def measure(n_turns: int, sessions: int) -> list[dict[int, list[float]]]:
                 marks.append(time.process_time())
                 asked = turns.asked(wanted)
                 marks.append(time.process_time())
-                results = await turns.take(
-                    session, wanted, asked, chat.write_message, is_new=turn == 1, audience=Audience()
-                )
+                results = await turns.take(session, wanted, asked, is_new=turn == 1, audience=Audience())
                 marks.append(time.process_time())
                 orjson.dumps(chat.write_response(results, token_bytes, wants_logprobs=False))
                 marks.append(time.process_time())

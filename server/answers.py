@@ -5,6 +5,7 @@ The message is the deltas taken together (STREAM), however they were cut, so the
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from tickertape.renderers.draft import CallDelta, ContentDelta, Delta, ReasoningDelta
 from tickertape.renderers.messages import Message
@@ -149,6 +150,20 @@ class AnswerReader:
 
     def _call_id(self, index: int) -> str:
         return f"call_{self._turn.id[:16]}{index:02}"
+
+
+def as_recorded(message: Message) -> dict[str, Any]:
+    """An answer's message in OpenAI's chat shape, as chat's clients get it and as it stands on tape."""
+    written: dict[str, Any] = {"role": "assistant", "content": message.content, "refusal": None}
+    if message.reasoning is not None:
+        written["reasoning_content"] = message.reasoning
+    if message.tool_calls:
+        written["content"] = message.content or None
+        written["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments_json}}
+            for call in message.tool_calls
+        ]
+    return written
 
 
 class _Channel:

@@ -2,15 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from tickertape.clients.engines.engine import Sampling
 from tickertape.clients.engines.pool import Member
 from tickertape.renderers.renderer import Renderer
-from tickertape.server.answers import AnswerReader, Read
+from tickertape.server.answers import AnswerReader, Read, as_recorded
 from tickertape.server.dialects.request import TurnRequest, TurnResult
 from tickertape.server.generating import Generating, Wanted
 from tickertape.server.generation import Generation
@@ -32,8 +31,6 @@ class Task:
     asked: Asked
     renderer: Renderer
     prepared: Prepared
-    write_message: Callable[[TurnResult], dict[str, Any]]
-    """The answer's message in the client's protocol, for the record."""
     live: Live | None
 
     @property
@@ -70,7 +67,8 @@ class Sampler:
         if task.live is not None:
             task.live.put(choice, deltas)
         self._digest(turn, read, task.asked)
-        result = TurnResult(
+        turn.response = as_recorded(read.told)
+        return TurnResult(
             turn=turn,
             message=read.told,
             parts=read.parts,
@@ -78,8 +76,6 @@ class Sampler:
             reasoning_tokens=reader.reasoning_tokens,
             top_logprobs=generation.tops if sampling.top_logprobs else None,
         )
-        turn.response = task.write_message(result)
-        return result
 
     async def _generate(
         self, choice: int, turn: Turn, sampling: Sampling, task: Task, generation: Generation, reader: AnswerReader

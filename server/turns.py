@@ -8,7 +8,7 @@ import asyncio
 import os
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,8 +45,6 @@ from tickertape.server.trajectories.tree import SessionTree
 from tickertape.server.trajectories.turn import Outcome, Turn
 
 _random = random.Random(os.urandom(32))  # noqa: S311  (names, not secrets)
-
-WriteMessage = Callable[[TurnResult], dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +107,6 @@ class Turns:
         session_id: str,
         request: TurnRequest,
         asked: Asked,
-        write_message: WriteMessage,
         *,
         is_new: bool,
         audience: Audience,
@@ -121,7 +118,6 @@ class Turns:
             session_id: the session.
             request: what is asked.
             asked: its messages, see :meth:`asked`.
-            write_message: the answer's message in the client's protocol, for the record.
             is_new: whether the session was made for this very request.
             audience: who waits for the answer.
             live: gets it while it is sampled, if somebody reads along.
@@ -136,7 +132,7 @@ class Turns:
         settled: Sequence[Settled]
         try:
             self._refuse_closed(session_id)
-            task, samplings = self._prepare(tree, turns, request, asked, write_message, live)
+            task, samplings = self._prepare(tree, turns, request, asked, live)
             for turn in turns:
                 turn.timings["prepare"] = time.perf_counter() - started
             with audience.generating():
@@ -219,7 +215,6 @@ class Turns:
         turns: Sequence[Turn],
         request: TurnRequest,
         asked: Asked,
-        write_message: WriteMessage,
         live: Live | None,
     ) -> tuple[Task, list[Sampling]]:
         """Makes the prompt and enters it on the turns, which have begun when this returns."""
@@ -259,7 +254,7 @@ class Turns:
             tree.begin(turn, prepared.parent)
         if live is not None:
             live.turns = turns
-        return Task(request, asked, renderer, prepared, write_message, live), samplings
+        return Task(request, asked, renderer, prepared, live), samplings
 
     async def _commit(self, tree: SessionTree, turn: Turn) -> None:
         turn.seq = tree.take_seq()

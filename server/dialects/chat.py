@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from tickertape.clients.engines.engine import Sampling, Structure, StructureKind
 from tickertape.renderers.messages import Message, ToolCall, flatten_content
-from tickertape.server.dialects.chat_answers import stream_writer, write_error, write_message, write_response
+from tickertape.server.dialects.chat_answers import stream_writer, write_error, write_response
 from tickertape.server.dialects.chat_schema import ChatMessage, ChatRequest
 from tickertape.server.dialects.reading import (
     Refused,
@@ -21,7 +21,7 @@ from tickertape.server.dialects.reading import (
 from tickertape.server.dialects.request import ToolChoice, TurnRequest
 from tickertape.server.errors import InvalidRequest
 
-__all__ = ["DIALECT", "read_request", "stream_writer", "write_error", "write_message", "write_response"]
+__all__ = ["DIALECT", "read_request", "stream_writer", "write_error", "write_response"]
 
 DIALECT = "chat"
 

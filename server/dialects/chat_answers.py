@@ -27,21 +27,6 @@ def write_response(request: TurnRequest, results: Sequence[TurnResult], tokenize
     return {**_head(results[0].turn, "chat.completion"), "choices": choices, "usage": usage(results)}
 
 
-def write_message(result: TurnResult) -> dict[str, Any]:
-    """The answer's message as the client gets it."""
-    message = result.message
-    written: dict[str, Any] = {"role": "assistant", "content": message.content, "refusal": None}
-    if message.reasoning is not None:
-        written["reasoning_content"] = message.reasoning
-    if message.tool_calls:
-        written["content"] = message.content or None
-        written["tool_calls"] = [
-            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments_json}}
-            for call in message.tool_calls
-        ]
-    return written
-
-
 def write_error(error: ProxyError) -> dict[str, Any]:
     """OpenAI's error shape."""
     return openai_error(error)

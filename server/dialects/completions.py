@@ -136,11 +136,6 @@ def _outside_protocol(asked: CompletionRequest) -> Iterator[str]:
         yield from extras(asked.stream_options, "stream_options.")
 
 
-def write_message(result: TurnResult) -> dict[str, Any]:
-    """The completion's text, for the record in the shape of a message."""
-    return {"role": "assistant", "content": result.message.text}
-
-
 def write_error(error: ProxyError) -> dict[str, Any]:
     """OpenAI's error shape."""
     return openai_error(error)

@@ -42,9 +42,6 @@ class Dialect(Protocol):
             InvalidRequest: it is not JSON, a field has the wrong type or value, or a field cannot be honoured.
         """
 
-    def write_message(self, result: TurnResult) -> dict[str, Any]:
-        """The answer's message as the client gets it; for the record."""
-
     def write_response(
         self, request: TurnRequest, results: Sequence[TurnResult], tokenizer: Tokenizer
     ) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from tickertape.server.dialects.messages_answers import (
     stream_writer,
     write_count,
     write_error,
-    write_message,
     write_response,
 )
 from tickertape.server.dialects.messages_history import read_history
@@ -33,7 +32,6 @@ __all__ = [
     "stream_writer",
     "write_count",
     "write_error",
-    "write_message",
     "write_response",
 ]
 

@@ -37,13 +37,6 @@ def write_response(request: TurnRequest, results: Sequence[TurnResult], _tokeniz
     return _folded([_start(result.turn), *blocks.tell(result.parts), *blocks.finish(), *_end(result)])
 
 
-def write_message(result: TurnResult) -> dict[str, Any]:
-    """The answer's message, with its thoughts, whether or not the client wants to see them."""
-    blocks = _Blocks(result.turn)
-    message = _folded([_start(result.turn), *blocks.tell(result.parts), *blocks.finish()])
-    return {"role": "assistant", "content": message["content"]}
-
-
 def write_count(count: int) -> dict[str, Any]:
     """The number of a prompt's tokens."""
     return {"input_tokens": count}

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 from tickertape.clients.engines.engine import Sampling, Structure, StructureKind
 from tickertape.renderers.messages import Message
-from tickertape.server.dialects.chat_answers import write_message
 from tickertape.server.dialects.reading import (
     Refused,
     extras,
@@ -28,7 +27,7 @@ from tickertape.server.dialects.responses_schema import ResponsesRequest
 from tickertape.server.dialects.responses_tools import read_tool_choice, read_tools
 from tickertape.server.errors import InvalidRequest
 
-__all__ = ["DIALECT", "read_request", "stream_writer", "write_error", "write_message", "write_response"]
+__all__ = ["DIALECT", "read_request", "stream_writer", "write_error", "write_response"]
 
 DIALECT = "responses"
 

@@ -123,9 +123,7 @@ async def _take(
     known = known or service.recognise(client, asked.digests)
     session_id = known or new_session_id()
     try:
-        results = await turns.take(
-            session_id, wanted, asked, dialect.write_message, is_new=known is None, audience=audience, live=live
-        )
+        results = await turns.take(session_id, wanted, asked, is_new=known is None, audience=audience, live=live)
     except ProxyError as error:
         if live is not None:
             live.error = error

@@ -99,7 +99,7 @@ class Turn:
 
     outcome: Outcome
     response: dict[str, Any] | None = None
-    """The message that the client got."""
+    """What the client was told, in OpenAI's chat shape whatever its protocol."""
     calls: list[dict[str, Any]] = field(default_factory=list)
     """Status and raw text of every tool call that the model wrote."""
     error: str | None = None
