@@ -61,6 +61,7 @@ def test_byte_level_vocabularies_are_encoded_fast(vocabulary: Vocabulary) -> Non
     assert vocabulary.tokenizer.encoder == "tiktoken"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vocabulary", SLOW, ids=repr)
 def test_vocabularies_that_tiktoken_cannot_do_say_so(vocabulary: Vocabulary) -> None:
     assert vocabulary.tokenizer.encoder.startswith("tokenizers: ")

@@ -186,6 +186,7 @@ def test_kill_9_loses_no_acknowledged_turn(tmp_path: Path) -> None:
     assert asyncio.run(count()) >= acknowledged
 
 
+@pytest.mark.slow
 async def test_tape_that_another_process_locks_is_a_store_error(store: Store) -> None:
     await store.commit(turn(0))
     other = sqlite3.connect(store.path, isolation_level=None)

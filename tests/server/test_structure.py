@@ -66,8 +66,10 @@ THOUGHT = {
         "type": "sequence",
         "elements": [
             token("<think>"),
-            {"type": "any_tokens", "exclude_tokens": [151668, 151667]},
-            token("</think>"),
+            {
+                "type": "sequence",
+                "elements": [{"type": "any_tokens", "exclude_tokens": [151668, 151667]}, token("</think>")],
+            },
             {"type": "regex", "pattern": "[\\n]{0,3}"},
         ],
     },
@@ -128,7 +130,7 @@ def test_call_of_a_named_tool(start_proxy: StartProxy, session: str) -> None:
     engine = says(WROTE)
     proxy = start_proxy(engine, "qwen3-instruct-2507")
     structure = told(proxy, engine, session, tools=[LOOK_UP, STOP], tool_choice=NAMED, parallel_tool_calls=False)
-    assert structure == tagged(LEAD, *call(STOP)["elements"])
+    assert structure == tagged(LEAD, call(STOP))
 
 
 def test_one_call_at_most_leaves_words_free_and_ends_behind_the_call(start_proxy: StartProxy, session: str) -> None:
@@ -147,7 +149,7 @@ def test_json_or_calls_where_both_may_come(start_proxy: StartProxy, session: str
     structure = told(proxy, engine, session, tools=[STOP], response_format=JSON, parallel_tool_calls=False)
     assert structure is not None
     json_format = {"type": "json_schema", "json_schema": SCHEMA}
-    called = {"type": "sequence", "elements": [LEAD, *call(STOP)["elements"]]}
+    called = {"type": "sequence", "elements": [LEAD, call(STOP)]}
     assert structure.value["format"] == {"type": "or", "elements": [json_format, called]}
     structure = told(proxy, engine, session, tools=[STOP], response_format=JSON, tool_choice="none")
     assert structure == Structure(StructureKind.JSON_SCHEMA, SCHEMA), "no call may come"
