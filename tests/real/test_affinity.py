@@ -23,7 +23,7 @@ from tickertape.renderers.choose import choose_renderer
 from tickertape.renderers.tokenizer import Tokenizer
 from tickertape.server.settings import Settings
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.slow]
 
 MODEL = tiny_model(0, "smollm2")
 SESSIONS, TURNS, MAX_TOKENS = 8, 8, 16

@@ -222,6 +222,7 @@ def test_recomputing_under_other_weights_does_not_agree(
         check_recomputed(other, rollout.sample)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["vllm", "sglang"])
 def test_in_bfloat16_recomputing_agrees_as_far_as_it_rounds(
     start_server: StartServer, kind: Kind, tmp_path: Path, session: str

@@ -9,7 +9,7 @@ from tests.real.conftest import StartServer
 from tests.real.engines import Kind
 from tests.real.models import smollm2
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.slow]
 
 
 @pytest.mark.parametrize("kind", ["vllm", "sglang"])

@@ -8,7 +8,7 @@ from tests.real.models import tiny_model
 from tests.real.test_sglang import PROMPT, connected, post, sample, tokens
 from tickertape.clients.engines.engine import LogprobKind
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.slow]
 
 
 async def test_incremental_streaming_says_the_same(start_server: StartServer) -> None:

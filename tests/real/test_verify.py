@@ -12,7 +12,7 @@ from tests.server.conftest import Proxy
 from tests.server.test_verify import play, spoil
 from tickertape.server.cli import app
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.slow]
 
 
 def verify(server: RealServer, source: str, *arguments: str) -> Result:

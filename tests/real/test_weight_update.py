@@ -110,7 +110,7 @@ def threads() -> Iterator[ThreadPoolExecutor]:
         yield executor
 
 
-@pytest.mark.parametrize("mode", ["abort", "keep", "drain"])
+@pytest.mark.parametrize("mode", ["abort", *(pytest.param(mode, marks=pytest.mark.slow) for mode in ("keep", "drain"))])
 def test_every_run_on_tape_is_of_the_weights_it_is_stamped_with(
     server: RealServer, threads: ThreadPoolExecutor, tmp_path: Path, session: str, mode: str
 ) -> None:
