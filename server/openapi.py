@@ -199,10 +199,6 @@ def _plain(route: Route, method: str) -> dict[str, Any]:
         "summary": route.endpoint.__name__.replace("_", " ").title(),
         "description": cleandoc(route.endpoint.__doc__ or ""),
         "operationId": f"{route.name}{route.path_format}_{method.lower()}".translate(str.maketrans("/{}", "___")),
-        "parameters": [
-            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
-            for name in route.param_convertors
-        ],
     }
 
 
@@ -211,6 +207,12 @@ def _complete(operation: dict[str, Any], route: Route, known: Operation, referen
         content = {JSON: {"schema": references[known.body]}}
         operation["requestBody"] = {"required": True, "content": content}
     parameters = operation.setdefault("parameters", [])
+    named = {parameter["name"] for parameter in parameters}  # those that the route's function has as its own
+    parameters += [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        for name in route.param_convertors
+        if name not in named
+    ]
     for parameter in parameters:
         if parameter["name"] == "session_id":
             parameter["schema"] |= {"pattern": _ID_PATTERN}
