@@ -269,8 +269,8 @@ def _sent(schema: Any, definitions: Mapping[str, Any]) -> Any:
 
 def _schemas() -> tuple[dict[Any, Any], dict[str, Any]]:
     """References to the schemas of all bodies and answers, and the schemas."""
-    bodies = {known.body for known in OPERATIONS.values() if known.body is not None}
-    answers = {shapes.OpenAIError, shapes.AnthropicError, shapes.NotReady}
+    bodies: set[Any] = {known.body for known in OPERATIONS.values() if known.body is not None}
+    answers: set[Any] = {shapes.OpenAIError, shapes.AnthropicError, shapes.NotReady}
     answers |= {known.answer for known in OPERATIONS.values() if known.answer is not None}
     adapters: list[tuple[Any, Any, TypeAdapter[Any]]] = [
         *((kind, "validation", TypeAdapter(kind)) for kind in sorted(bodies, key=lambda kind: kind.__name__)),
