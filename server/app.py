@@ -1,6 +1,8 @@
 """The ASGI application."""
 
 import logging
+from functools import cache, partial
+from importlib.metadata import version
 
 import orjson
 from fastapi import FastAPI, Request, Response
@@ -9,6 +11,7 @@ from starlette.exceptions import HTTPException
 
 from tickertape.server.dialects import messages
 from tickertape.server.errors import InvalidRequest, ProxyError, StoreFailed, openai_error
+from tickertape.server.openapi import describe
 from tickertape.server.routes import (
     agents,
     arrays,
@@ -25,15 +28,30 @@ from tickertape.server.routes import (
 from tickertape.server.service import Service
 from tickertape.server.store.store import StoreError
 
+ROUTERS = (
+    agents.router,
+    responses.router,
+    tokens.router,
+    sessions.router,
+    arrays.router,
+    leases.router,
+    samples.router,
+    retention.router,
+    engines.router,
+    policy.router,
+    health.router,
+)
+
 _log = logging.getLogger("tickertape")
 
 
 def create_app(service: Service) -> FastAPI:
     """The proxy as an ASGI application, over a service that is running."""
-    app = FastAPI(title="Tickertape")
+    app = FastAPI(title="Tickertape", version=version("tickertape"))
     app.state.service = service
-    for routes in (agents, responses, tokens, sessions, arrays, leases, samples, retention, engines, policy, health):
-        app.include_router(routes.router)
+    for router in ROUTERS:
+        app.include_router(router)
+    app.openapi = cache(partial(describe, app, [route for router in ROUTERS for route in router.routes]))  # type: ignore[method-assign]
     app.add_exception_handler(ProxyError, _proxy_error)
     app.add_exception_handler(StoreError, _store_error)
     app.add_exception_handler(RequestValidationError, _validation_error)

@@ -16,9 +16,14 @@ class ProxyError(Exception):
 
     def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
         super().__init__(message)
-        self.message = message
-        self.param = param or self.param
+        self.message = _writable(message)
+        self.param = _writable(param) if param else self.param
         self.code = code or self.code
+
+
+def _writable(text: str) -> str:
+    """Text that JSON can hold: a client's lone surrogate is spelt out where it is quoted."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 class InvalidRequest(ProxyError):

@@ -24,8 +24,8 @@ from tickertape.server.trajectories.turn import Outcome
 
 _IGNORED_HEADER = "X-Tickertape-Ignored"
 _REPLAYED_HEADER = "X-Tickertape-Replayed"
-_RESAMPLE_HEADER = "X-Tickertape-Resample"
-_MIN_VERSION_HEADER = "X-Tickertape-Min-Version"
+RESAMPLE_HEADER = "X-Tickertape-Resample"
+MIN_VERSION_HEADER = "X-Tickertape-Min-Version"
 _CLIENT_CLOSED = 499  # nginx's code for a client that went away; nobody reads it
 
 
@@ -45,7 +45,7 @@ async def answer_call(dialect: Dialect, request: Request) -> Response:
         return Response(status_code=_CLIENT_CLOSED)
     client = _client_of(request)
     key = (session_id or f"{client} ", body_digest(body))
-    may_repeat = _RESAMPLE_HEADER not in request.headers and (session_id is not None or _is_retry(request))
+    may_repeat = RESAMPLE_HEADER not in request.headers and (session_id is not None or _is_retry(request))
     if may_repeat and (given := service.retries.given(key)):
         return await _replay(dialect, service, body, given)
     running = service.retries.running(key) if may_repeat else None
@@ -87,7 +87,7 @@ async def answer_count(dialect: CountsPrompts, request: Request) -> Response:
 
 def _read(dialect: Dialect, service: Service, request: Request, body: bytes) -> TurnRequest:
     wanted = dialect.read_request(body)
-    wanted.min_version = request.headers.get(_MIN_VERSION_HEADER)
+    wanted.min_version = request.headers.get(MIN_VERSION_HEADER)
     return _checked(service, wanted)
 
 

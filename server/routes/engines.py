@@ -39,7 +39,7 @@ class Confirmation(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class _Removal:
+class Removal:
     drain: Annotated[float, Field(ge=0, le=86400)] = 60
     """Seconds that running requests get."""
 
@@ -70,7 +70,7 @@ async def add_engine(request: Request, given: NewEngine) -> Response:
 @router.delete("/{name}")
 async def remove_engine(request: Request, name: str) -> Response:
     """Gives it nothing new, lets what it runs end for ``drain`` seconds, and answers when it is gone."""
-    (removal,) = read_query(request, _Removal)
+    (removal,) = read_query(request, Removal)
     pool = _pool(request)
     _check_name(pool, name)
     try:

@@ -9,7 +9,7 @@ from tickertape.server.errors import InvalidRequest
 
 SESSION_HEADER = "X-Session-Id"
 _KEY_PREFIX = "session-"
-_VALID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}")
+SESSION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}")
 
 
 def session_of(request: Request) -> str | None:
@@ -28,7 +28,7 @@ def checked_session_id(named: str, param: str) -> str:
     Raises:
         InvalidRequest: it cannot be one.
     """
-    if not _VALID.fullmatch(named):
+    if not SESSION_ID.fullmatch(named):
         raise InvalidRequest(
             f"{named!r:.200} is no session id: 1 to 128 letters, digits and . _ : @ -, a letter or digit first",
             param=param,

@@ -17,8 +17,8 @@ from tickertape.server.trajectories.options import OptionError
 
 KindT = TypeVar("KindT")
 
-_METADATA = "metadata"
-_LISTS = ("outcomes", "drop_outcomes")
+METADATA = "metadata"
+LISTS = ("outcomes", "drop_outcomes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +41,16 @@ def read_query(request: Request, *kinds: type[Any]) -> list[Any]:
     given: dict[type[Any], dict[str, Any]] = {kind: {} for kind in kinds}
     for name, value in request.query_params.multi_items():
         family, dot, key = name.partition(".")
-        if dot and family == _METADATA and _METADATA in places:
-            given[places[_METADATA]].setdefault(_METADATA, {})[key] = json_or_text(value)
-        elif name in places and name != _METADATA:
+        if dot and family == METADATA and METADATA in places:
+            given[places[METADATA]].setdefault(METADATA, {})[key] = json_or_text(value)
+        elif name in places and name != METADATA:
             values = given[places[name]]
-            if name in _LISTS:
+            if name in LISTS:
                 values[name] = (*values.get(name, ()), *(part.strip() for part in value.split(",")))
             else:
                 values[name] = value
         else:
-            known = ", ".join(sorted(f"{n}.KEY" if n == _METADATA else n for n in places))
+            known = ", ".join(sorted(f"{n}.KEY" if n == METADATA else n for n in places))
             raise InvalidRequest(f"there is no parameter {name!r} here; there are: {known}", param=name)
     return [checked(kind, given[kind]) for kind in kinds]
 

@@ -22,7 +22,7 @@ MORE_HEADER = "X-Tickertape-More"
 
 
 @dataclass(frozen=True, slots=True)
-class _Page:
+class Page:
     after: Annotated[int, Field(ge=0)] = 0
     """A cursor: ``next`` of an earlier answer."""
     limit: Annotated[int, Field(ge=1, le=100_000)] = 1000
@@ -48,7 +48,7 @@ async def list_samples(request: Request) -> Response:
     """Samples of finished sessions in the order of finishing. ``next`` (in the body of JSON and in the header
     ``X-Tickertape-Next``) is the ``after`` of the next page, now or when more sessions are finished; ``more`` says
     whether there were more already."""
-    wanted, options, page, shape = read_query(request, SessionFilter, SampleOptions, _Page, Shape)
+    wanted, options, page, shape = read_query(request, SessionFilter, SampleOptions, Page, Shape)
     format_ = wanted_format(shape.format, request.headers.get("Accept"))
     store = service_of(request).turns.store
     chosen = await store.read(
@@ -61,14 +61,14 @@ async def list_samples(request: Request) -> Response:
 
 
 @dataclass(frozen=True, slots=True)
-class _After:
+class After:
     after: Annotated[int, Field(ge=0)] = 0
 
 
 @router.get("/samples/summary")
 async def summarise_samples(request: Request) -> Response:
     """What finished sessions hold together, and what the same turns would be as samples of one turn each."""
-    wanted, place = read_query(request, SessionFilter, _After)
+    wanted, place = read_query(request, SessionFilter, After)
     return json_answer(await service_of(request).turns.store.read(rollouts.totals, wanted, place.after))
 
 

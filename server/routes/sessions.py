@@ -52,7 +52,7 @@ class GivenRewards(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class _Page:
+class Page:
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
     after: str | None = None
 
@@ -69,7 +69,7 @@ async def create_session(request: Request, given: NewSession) -> Response:
 @router.get("/sessions")
 async def list_sessions(request: Request) -> Response:
     """Sessions in order of creation. ``next`` is the ``after`` of the next page, null on the last one."""
-    wanted, page = read_query(request, SessionFilter, _Page)
+    wanted, page = read_query(request, SessionFilter, Page)
     after = read_cursor(page.after)
     found = await _store(request).read(sessions.page, wanted, after=after, limit=page.limit)
     cursor = write_cursor(found[-1].created_at, found[-1].id) if len(found) == page.limit else None

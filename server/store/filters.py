@@ -33,8 +33,11 @@ class SessionFilter:
 
     def __post_init__(self) -> None:
         for key in self.metadata:
-            if '"' in key or "\\" in key:
-                raise OptionError(f"metadata.{key}: keys with quotation marks or backslashes cannot be asked for", key)
+            if any(mark in key for mark in '"\\\0'):
+                raise OptionError(
+                    f"metadata.{key}: keys with quotation marks, backslashes or nulls cannot be asked for",
+                    key,
+                )
 
     def conditions(self) -> list[sa.ColumnElement[bool]]:
         """As SQL over ``sessions``."""

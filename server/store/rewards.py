@@ -92,13 +92,15 @@ def _lengths(connection: sa.Connection, session_id: str, turn_ids: set[str]) -> 
 
 
 def _packed(values: Sequence[float], length: int, turn_id: str) -> bytes:
-    _check_finite(values, f"tokens.{turn_id}")
     if len(values) != length:
         raise InvalidRequest(
             f"tokens.{turn_id} has {len(values)} rewards for a completion of {length} tokens: send one for each",
             param=f"tokens.{turn_id}",
         )
-    return np.array(values, _FLOAT32).tobytes()
+    with np.errstate(over="ignore"):  # what float32 cannot hold is infinite then
+        packed = np.array(values, _FLOAT32)
+    _check_finite(packed, f"tokens.{turn_id}")
+    return packed.tobytes()
 
 
 def _check_finite(values: Any, param: str) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -10,6 +11,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import orjson
 import sqlalchemy as sa
 
+from tickertape.server.errors import InvalidRequest
 from tickertape.server.store import arrays, schema
 from tickertape.server.store.database import Database, StoreError, insert
 from tickertape.server.store.migrations import migrate
@@ -27,6 +29,24 @@ _MOST_KNOWN = 100_000
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+@contextmanager
+def _holdable() -> Iterator[None]:
+    """What no tape can hold, and so can never be found on one either, is the client's to mend."""
+    try:
+        yield
+    except (OverflowError, UnicodeEncodeError) as error:
+        raise _not_holdable(error) from error
+    except StoreError as error:
+        cause = getattr(error.__cause__, "orig", None)  # SQLAlchemy's, around what a JSON column says
+        if isinstance(cause, orjson.JSONEncodeError):
+            raise _not_holdable(cause) from error
+        raise
+
+
+def _not_holdable(error: Exception) -> InvalidRequest:
+    return InvalidRequest(f"integers have 64 bits, and text no lone surrogates: {error}", code="invalid_value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,12 +149,13 @@ class Store:
 
         Raises:
             StoreError: the tape cannot be read.
+            InvalidRequest: a value is none that a tape can hold.
         """
         return await asyncio.to_thread(lambda: self.read_now(function, *args, **kwargs))
 
     def read_now(self, function: Callable[Concatenate[sa.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """:meth:`read` for callers that are on a thread already."""
-        with self._database.reading() as connection:
+        with _holdable(), self._database.reading() as connection:
             return function(connection, *args, **kwargs)
 
     async def write(self, function: Callable[Concatenate[sa.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -143,10 +164,11 @@ class Store:
 
         Raises:
             StoreError: the tape cannot be written.
+            InvalidRequest: a value is none that a tape can hold.
         """
 
         def run() -> T:
-            with self._database.writing() as connection:
+            with _holdable(), self._database.writing() as connection:
                 return function(connection, *args, **kwargs)
 
         return await asyncio.to_thread(run)

@@ -6,6 +6,9 @@ from enum import StrEnum
 
 from tickertape.server.trajectories.turn import Outcome
 
+#: Of policy versions' numbers: the tape's integers have 64 bits.
+LARGEST = 10**18
+
 
 class Cut(StrEnum):
     """Where a sample that is too long ends."""
@@ -67,7 +70,8 @@ class SampleOptions:
         bounds = [] if self.min_version is None else [self.min_version]
         if self.current_version is not None and self.max_staleness is not None:
             bounds.append((version_number(self.current_version) or 0) - self.max_staleness)
-        return max(bounds, default=None)
+        # Within what the tape's integers can hold; no version's number is beyond it.
+        return max((max(-LARGEST, min(LARGEST, bound)) for bound in bounds), default=None)
 
     def allows(self, outcome: str) -> bool:
         """Whether turns with this outcome are trained."""
@@ -76,6 +80,8 @@ class SampleOptions:
 
 def version_number(version: str | None) -> int | None:
     """The number by which policy versions are compared: the last digits in the name, so that ``step-12`` is 12.
-    ``None`` for a version without digits, or none."""
+    ``None`` for a version without digits, or none. Numbers of 19 digits and more count as :data:`LARGEST`."""
     digits = re.findall(r"\d+", version or "")
-    return int(digits[-1]) if digits else None
+    if not digits:
+        return None
+    return LARGEST if len(digits[-1].lstrip("0")) > 18 else int(digits[-1][-18:])
