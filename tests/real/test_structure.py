@@ -17,6 +17,7 @@ from openai.types.chat import ChatCompletionMessage
 from pydantic import BaseModel, Field
 
 from tests.engines import RecordingEngine
+from tests.real.conftest import need
 from tests.real.engines import RealServer, installed
 from tests.real.test_conversations import proxied
 from tests.renderers.answers import may_think, offered, sampled
@@ -262,17 +263,13 @@ class Matcher:
         return self._written[id(tokenizer)]
 
     def end(self) -> None:
-        assert self._process.stdin
-        self._process.stdin.close()
-        self._process.wait(20)
+        self._process.communicate(timeout=20)  # which closes its pipes
 
 
 @pytest.fixture(scope="module")
 def matcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Matcher]:
-    try:
-        matcher = Matcher(tmp_path_factory.mktemp("vocabularies"))
-    except FileNotFoundError as error:
-        pytest.skip(str(error))
+    need("vllm")
+    matcher = Matcher(tmp_path_factory.mktemp("vocabularies"))
     yield matcher
     matcher.end()
 
@@ -282,6 +279,7 @@ VALUES = {"a_0": "two words", "a_1": -7, "a_2": 0.5, "a_3": True, "a_4": [], "a_
 CALLS = {"look_up": {"text": "two words"}, "set_all": VALUES, "stop": {}}
 
 
+@pytest.mark.slow
 @each
 def test_official_calls_are_what_the_structure_allows(subject: Subject, matcher: Matcher) -> None:
     if not subject.limits.calls or subject.family.startswith(UNKNOWN):
