@@ -242,6 +242,7 @@ def running(server: RealServer) -> float:
     return float(found.group(1))
 
 
+@pytest.mark.slow  # vLLM's gauge lags where its cores are busy
 @both
 async def test_closing_a_generation_frees_it_at_the_engine(at: VllmEngine, vllm: RealServer) -> None:
     chunks = at.generate(PROMPT, Sampling(4000, ignore_eos=True), request_id="closed")
