@@ -244,5 +244,4 @@ def test_smollm2_calls_its_tool_over_20_turns(
         fields = {"max_tokens": 48, "temperature": 0, "tools": [TOOL]}
         rollout = converse(running_proxy, engine, session, customer(), streamed=True, **fields)
     assert rollout.finish_reasons.count("tool_calls") >= 5, rollout.finish_reasons
-    check_recomputed(server, rollout.sample)
-    print_rerendered(server, rollout, [TOOL])
+    check_recomputed(server, rollout.sample)  # its template shows no calls: there is nothing to render again
