@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,13 @@ from typing import Any
 import pytest
 
 from tests.engines import ScriptedEngine
+from tests.npm import npm_package
 from tests.server.conftest import StartProxy, qwen3_tokenizer
 from tests.server.invariants import check_all
 from tickertape.clients.engines.engine import Sampling
 
 #: The CLI's npm package, by exact version, so that the test says what it was shown with.
-PACKAGE = "@openai/codex@0.169.0"
+PACKAGE = ("@openai/codex", "0.169.0")
 
 CONFIG = """
 model = "{model}"
@@ -33,17 +33,12 @@ stream_max_retries = 0
 
 
 @pytest.fixture(scope="session")
-def codex(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def codex() -> Path:
     """The CLI: ``$CODEX``, or fetched from npm."""
     given = os.environ.get("CODEX")
     if given:
         return Path(given)
-    if shutil.which("npm") is None:
-        pytest.skip("Codex is fetched with npm, which is not installed")
-    home = tmp_path_factory.mktemp("codex")
-    command = ["npm", "install", "--no-audit", "--no-fund", "--silent", "--prefix", str(home), PACKAGE]
-    subprocess.run(command, check=True, timeout=300)
-    return home / "node_modules" / ".bin" / "codex"
+    return npm_package(*PACKAGE) / ".bin" / "codex"
 
 
 def run(codex: Path, directory: Path, url: str, model: str, task: str, *options: str) -> list[dict[str, Any]]:
