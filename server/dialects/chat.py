@@ -2,20 +2,19 @@
 
 from collections.abc import Iterator
 
-from tickertape.clients.engines.engine import Sampling, Structure, StructureKind
+from tickertape.clients.engines.engine import Structure, StructureKind
 from tickertape.renderers.messages import Message, ToolCall, flatten_content
 from tickertape.server.dialects.chat_answers import stream_writer, write_error, write_response
 from tickertape.server.dialects.chat_schema import ChatMessage, ChatRequest
 from tickertape.server.dialects.reading import (
     Refused,
     extras,
-    logit_bias,
     must_call,
+    openai_sampling,
     read_fields,
     read_object,
     recorded_fields,
     refuse,
-    sampling,
     template_options,
 )
 from tickertape.server.dialects.request import ToolChoice, TurnRequest
@@ -59,7 +58,7 @@ def read_request(body: bytes) -> TurnRequest:
         continues=_continues(chat),
         tool_choice=_tool_choice(chat),
         response_format=_response_format(chat),
-        sampling=_sampling(chat),
+        sampling=openai_sampling(chat, top_logprobs=chat.top_logprobs, bias=chat.logit_bias),
         max_tokens=_max_tokens(chat),
         template_options=template_options(chat.chat_template_kwargs, chat.reasoning_effort, "reasoning_effort"),
         wants_tokens=bool(chat.logprobs),
@@ -133,26 +132,6 @@ def _max_tokens(chat: ChatRequest) -> int | None:
     if chat.max_tokens is not None and chat.max_completion_tokens not in (None, chat.max_tokens):
         raise InvalidRequest("max_tokens and max_completion_tokens differ: send one", param="max_completion_tokens")
     return chat.max_completion_tokens if chat.max_tokens is None else chat.max_tokens
-
-
-def _sampling(chat: ChatRequest) -> Sampling:
-    return sampling(
-        (chat.stop,) if isinstance(chat.stop, str) else tuple(chat.stop or ()),
-        "stop",
-        temperature=chat.temperature,
-        top_p=chat.top_p,
-        top_k=chat.top_k or -1,
-        min_p=chat.min_p,
-        presence_penalty=chat.presence_penalty,
-        frequency_penalty=chat.frequency_penalty,
-        repetition_penalty=chat.repetition_penalty,
-        seed=chat.seed,
-        stop_token_ids=tuple(chat.stop_token_ids or ()),
-        ignore_eos=chat.ignore_eos,
-        min_tokens=chat.min_tokens,
-        logit_bias=logit_bias(chat.logit_bias or {}),
-        top_logprobs=chat.top_logprobs,
-    )
 
 
 def _message(message: ChatMessage, place: str) -> Message:

@@ -5,7 +5,7 @@ it and is reported as ignored (NOTHING-SILENT).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -97,6 +97,50 @@ def sampling(stop: Sequence[str], stop_param: str, **given: Any) -> Sampling:
         raise InvalidRequest("a stop string must not be empty", param=stop_param)
     values = {name: value for name, value in given.items() if value is not None}
     return Sampling(max_tokens=0, stop=tuple(stop), **values)
+
+
+class HasSampling(Protocol):
+    """Sampling parameters as OpenAI and vLLM call them."""
+
+    temperature: float | None
+    top_p: float | None
+    top_k: int | None
+    min_p: float | None
+    presence_penalty: float | None
+    frequency_penalty: float | None
+    repetition_penalty: float | None
+    seed: int | None
+    stop: str | list[str] | None
+    stop_token_ids: list[int] | None
+    ignore_eos: bool | None
+    min_tokens: int | None
+
+
+def openai_sampling(
+    given: HasSampling, *, top_logprobs: int | None, bias: Mapping[str, float] | None = None
+) -> Sampling:
+    """:func:`sampling` from the fields that OpenAI's protocols have in common.
+
+    Raises:
+        InvalidRequest: a stop string is empty, or a bias is none.
+    """
+    return sampling(
+        (given.stop,) if isinstance(given.stop, str) else tuple(given.stop or ()),
+        "stop",
+        temperature=given.temperature,
+        top_p=given.top_p,
+        top_k=given.top_k or -1,
+        min_p=given.min_p,
+        presence_penalty=given.presence_penalty,
+        frequency_penalty=given.frequency_penalty,
+        repetition_penalty=given.repetition_penalty,
+        seed=given.seed,
+        stop_token_ids=tuple(given.stop_token_ids or ()),
+        ignore_eos=given.ignore_eos,
+        min_tokens=given.min_tokens,
+        logit_bias=logit_bias(bias or {}),
+        top_logprobs=top_logprobs,
+    )
 
 
 def logit_bias(given: Mapping[str, float]) -> dict[int, float]:

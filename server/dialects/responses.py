@@ -2,16 +2,16 @@
 
 from collections.abc import Iterator
 
-from tickertape.clients.engines.engine import Sampling, Structure, StructureKind
+from tickertape.clients.engines.engine import Structure, StructureKind
 from tickertape.renderers.messages import Message
 from tickertape.server.dialects.reading import (
     Refused,
     extras,
+    openai_sampling,
     read_fields,
     read_object,
     recorded_fields,
     refuse,
-    sampling,
     template_options,
 )
 from tickertape.server.dialects.request import STANDING, Follows, TurnRequest
@@ -88,7 +88,7 @@ def read_request(body: bytes) -> TurnRequest:
         tools=toolbox.functions or None,
         tool_choice=read_tool_choice(given.tool_choice, toolbox.names, parallel=parallel),
         response_format=_response_format(given),
-        sampling=_sampling(given),
+        sampling=openai_sampling(given, top_logprobs=given.top_logprobs),
         max_tokens=given.max_output_tokens,
         template_options=_template_options(given),
         wants_tokens=LOGPROBS in include,
@@ -152,25 +152,6 @@ def _response_format(given: ResponsesRequest) -> Structure | None:
             code="invalid_value",
         )
     return Structure(StructureKind.JSON_SCHEMA, wanted.schema_)
-
-
-def _sampling(given: ResponsesRequest) -> Sampling:
-    return sampling(
-        (given.stop,) if isinstance(given.stop, str) else tuple(given.stop or ()),
-        "stop",
-        temperature=given.temperature,
-        top_p=given.top_p,
-        top_k=given.top_k or -1,
-        min_p=given.min_p,
-        presence_penalty=given.presence_penalty,
-        frequency_penalty=given.frequency_penalty,
-        repetition_penalty=given.repetition_penalty,
-        seed=given.seed,
-        stop_token_ids=tuple(given.stop_token_ids or ()),
-        ignore_eos=given.ignore_eos,
-        min_tokens=given.min_tokens,
-        top_logprobs=given.top_logprobs,
-    )
 
 
 def _outside_protocol(given: ResponsesRequest) -> Iterator[str]:
