@@ -19,16 +19,12 @@ from tickertape.server.retries import Retries
 from tickertape.server.sampling import SamplingLimits, missing_arrays
 from tickertape.server.service import Service
 from tickertape.server.sessions import Sessions
-from tickertape.server.settings import Settings
+from tickertape.server.settings import Settings, SettingsError
 from tickertape.server.store.retention import Limits
 from tickertape.server.store.store import Store
 from tickertape.server.token_arrays import KNOWN
 from tickertape.server.trajectories.normalising import policy_named
 from tickertape.server.turns import TurnLimits, Turns
-
-
-class SettingsError(ValueError):
-    """Settings that cannot work; the text says which and what would."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +67,10 @@ def make_parts(settings: Settings, *, say: Callable[[str], None]) -> Parts:
 def _engines(settings: Settings) -> dict[str, Engine]:
     """Named after their kind and place in the list: ``vllm-0``, ``vllm-1``."""
     engines = {}
+    api_key = None if settings.engine_api_key is None else settings.engine_api_key.get_secret_value()
     for number, spec in enumerate(settings.engines):
         kind = spec.partition("=")[0]
-        engines[f"{kind}-{number}"] = make_engine(spec, settings.engine_api_key)
+        engines[f"{kind}-{number}"] = make_engine(spec, api_key)
     return engines
 
 

@@ -2,23 +2,27 @@
 
 import json
 import os
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ParamSpec
 
 import typer
 
 from tickertape.clients.engines.errors import EngineError
 from tickertape.clients.engines.model_file import ModelFileError
-from tickertape.renderers.format import History
 from tickertape.renderers.supervised import TrainOn
-from tickertape.server.assembly import SettingsError
 from tickertape.server.running import PortInUse, serve_forever
-from tickertape.server.settings import Settings, UnknownFields
+from tickertape.server.settings import SettingsError
+from tickertape.server.settings_flags import with_settings
+from tickertape.server.settings_sources import Loaded, shown
 from tickertape.server.store.store import StoreError
 from tickertape.server.trajectories.options import Cut
 
 #: What can be wrong with settings and surroundings; told in a line, without a traceback.
 EXPECTED = (SettingsError, EngineError, ModelFileError, StoreError, PortInUse, ValueError)
+
+P = ParamSpec("P")
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -28,104 +32,32 @@ app = typer.Typer(
 )
 
 
-@app.command()
-def serve(
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8700,
-    db: Annotated[Path, typer.Option(help="The tape, an SQLite file; made if it is not there.")] = Path("tape.db"),
-    engine: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="embedded|KIND=URL", help="vllm=http://…, sglang=http://… or tinker=WEIGHTS; repeatable. [embedded]"
-        ),
-    ] = None,
-    engine_api_key: Annotated[
-        str | None, typer.Option(envvar="TICKERTAPE_ENGINE_API_KEY", help="Bearer token for the engine.")
-    ] = None,
-    model: Annotated[str | None, typer.Option(help="Tokenizer: HUB_NAME or TOKENIZER_DIR.")] = None,
-    gguf: Annotated[Path | None, typer.Option(help="The embedded engine's model file.")] = None,
-    context: Annotated[int, typer.Option(min=256, help="Embedded: tokens of context for each generation.")] = 8192,
-    parallel: Annotated[int, typer.Option(min=1, help="Embedded: concurrent generations.")] = 4,
-    renderer: Annotated[str | None, typer.Option(help="A family's name, or 'template'. Default: by evidence.")] = None,
-    served_model_name: Annotated[
-        list[str] | None, typer.Option(help="Another name for the model; repeatable. '*' accepts any name.")
-    ] = None,
-    history: Annotated[History, typer.Option(help="Keep what was sampled, or do what the template does.")] = (
-        History.EXACT
-    ),
-    matching: Annotated[
-        str,
-        typer.Option(help="What counts when histories are compared: strict, default, loose, or your.module.policy."),
-    ] = "default",
-    replay_window: Annotated[
-        float, typer.Option(min=0, help="Seconds for which a retry gets the answer again; 0: never.")
-    ] = 600,
-    replay_memory: Annotated[int, typer.Option(min=0, help="Bytes of answers kept for retries.")] = 64 * 2**20,
-    unknown_fields: Annotated[
-        UnknownFields, typer.Option(help="Request fields outside the protocol: name them, or refuse them.")
-    ] = UnknownFields.REPORT,
-    heartbeat: Annotated[float, typer.Option(min=0.1, help="Seconds of silence before a stream shows life.")] = 15,
-    engine_limit: Annotated[
-        int | None, typer.Option(min=1, help="Generations that an engine gets at once; more wait. Default: no limit.")
-    ] = None,
-    engine_patience: Annotated[
-        float, typer.Option(min=0, help="Seconds that a request waits while no engine serves.")
-    ] = 30,
-    turn_timeout: Annotated[
-        float | None, typer.Option(min=1, help="Abort a turn that samples for so many seconds. Default: never.")
-    ] = None,
-    token_array: Annotated[
-        list[str] | None,
-        typer.Option(help="Per-token extra to keep with each turn: routed_experts, sampling_mask; repeatable."),
-    ] = None,
-    max_prompt_tokens: Annotated[int | None, typer.Option(min=1, help="Refuse longer prompts.")] = None,
-    max_output_tokens: Annotated[int | None, typer.Option(min=1, help="Sample at most so many tokens a turn.")] = None,
-    finish_idle: Annotated[
-        float | None, typer.Option(min=1, help="Finish sessions without a call for so many seconds.")
-    ] = None,
-    keep_days: Annotated[
-        float | None, typer.Option(min=0, help="Drop finished sessions after so many days. Default: never.")
-    ] = None,
-    keep_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Drop the oldest finished sessions above so many tokens on tape.")
-    ] = None,
-    grace: Annotated[int, typer.Option(min=0, help="Seconds that running calls get when the server is stopped.")] = 20,
-) -> None:
-    """Serve the proxy."""
-    settings = Settings(
-        host=host,
-        port=port,
-        db=db,
-        engines=tuple(engine or ("embedded",)),
-        engine_api_key=engine_api_key,
-        model=model,
-        gguf=gguf,
-        context=context,
-        parallel=parallel,
-        renderer=renderer,
-        served_model_names=tuple(served_model_name or ()),
-        history=history,
-        matching=matching,
-        replay_window=replay_window,
-        replay_memory=replay_memory,
-        unknown_fields=unknown_fields,
-        heartbeat=heartbeat,
-        engine_limit=engine_limit,
-        engine_patience=engine_patience,
-        turn_timeout=turn_timeout,
-        token_arrays=tuple(token_array or ()),
-        max_prompt_tokens=max_prompt_tokens,
-        max_output_tokens=max_output_tokens,
-        finish_idle=finish_idle,
-        keep_days=keep_days,
-        keep_tokens=keep_tokens,
-        grace=grace,
-    )
-    try:
-        serve_forever(settings, say=_say)
-    except EXPECTED as error:
-        _say(f"tickertape: {error}")
-        raise typer.Exit(1) from error
+def _told(command: Callable[P, None]) -> Callable[P, None]:
+    """A command whose expected failures are told in a line each."""
+
+    @wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except EXPECTED as error:
+            _say(f"tickertape: {error}")
+            raise typer.Exit(1) from error
+
+    return run
+
+
+def _serve(loaded: Loaded) -> None:
+    """Serve the proxy. Each flag can be an environment variable TICKERTAPE_… or stand in the settings file, too."""
+    serve_forever(loaded.settings, say=_say)
+
+
+def _config(loaded: Loaded) -> None:
+    """Print the effective settings as a TOML file, and where each comes from."""
+    typer.echo(shown(loaded), nl=False)
+
+
+for _name, _command in (("serve", _serve), ("config", _config)):
+    app.command(_name)(_told(with_settings(_command)))
 
 
 @app.command()

@@ -23,9 +23,9 @@ from tickertape.clients import Sample, TrajectoryClient, Turn
 from tickertape.clients.tape import stream
 from tickertape.renderers.colorize import PROMPT_COLOR, RESET, TRAINED_COLOR, format_colorized
 from tickertape.renderers.tokenizer import Tokenizer, TokenizerLike
-from tickertape.server.assembly import SettingsError, make_parts
+from tickertape.server.assembly import make_parts
 from tickertape.server.running import serving
-from tickertape.server.settings import Settings
+from tickertape.server.settings import Settings, SettingsError
 
 _SPEAKERS = {"user": "bold", "model": "bold yellow", "tool": "green", "agent": "magenta"}
 #: Seconds for one answer: a machine that is busy elsewhere is slow, not broken.

@@ -1,10 +1,20 @@
-"""What can be set, with its defaults."""
+"""What can be set: one model for flags, environment and file, see ``settings_sources``.
 
-from dataclasses import dataclass
+The text below a field is its help wherever it is shown.
+"""
+
 from enum import StrEnum
 from pathlib import Path
+from typing import Annotated, TypeAlias
+
+from pydantic import BeforeValidator, Field, SecretStr
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from tickertape.renderers.format import History
+
+
+class SettingsError(ValueError):
+    """Settings that cannot work; the text says which and what would."""
 
 
 class UnknownFields(StrEnum):
@@ -16,54 +26,93 @@ class UnknownFields(StrEnum):
     """The request is refused with a 400."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+def _parts(given: object) -> object:
+    """A list in one text, as environment variables hold it: its parts lie between commas."""
+    return tuple(part.strip() for part in given.split(",") if part.strip()) if isinstance(given, str) else given
+
+
+#: Several texts. ``NoDecode``: from the environment they come between commas, not as JSON.
+Texts: TypeAlias = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parts)]
+Seconds: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count: TypeAlias = Annotated[int, Field(ge=1)]
+
+
+class Settings(BaseSettings):
     """Settings of one server."""
 
+    model_config = SettingsConfigDict(
+        env_prefix="TICKERTAPE_", extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True
+    )
+
     host: str = "127.0.0.1"
-    port: int = 8700
-    db: Path = Path("tape.db")
-    engines: tuple[str, ...] = ("embedded",)
-    """``embedded``, or any number of ``vllm=URL``, ``sglang=URL`` and ``tinker=WEIGHTS`` that serve one model."""
-    engine_api_key: str | None = None
+    """Address to listen on."""
+    port: int = Field(default=8700, ge=0, le=65535)
+    """Port to listen on; 0 takes a free one."""
+    db: Annotated[str, BeforeValidator(lambda given: str(given) if isinstance(given, Path) else given)] = "tape.db"
+    """The tape: an SQLite file, made if it is not there, or postgresql://USER:PASSWORD@HOST/DATABASE."""
+
+    engines: Texts = ("embedded",)
+    """embedded, or any number of vllm=URL, sglang=URL and tinker=WEIGHTS that serve one model."""
+    engine_api_key: SecretStr | None = None
+    """Bearer token for the engines."""
     model: str | None = None
-    """Hub name or directory of the tokenizer; the embedded engine brings its own."""
+    """Tokenizer: hub name or directory. The embedded engine brings its own."""
     gguf: Path | None = None
-    """The embedded engine's model file; ``None``: the default model, fetched on first use."""
-    context: int = 8192
-    """The embedded engine's context, in tokens for each concurrent generation."""
-    parallel: int = 4
-    """How many generations the embedded engine runs at once."""
+    """The embedded engine's model file. Default: the default model, fetched on first use."""
+    context: int = Field(default=8192, ge=256)
+    """Embedded: tokens of context for each generation."""
+    parallel: Count = 4
+    """Embedded: concurrent generations."""
     renderer: str | None = None
-    """A family's name or ``template``; ``None``: chosen by evidence."""
-    served_model_names: tuple[str, ...] = ()
+    """A family's name, or template. Default: chosen by evidence."""
+    served_model_names: Texts = ()
+    """Another name for the model; * accepts any name."""
+
     history: History = History.EXACT
+    """Keep what was sampled, or do what the model's template does."""
     matching: str = "default"
-    """What of a message counts when histories are compared: ``strict``, ``default``, ``loose``, or a dotted path."""
-    replay_window: float = 600
-    """Seconds for which a retry gets the answer that was given; 0 samples again."""
-    replay_memory: int = 64 * 2**20
-    """Bytes that answers kept for retries may take up."""
+    """What of a message counts when histories are compared: strict, default, loose, or your.module.policy."""
     unknown_fields: UnknownFields = UnknownFields.REPORT
-    heartbeat: float = 15.0
+    """Request fields outside the protocol: name them, or refuse them."""
+    token_arrays: Texts = ()
+    """Per-token extra to keep with each turn, such as routed_experts or sampling_mask."""
+    max_prompt_tokens: Count | None = None
+    """Refuse longer prompts."""
+    max_output_tokens: Count | None = None
+    """Sample at most so many tokens a turn."""
+    replay_window: Seconds = 600
+    """Seconds for which a retry gets the answer again; 0: never."""
+    replay_memory: int = Field(default=64 * 2**20, ge=0)
+    """Bytes that answers kept for retries may take up."""
+
+    heartbeat: float = Field(default=15, ge=0.1, allow_inf_nan=False)
     """Seconds of silence after which a stream gets a sign of life."""
-    engine_limit: int | None = None
-    """Generations that one engine gets at once; more wait here. ``None``: as many as come."""
-    engine_patience: float = 30.0
+    engine_limit: Count | None = None
+    """Generations that one engine gets at once; more wait. Default: as many as come."""
+    engine_patience: Seconds = 30
     """Seconds that a request waits while no engine could take it, whatever room there was."""
-    turn_timeout: float | None = None
-    """Seconds that sampling a turn may take; then it is aborted, and what was sampled kept."""
-    token_arrays: tuple[str, ...] = ()
-    """Per-token extras that engines are asked for with every turn, such as ``routed_experts``."""
-    max_prompt_tokens: int | None = None
-    max_output_tokens: int | None = None
-    finish_idle: float | None = None
-    """Seconds without a call after which a session is finished; ``None``: only trainers finish sessions."""
-    keep_days: float | None = None
-    """Days after which finished and discarded sessions are dropped; ``None``: never."""
-    keep_tokens: int | None = None
-    """Tokens on tape above which finished and discarded sessions are dropped, oldest first."""
-    keep_every: float = 60.0
+    turn_timeout: Annotated[float, Field(ge=1, allow_inf_nan=False)] | None = None
+    """Abort a turn that samples for so many seconds, and keep what was sampled. Default: never."""
+
+    finish_idle: Annotated[float, Field(ge=1, allow_inf_nan=False)] | None = None
+    """Finish sessions without a call for so many seconds. Default: only trainers finish sessions."""
+    keep_days: Seconds | None = None
+    """Drop finished and discarded sessions after so many days. Default: never."""
+    keep_tokens: Count | None = None
+    """Drop the oldest finished and discarded sessions above so many tokens on tape."""
+    keep_every: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 60
     """Seconds between two looks at these limits."""
-    grace: int = 20
-    """Seconds that running calls get to finish when the server is stopped; then they are recorded as aborted."""
+    grace: int = Field(default=20, ge=0)
+    """Seconds that running calls get when the server is stopped; then they are recorded as aborted."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003  (these names are pydantic's)
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """In code, what is given counts alone: a test or a demo is not another one by its surroundings."""
+        return (init_settings,)
