@@ -257,7 +257,6 @@ class Turns:
         return Task(request, asked, renderer, prepared, live), samplings
 
     async def _commit(self, tree: SessionTree, turn: Turn) -> None:
-        turn.seq = tree.take_seq()
         options_digest = value_digest(turn.template_options)
         try:
             await self.store.commit(turn, options_digest)

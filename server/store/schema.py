@@ -1,5 +1,5 @@
 """What is stored: a row for each session and each turn, each set of tools once, rewards, leases and token arrays beside
-them.
+them; and what the servers of one tape share: keys, secrets, who is running.
 
 Token ids are packed little-endian int32, logprobs and token rewards little-endian float32. JSON holds what is only ever
 read whole. Turns are never changed; rewards, which come later and may change, have a table of their own.
@@ -8,10 +8,16 @@ read whole. Turns are never changed; rewards, which come later and may change, h
 from enum import StrEnum
 
 import sqlalchemy as sa
-from sqlalchemy import Boolean, Column, Float, ForeignKey, Index, Integer, LargeBinary, MetaData, String, Table, Text
+from sqlalchemy import Boolean, Column, Float, ForeignKey, Index, LargeBinary, MetaData, String, Table, Text
+from sqlalchemy.dialects.postgresql import JSONB
 
-#: Raised with every change of these tables; ``migrations`` leads an older tape to it.
-SCHEMA_VERSION = 4
+#: Raised with every change of these tables, by a step in ``migrations/versions`` that leads an older tape to it.
+SCHEMA_VERSION = 5
+
+# One schema for both databases. SQLite's integers have 64 bits whatever they are called, and its JSON is text; what is
+# compared in type on PostgreSQL is jsonb.
+Integer = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+Json = sa.JSON().with_variant(JSONB, "postgresql")
 
 
 class State(StrEnum):
@@ -44,10 +50,11 @@ sessions = Table(
     Column("task_id", String(200)),
     Column("group_id", String(200)),
     Column("policy_version", String(200)),  # the one that its turns are expected to be sampled with
-    Column("metadata", sa.JSON, nullable=False, server_default="{}"),
+    Column("metadata", Json, nullable=False, server_default="{}"),
     Column("reward", Float),
     # Counted as turns are committed; a session is listed without a look at its turns.
     Column("turns", Integer, nullable=False, server_default=sa.text("0")),
+    Column("next_seq", Integer, nullable=False, server_default=sa.text("0")),  # of the turn that is committed next
     Column("prompt_tokens", Integer, nullable=False, server_default=sa.text("0")),
     Column("completion_tokens", Integer, nullable=False, server_default=sa.text("0")),
     Column("stored_bytes", Integer, nullable=False, server_default=sa.text("0")),
@@ -103,7 +110,8 @@ turns = Table(
     Column("logprobs", LargeBinary, nullable=False),
     Column("error", Text),
     Column("engine", Text, nullable=False),
-    Column("finish_reason", String(32)),
+    # An engine's own word, which nobody bounds: SQLite does not hold it to the length, PostgreSQL has none.
+    Column("finish_reason", String(32).with_variant(Text, "postgresql")),
     Column("fork_reason", Text),
     Column("context_digest", LargeBinary, nullable=False),
     Column("rest", LargeBinary, nullable=False),  # JSON: messages, sampling, response, usage, …
@@ -117,7 +125,7 @@ token_arrays = Table(
     Column("name", String(64), primary_key=True),
     Column("session_id", String(200), ForeignKey("sessions.id"), nullable=False, index=True),
     Column("dtype", String(16), nullable=False),  # numpy's spelling: <i2
-    Column("shape", sa.JSON, nullable=False),
+    Column("shape", Json, nullable=False),
     Column("data", LargeBinary, nullable=False),  # little-endian, in C order; last, so that the others are read without
 )
 
@@ -152,6 +160,41 @@ leases = Table(
     Column("acked", Integer, nullable=False, server_default=sa.text("0")),  # how many of its sessions
     Column("released", Integer, nullable=False, server_default=sa.text("0")),
     Column("expired", Integer, nullable=False, server_default=sa.text("0")),
-    Column("options", sa.JSON, nullable=False),  # how its samples are made
+    Column("options", Json, nullable=False),  # how its samples are made
 )
 Index("leases_open", leases.c.closed_at, leases.c.expires_at)
+
+#: Who may call; only a hash of each key is kept.
+keys = Table(
+    "keys",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("role", String(16), nullable=False),  # agent, trainer or admin
+    Column("name", String(200), nullable=False),
+    Column("hash", String(128), nullable=False, unique=True),
+    Column("created_at", Float, nullable=False),
+    Column("expires_at", Float),
+    Column("revoked_at", Float),
+)
+
+#: What the servers of one tape must agree on and nobody has configured.
+secrets = Table(
+    "secrets",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("value", LargeBinary, nullable=False),
+    Column("created_at", Float, nullable=False),
+)
+
+#: A row for each server process that has run on this tape.
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("host", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("started_at", Float, nullable=False),
+    Column("seen_at", Float, nullable=False),
+    Column("stopped_at", Float),  # null while it runs, and for ever if it was killed
+    Column("version", Text, nullable=False),  # Tickertape's
+)

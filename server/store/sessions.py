@@ -3,7 +3,8 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -20,15 +21,16 @@ _EVERY = SessionFilter()
 #: As text, and not put together by SQLAlchemy: that would take a millisecond for every turn, since it does not remember
 #: the SQL of an upsert.
 _TOUCH = """
-INSERT INTO sessions (id, created_at, active_at, turns, prompt_tokens, completion_tokens, stored_bytes)
-VALUES (:id, :created_at, :active_at, :turns, :prompt_tokens, :completion_tokens, :stored_bytes)
+INSERT INTO sessions (id, created_at, active_at, turns, next_seq, prompt_tokens, completion_tokens, stored_bytes)
+VALUES (:id, :created_at, :active_at, :turns, :turns, :prompt_tokens, :completion_tokens, :stored_bytes)
 ON CONFLICT (id) DO UPDATE SET
   active_at = CASE WHEN excluded.active_at > sessions.active_at THEN excluded.active_at ELSE sessions.active_at END,
   turns = sessions.turns + excluded.turns,
+  next_seq = sessions.next_seq + excluded.turns,
   prompt_tokens = sessions.prompt_tokens + excluded.prompt_tokens,
   completion_tokens = sessions.completion_tokens + excluded.completion_tokens,
   stored_bytes = sessions.stored_bytes + excluded.stored_bytes
-RETURNING id, state, turns
+RETURNING state, turns, next_seq
 """
 
 
@@ -73,20 +75,30 @@ def create(connection: sa.Connection, session_id: str, now: float, fields: Mappi
         )
 
 
-def touch(connection: sa.Connection, rows: Iterable[Mapping[str, Any]]) -> dict[str, tuple[State, int]]:
-    """Makes sessions that are new and adds to the counts of the others.
+class Touched(NamedTuple):
+    """A session after turns were added to it."""
+
+    state: State
+    turns: int
+    next_seq: int
+    """Of the turn that comes next: those that were added have the places before it."""
+
+
+def touch(connection: sa.Connection, rows: Iterable[Mapping[str, Any]]) -> dict[str, Touched]:
+    """Makes sessions that are new and adds to the counts of the others. From here to the end of the transaction nobody
+    else changes them, so that the places of their turns (``seq``) are given out in the order of commits, each once.
 
     Args:
         connection: writes.
         rows: one for each session: ``id``, ``created_at``, ``active_at`` and the counts to add.
 
     Returns:
-        State and number of turns of each, afterwards.
+        What became of each.
     """
     found = {}
-    for row in rows:
-        session_id, state, turns = returned(connection, _TOUCH, row)
-        found[session_id] = State(state), turns
+    for row in sorted(rows, key=itemgetter("id")):  # in one order everywhere: two servers must not wait for each other
+        state, turns, next_seq = returned(connection, _TOUCH, row)
+        found[row["id"]] = Touched(State(state), turns, next_seq)
     return found
 
 

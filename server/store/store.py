@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +14,10 @@ import sqlalchemy as sa
 from tickertape.server.errors import InvalidRequest
 from tickertape.server.store import arrays, schema
 from tickertape.server.store.database import Database, StoreError, insert
-from tickertape.server.store.migrations import migrate
+from tickertape.server.store.opening import open_tape
 from tickertape.server.store.rows import from_row, to_row
 from tickertape.server.store.schema import State
-from tickertape.server.store.sessions import state_of, touch
+from tickertape.server.store.sessions import Touched, state_of, touch
 from tickertape.server.store.writer import GroupWriter
 from tickertape.server.trajectories.tree import SessionTree
 from tickertape.server.trajectories.turn import Turn
@@ -77,22 +77,12 @@ class Store:
 
     def _open(self) -> None:
         with self._database.writing() as connection:
-            schema.tape.create(connection, checkfirst=True)
-            version = connection.scalar(sa.select(schema.tape.c.schema_version))
-            if version is None:
-                schema.metadata.create_all(connection)
-                connection.execute(schema.tape.insert().values(schema_version=schema.SCHEMA_VERSION))
-            elif version > schema.SCHEMA_VERSION:
-                raise StoreError(
-                    f"it has schema version {version}, this Tickertape reads up to {schema.SCHEMA_VERSION}"
-                )
-            elif version < schema.SCHEMA_VERSION:
-                migrate(connection, version)
+            open_tape(connection)
 
     # Turns.
 
     async def commit(self, turn: Turn, options_digest: str = "") -> None:
-        """Makes a turn durable (DURABLE).
+        """Makes a turn durable (DURABLE), and sets its ``seq``.
 
         Raises:
             StoreError: it could not be written; nothing of it was.
@@ -111,15 +101,13 @@ class Store:
             if new_toolsets:
                 connection.execute(insert(schema.toolsets).on_conflict_do_nothing(), new_toolsets)
             found = touch(connection, sessions.values())
-            for row in rows:
-                state, n_turns = found[row["session_id"]]
-                row["late"] = state is not State.OPEN
-                if row["parent_id"] is not None and n_turns == sessions[row["session_id"]]["turns"]:
-                    raise StoreError(f"the session {row['session_id']!r} was deleted while this turn was taken")
+            _place(rows, sessions, found)
             connection.execute(schema.turns.insert(), rows)
             if array_rows:
                 connection.execute(schema.token_arrays.insert(), array_rows)
-        self._remember_closed(session_id for session_id, (state, _) in found.items() if state is not State.OPEN)
+        for write, row in zip(batch, rows, strict=True):
+            write.turn.seq = row["seq"]
+        self._remember_closed(session_id for session_id, after in found.items() if after.state is not State.OPEN)
         if len(self._known_toolsets) > _MOST_KNOWN:
             self._known_toolsets.clear()
         self._known_toolsets.update(toolsets)
@@ -225,6 +213,25 @@ def _counted(rows: Sequence[dict[str, Any]], array_rows: Sequence[dict[str, Any]
     for row in array_rows:
         sessions[row["session_id"]]["stored_bytes"] += len(row["data"])
     return sessions
+
+
+def _place(
+    rows: Sequence[dict[str, Any]], added: Mapping[str, Mapping[str, Any]], touched: Mapping[str, Touched]
+) -> None:
+    """Enters which place each turn has in its session, and whether it came too late.
+
+    Raises:
+        StoreError: its session was deleted meanwhile.
+    """
+    places = {session_id: after.next_seq - added[session_id]["turns"] for session_id, after in touched.items()}
+    for row in rows:
+        session_id = row["session_id"]
+        after = touched[session_id]
+        if row["parent_id"] is not None and after.turns == added[session_id]["turns"]:
+            raise StoreError(f"the session {session_id!r} was deleted while this turn was taken")
+        row["late"] = after.state is not State.OPEN
+        row["seq"] = places[session_id]
+        places[session_id] += 1
 
 
 def _turns(connection: sa.Connection, session_id: str, after: int, limit: int) -> Iterator[tuple[Turn, str]]:

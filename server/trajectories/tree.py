@@ -84,6 +84,7 @@ class SessionTree:
         self.root_extensions = 0
         """How many turns began without a parent."""
         self.next_seq = 0
+        """The place behind the last turn that is known here."""
         self._nodes: dict[str, Node] = {}
         self._by_context: dict[bytes, list[Node]] = {}
         self._asked: Counter[str] = Counter()
@@ -93,11 +94,6 @@ class SessionTree:
 
     def __len__(self) -> int:
         return len(self._nodes)
-
-    def take_seq(self) -> int:
-        """The next turn's place in the order of commitment."""
-        self.next_seq += 1
-        return self.next_seq - 1
 
     def begin(self, turn: Turn, parent: Node | None) -> None:
         """A turn that is about to be sampled. From here on another one below the same parent is a fork."""

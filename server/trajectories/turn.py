@@ -59,7 +59,7 @@ class Turn:
     session_id: str
     parent_id: str | None = None
     seq: int = 0
-    """Order of commitment within the session, from 0."""
+    """Order of commitment within the session, from 0; given by the tape when it is committed."""
     created_at: float
     """Seconds since the epoch at which the request came in."""
 

@@ -3,73 +3,29 @@
 import asyncio
 import sqlite3
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import orjson
 import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
 
 from tests.server.test_store import turn
-from tickertape.server.store import answers, arrays, schema, sessions
+from tickertape.server.store import answers, arrays, opening, schema, sessions
 from tickertape.server.store.arrays import ArrayFacts
 from tickertape.server.store.database import Database
 from tickertape.server.store.store import Store
 from tickertape.server.trajectories.samples import samples
 
-#: As version 1 made them.
-_V1 = """
-CREATE TABLE tape (schema_version INTEGER NOT NULL, PRIMARY KEY (schema_version));
-INSERT INTO tape VALUES (1);
-CREATE TABLE sessions (id VARCHAR(200) NOT NULL, created_at FLOAT NOT NULL, PRIMARY KEY (id));
-CREATE INDEX sessions_by_time ON sessions (created_at, id);
-CREATE TABLE toolsets (digest VARCHAR(64) NOT NULL, tools BLOB NOT NULL, PRIMARY KEY (digest));
-CREATE TABLE turns (
-  session_id VARCHAR(200) NOT NULL, seq INTEGER NOT NULL, id VARCHAR(64) NOT NULL, parent_id VARCHAR(64),
-  created_at FLOAT NOT NULL, dialect VARCHAR(32) NOT NULL, model TEXT NOT NULL, first_message INTEGER NOT NULL,
-  tools_digest VARCHAR(64) NOT NULL, options_digest VARCHAR(64) NOT NULL, prompt_delta BLOB NOT NULL,
-  completion BLOB NOT NULL, logprobs BLOB NOT NULL, outcome VARCHAR(32) NOT NULL, error TEXT, engine TEXT NOT NULL,
-  finish_reason VARCHAR(32), fork_reason TEXT, context_digest BLOB NOT NULL, rest BLOB NOT NULL,
-  PRIMARY KEY (session_id, seq), UNIQUE (id), FOREIGN KEY(session_id) REFERENCES sessions (id));
-"""
-#: As version 2 made them.
-_V2 = """
-CREATE TABLE leases (id VARCHAR(64) NOT NULL, consumer VARCHAR(200) NOT NULL, created_at FLOAT NOT NULL, expires_at
-  FLOAT NOT NULL, closed_at FLOAT, sessions INTEGER NOT NULL, acked INTEGER DEFAULT 0 NOT NULL, released INTEGER
-  DEFAULT 0 NOT NULL, expired INTEGER DEFAULT 0 NOT NULL, options JSON NOT NULL, PRIMARY KEY (id));
-CREATE TABLE rewards (turn_id VARCHAR(64) NOT NULL, session_id VARCHAR(200) NOT NULL, reward FLOAT, token_rewards
-  BLOB, updated_at FLOAT NOT NULL, PRIMARY KEY (turn_id), FOREIGN KEY(session_id) REFERENCES sessions (id));
-CREATE TABLE sessions (id VARCHAR(200) NOT NULL, created_at FLOAT NOT NULL, active_at FLOAT DEFAULT 0 NOT NULL, state
-  VARCHAR(16) DEFAULT 'open' NOT NULL, task_id VARCHAR(200), group_id VARCHAR(200), policy_version VARCHAR(200),
-  metadata JSON DEFAULT '{}' NOT NULL, reward FLOAT, turns INTEGER DEFAULT 0 NOT NULL, prompt_tokens INTEGER DEFAULT 0
-  NOT NULL, completion_tokens INTEGER DEFAULT 0 NOT NULL, stored_bytes INTEGER DEFAULT 0 NOT NULL, finished_at FLOAT,
-  finish_number INTEGER, samples INTEGER, sample_tokens INTEGER, sampled_turns INTEGER, sampled_tokens INTEGER,
-  per_turn_tokens INTEGER, freshest INTEGER, lease_id VARCHAR(64), acked_at FLOAT, acked_by VARCHAR(200), PRIMARY KEY
-  (id));
-CREATE TABLE tape (schema_version INTEGER NOT NULL, last_finish_number INTEGER DEFAULT 0 NOT NULL, PRIMARY KEY
-  (schema_version));
-CREATE TABLE toolsets (digest VARCHAR(64) NOT NULL, tools BLOB NOT NULL, PRIMARY KEY (digest));
-CREATE TABLE turns (session_id VARCHAR(200) NOT NULL, seq INTEGER NOT NULL, id VARCHAR(64) NOT NULL, late BOOLEAN
-  DEFAULT 0 NOT NULL, parent_id VARCHAR(64), created_at FLOAT NOT NULL, dialect VARCHAR(32) NOT NULL, model TEXT NOT
-  NULL, outcome VARCHAR(32) NOT NULL, first_message INTEGER NOT NULL, layout BLOB NOT NULL, tools_digest VARCHAR(64)
-  NOT NULL, options_digest VARCHAR(64) NOT NULL, prompt_delta BLOB NOT NULL, completion BLOB NOT NULL, logprobs BLOB
-  NOT NULL, error TEXT, engine TEXT NOT NULL, finish_reason VARCHAR(32), fork_reason TEXT, context_digest BLOB NOT
-  NULL, rest BLOB NOT NULL, PRIMARY KEY (session_id, seq), FOREIGN KEY(session_id) REFERENCES sessions (id), UNIQUE
-  (id));
-CREATE INDEX ix_rewards_session_id ON rewards (session_id);
-CREATE INDEX leases_open ON leases (closed_at, expires_at);
-CREATE UNIQUE INDEX sessions_by_finish ON sessions (finish_number);
-CREATE INDEX sessions_by_group ON sessions (group_id);
-CREATE INDEX sessions_by_lease ON sessions (lease_id);
-CREATE INDEX sessions_by_task ON sessions (task_id);
-CREATE INDEX sessions_by_time ON sessions (created_at, id);
-CREATE INDEX sessions_to_lease ON sessions (acked_at, lease_id, finish_number);
-INSERT INTO tape VALUES (2, 7);
-"""
+_OLD = Path(__file__).with_name("old_tapes")
 
 
 def version_1(path: Path) -> None:
     connection = sqlite3.connect(path)
-    connection.executescript(_V1)
+    connection.executescript((_OLD / "1.sql").read_text())
     connection.execute("INSERT INTO sessions VALUES ('s', 10.0)")
     rest = {
         "messages": [{"role": "user", "content": "Hello"}], "sampling": {"max_tokens": 5}, "template_options": {},
@@ -85,9 +41,10 @@ def version_1(path: Path) -> None:
     connection.close()
 
 
-def version_2(path: Path) -> None:
+def with_layouts(version: int, path: Path) -> None:
+    """A tape of version 2, 3 or 4: what has changed between them is not of sessions and turns."""
     connection = sqlite3.connect(path)
-    connection.executescript(_V2)
+    connection.executescript((_OLD / f"{version}.sql").read_text())
     connection.execute("INSERT INTO sessions (id, created_at, turns, stored_bytes) VALUES ('s', 10.0, 1, 28)")
     row = {
         "session_id": "s", "seq": 0, "id": "t0", "created_at": 11.0, "dialect": "chat", "model": "m", "outcome": "stop",
@@ -134,8 +91,12 @@ async def again(tmp_path: Path) -> None:
     store.close()
 
 
-def test_tape_of_version_2_keeps_what_it_has_and_takes_arrays(tmp_path: Path) -> None:
-    version_2(tmp_path / "tape.db")
+OLDER: dict[int, Callable[[Path], None]] = {1: version_1} | {n: partial(with_layouts, n) for n in (2, 3, 4)}
+
+
+@pytest.mark.parametrize("version", [2, 3, 4])
+def test_tape_of_later_versions_keeps_what_it_has_and_takes_arrays(tmp_path: Path, version: int) -> None:
+    OLDER[version](tmp_path / "tape.db")
 
     async def use() -> None:
         store = Store(tmp_path / "tape.db")
@@ -150,9 +111,9 @@ def test_tape_of_version_2_keeps_what_it_has_and_takes_arrays(tmp_path: Path) ->
     asyncio.run(use())
 
 
-@pytest.mark.parametrize("older", [version_1, version_2])
-def test_migrated_tape_has_the_columns_and_indexes_of_a_new_one(tmp_path: Path, older: Callable[[Path], None]) -> None:
-    older(tmp_path / "old.db")
+@pytest.mark.parametrize("version", OLDER)
+def test_migrated_tape_has_the_columns_and_indexes_of_a_new_one(tmp_path: Path, version: int) -> None:
+    OLDER[version](tmp_path / "old.db")
 
     def shape(path: Path) -> dict[str, object]:
         Store(path).close()
@@ -166,6 +127,13 @@ def test_migrated_tape_has_the_columns_and_indexes_of_a_new_one(tmp_path: Path, 
         return found
 
     assert shape(tmp_path / "old.db") == shape(tmp_path / "new.db")
+    with sa.create_engine(f"sqlite:///{tmp_path / 'old.db'}").connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), schema.metadata) == []
+        assert MigrationContext.configure(connection).get_current_revision() == str(schema.SCHEMA_VERSION)
+
+
+def test_schema_version_is_the_last_step() -> None:
+    assert opening.scripts().get_current_head() == str(schema.SCHEMA_VERSION)
 
 
 def test_half_a_migration_is_none(tmp_path: Path) -> None:

@@ -1,0 +1,55 @@
+"""A tape is opened: made if it is new, led to this schema version if it is older, refused if it is newer."""
+
+from functools import cache
+from pathlib import Path
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from tickertape.server.store import schema
+from tickertape.server.store.database import StoreError
+
+_MIGRATIONS = Path(__file__).with_name("migrations")
+
+
+def open_tape(connection: sa.Connection) -> None:
+    """Makes the tape one of this schema version, in the transaction of ``connection``: wholly, or it stays as it is.
+
+    Tapes of versions 1 to 4 knew their version, not alembic: they are stamped with it first.
+
+    Raises:
+        StoreError: it is of a later schema version.
+    """
+    schema.tape.create(connection, checkfirst=True)
+    version = connection.scalar(sa.select(schema.tape.c.schema_version))
+    if version is None:
+        schema.metadata.create_all(connection)
+        connection.execute(schema.tape.insert().values(schema_version=schema.SCHEMA_VERSION))
+        _stamp(connection, schema.SCHEMA_VERSION)
+    elif version > schema.SCHEMA_VERSION:
+        raise StoreError(f"it has schema version {version}, this Tickertape reads up to {schema.SCHEMA_VERSION}")
+    elif version < schema.SCHEMA_VERSION:
+        if not sa.inspect(connection).has_table("alembic_version"):
+            _stamp(connection, version)
+        _upgrade(connection)
+        connection.execute(schema.tape.update().values(schema_version=schema.SCHEMA_VERSION))
+
+
+@cache
+def scripts() -> ScriptDirectory:
+    """The steps."""
+    return ScriptDirectory(_MIGRATIONS)
+
+
+def _stamp(connection: sa.Connection, version: int) -> None:
+    MigrationContext.configure(connection).stamp(scripts(), str(version))
+
+
+def _upgrade(connection: sa.Connection) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
