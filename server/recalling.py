@@ -105,6 +105,18 @@ def read_again(recalled: Recalled, renderers: RendererPool) -> TurnResult:
         sampling=Sampling(max_tokens=0, stop=tuple(turn.sampling.get("stop", ()))),
         counts_reasoning=True,
     )
+    return read_answer(turn, recalled.prompt_ids, request, renderers)
+
+
+def read_answer(turn: Turn, prompt_ids: TokenIds, request: TurnRequest, renderers: RendererPool) -> TurnResult:
+    """A turn's answer from its tokens, as ``request`` has it read.
+
+    Args:
+        turn: it did not go on with another turn's answer.
+        prompt_ids: int32[]: its whole prompt.
+        request: what was asked.
+        renderers: the model's.
+    """
     renderer = renderers.get(turn.template_options)
     opening = turn.prompt_delta.tolist()
     # A copy: reading enters an outcome, which the tape knows better.
@@ -115,7 +127,7 @@ def read_again(recalled: Recalled, renderers: RendererPool) -> TurnResult:
         turn=turn,
         message=read.told,
         parts=read.parts,
-        prompt_ids=recalled.prompt_ids,
+        prompt_ids=prompt_ids,
         reasoning_tokens=reader.reasoning_tokens,
     )
 

@@ -22,6 +22,7 @@ from tickertape.server.generating import Generating
 from tickertape.server.live import Live
 from tickertape.server.policy import Policy
 from tickertape.server.renderer_pool import RendererPool
+from tickertape.server.repeats import answered_before
 from tickertape.server.sampler import Sampler, Task
 from tickertape.server.sampling import SamplingLimits, complete_sampling, recorded
 from tickertape.server.sessions import Sessions
@@ -151,6 +152,21 @@ class Turns:
             raise answer
         raise answer from cause
 
+    async def answered_before(self, session_id: str, request: TurnRequest, *, since: float) -> list[TurnResult] | None:
+        """What the session's turns answered the very same request with, if they did: see :mod:`repeats`.
+
+        Raises:
+            StoreFailed: the tape cannot be read.
+        """
+        tree = await self._tree(session_id, is_new=False)
+        if not tree.was_sent(request.body_digest):
+            return None
+        try:
+            turns = await self.store.turns(session_id)
+        except StoreError as error:
+            raise StoreFailed(str(error)) from error
+        return answered_before(turns or [], request, self.renderers, since=since)
+
     async def record(
         self,
         session_id: str,
@@ -271,6 +287,9 @@ def _cannot_render(error: ValueError) -> InvalidRequest:
 
 
 def _opened(session_id: str, request: TurnRequest, asked: Asked) -> Turn:
+    digests = {"request": asked.digests[-1].hex()}
+    if request.body_digest:
+        digests["body"] = request.body_digest
     return Turn(
         id=_new_id(),
         session_id=session_id,
@@ -283,7 +302,7 @@ def _opened(session_id: str, request: TurnRequest, asked: Asked) -> Turn:
         request_fields=request.fields,
         ignored_fields=request.ignored,
         outcome=Outcome.ABORTED,
-        digests={"request": asked.digests[-1].hex()},
+        digests=digests,
     )
 
 

@@ -1,6 +1,7 @@
 """One call of an agent, in whatever protocol: from its bytes to a turn on tape, and back."""
 
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from urllib.parse import quote
 
@@ -10,7 +11,7 @@ from starlette.requests import ClientDisconnect
 
 from tickertape.server.audience import Audience, ClientGone
 from tickertape.server.dialects.dialect import CountsPrompts, Dialect
-from tickertape.server.dialects.request import TurnRequest
+from tickertape.server.dialects.request import TurnRequest, TurnResult
 from tickertape.server.errors import ProxyError, StoreFailed
 from tickertape.server.live import Live, whole
 from tickertape.server.raw_prompt import read_prompt
@@ -48,12 +49,6 @@ async def answer_call(dialect: Dialect, request: Request) -> Response:
     may_repeat = RESAMPLE_HEADER not in request.headers and (session_id is not None or _is_retry(request))
     if may_repeat and (given := service.retries.given(key)):
         return await _replay(dialect, service, body, given)
-    running = service.retries.running(key) if may_repeat else None
-    if running is not None:
-        answer = await running.answer(partial(disconnected, request))
-        if answer is None:
-            return Response(status_code=_CLIENT_CLOSED)
-        return await _replay(dialect, service, body, answer) if answer.turn_ids else _response(answer)
     try:
         wanted = _read(dialect, service, request, body)
     except ProxyError as error:
@@ -61,6 +56,17 @@ async def answer_call(dialect: Dialect, request: Request) -> Response:
             model = model_of(body)
             await service.turns.record(session_id, dialect.DIALECT, model, Outcome.REJECTED, error=error.message)
         return _response(_refusal(dialect, error, session_id))
+    if session_id is not None:
+        wanted.body_digest = key[1].hex()
+        if may_repeat and (given := await _given_before(dialect, service, session_id, wanted)):
+            return await _replay(dialect, service, body, given) if given.turn_ids else _response(given)
+    # From here to the start of the call nothing is waited for: of two requests at once, the second finds the first.
+    running = service.retries.running(key) if may_repeat else None
+    if running is not None:
+        answer = await running.answer(partial(disconnected, request))
+        if answer is None:
+            return Response(status_code=_CLIENT_CLOSED)
+        return await _replay(dialect, service, body, answer) if answer.turn_ids else _response(answer)
     live = Live(with_tokens=wanted.wants_tokens) if wanted.stream else None
     call = service.retries.start(key, partial(_take, dialect, service, session_id, client, wanted, live), live)
     if live is not None:
@@ -133,14 +139,21 @@ async def _take(
     if named is None:
         for result in results:
             service.recognition.remember(client, result.turn.context_digest, session_id)
+    if live is not None:
+        live.results = results
+    return _answer(dialect, service, wanted, results)
+
+
+def _answer(dialect: Dialect, service: Service, wanted: TurnRequest, results: Sequence[TurnResult]) -> Answer:
+    """The whole answer: of a streamed one, the same events, each choice in one piece, as a retry gets them."""
     turn_ids = tuple(result.turn.id for result in results)
+    session_id = results[0].turn.session_id
     headers = {**_headers(session_id, wanted.ignored), "X-Turn-Id": ", ".join(turn_ids)}
-    if live is None:
-        body = orjson.dumps(dialect.write_response(wanted, results, turns.renderers.tokenizer))
+    tokenizer = service.turns.renderers.tokenizer
+    if not wanted.stream:
+        body = orjson.dumps(dialect.write_response(wanted, results, tokenizer))
         return Answer(200, body, headers, session_id, turn_ids)
-    live.results = results
-    # What a retry gets: the same events, each choice in one piece.
-    writer = dialect.stream_writer(wanted, turns.renderers.tokenizer)
+    writer = dialect.stream_writer(wanted, tokenizer)
     pieces = [whole(k, result) for k, result in enumerate(results)]
     body = writer.open([result.turn for result in results]) + writer.write(pieces) + writer.close(results)
     return Answer(200, body, headers, session_id, turn_ids, EVENT_STREAM)
@@ -160,6 +173,16 @@ async def _followed(service: Service, named: str | None, wanted: TurnRequest) ->
         if named is not None:
             await turns.record(named, wanted.dialect, wanted.model, Outcome.REJECTED, error=error.message)
         raise
+
+
+async def _given_before(dialect: Dialect, service: Service, session_id: str, wanted: TurnRequest) -> Answer | None:
+    """The answer that another process gave to this very request, or this one before it was restarted."""
+    since = time.time() - service.retries.window
+    try:
+        results = await service.turns.answered_before(session_id, wanted, since=since)
+    except StoreFailed as error:
+        return _refusal(dialect, error, session_id)
+    return None if results is None else _answer(dialect, service, wanted, results)
 
 
 async def _replay(dialect: Dialect, service: Service, body: bytes, answer: Answer) -> Response:

@@ -83,13 +83,15 @@ class SessionTree:
         self.roots: list[Node] = []
         self.root_extensions = 0
         """How many turns began without a parent."""
-        self.next_seq = 0
-        """The place behind the last turn that is known here."""
+        self.complete_to = 0
+        """All turns with a lower ``seq`` are known here; of later ones some may be, when several processes add."""
+        self._ahead: set[int] = set()
         self._nodes: dict[str, Node] = {}
         self._by_context: dict[bytes, list[Node]] = {}
         self._asked: Counter[str] = Counter()
         self._depths: dict[str, int] = {}
         self._lines: set[str] = set()
+        self._bodies: set[str] = set()
         self._begun: dict[str, tuple[Node | None, str]] = {}
 
     def __len__(self) -> int:
@@ -102,8 +104,10 @@ class SessionTree:
         self._count(parent, asked, 1)
 
     def add(self, turn: Turn, options_digest: str) -> None:
-        """Makes a committed turn known. A turn without an answer cannot be extended and takes up no memory."""
-        self.next_seq = max(self.next_seq, turn.seq + 1)
+        """Makes a committed turn known, once: the tape may tell of it before its own process does. A turn without an
+        answer cannot be extended and takes up no memory."""
+        if not self._is_new(turn.seq):
+            return
         parent = self._nodes[turn.parent_id] if turn.parent_id is not None else None
         if turn.outcome in _NOT_SAMPLED:
             if turn.id in self._begun:
@@ -131,6 +135,17 @@ class SessionTree:
             self._depths[answer] = turn.answer_index
         if line := turn.digests.get("line"):
             self._lines.add(line)
+        if body := turn.digests.get("body"):
+            self._bodies.add(body)
+
+    def _is_new(self, seq: int) -> bool:
+        if seq < self.complete_to or seq in self._ahead:
+            return False
+        self._ahead.add(seq)
+        while self.complete_to in self._ahead:
+            self._ahead.remove(self.complete_to)
+            self.complete_to += 1
+        return True
 
     def has_begun(self, turn_id: str) -> bool:
         """Whether the turn is being sampled."""
@@ -152,6 +167,10 @@ class SessionTree:
     def was_asked(self, request_digest: bytes) -> bool:
         """Whether a turn was sampled, or is, for a request with exactly these messages."""
         return self._asked[request_digest.hex()] > 0
+
+    def was_sent(self, body_digest: str) -> bool:
+        """Whether a turn answered a request of exactly these bytes."""
+        return body_digest in self._bodies
 
     def depth_of_answer(self, answer_digest: str) -> int | None:
         """How many messages stood before an answer when it was last given, whatever they were; ``None`` for one that
