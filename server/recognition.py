@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import TypeAlias
 
-_Key: TypeAlias = tuple[int, bytes]
+_Key: TypeAlias = tuple[bytes, bytes]
 
 
 class Recognition:
@@ -28,7 +28,7 @@ class Recognition:
     def __len__(self) -> int:
         return len(self._sessions)
 
-    def find(self, client: str, digests: Sequence[bytes]) -> str | None:
+    def find(self, client: bytes, digests: Sequence[bytes]) -> str | None:
         """The session of the deepest conversation that a request goes on with.
 
         Args:
@@ -36,7 +36,7 @@ class Recognition:
             digests: of the request's messages, see ``context_digests``.
         """
         for digest in reversed(digests):
-            key = (hash(client), digest)
+            key = (client, digest)
             sessions = self._sessions.get(key)
             if sessions:
                 self._sessions.move_to_end(key)
@@ -44,9 +44,9 @@ class Recognition:
                 return found
         return None
 
-    def remember(self, client: str, context_digest: bytes, session_id: str) -> None:
+    def remember(self, client: bytes, context_digest: bytes, session_id: str) -> None:
         """A turn of the session ended in this conversation."""
-        key = (hash(client), context_digest)
+        key = (client, context_digest)
         self._sessions.setdefault(key, []).append(session_id)
         self._sessions.move_to_end(key)
         while len(self._sessions) > self._most:

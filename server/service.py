@@ -6,10 +6,13 @@ from typing import cast
 
 from starlette.requests import Request
 
+from tickertape.server.dialects.request import TurnRequest
 from tickertape.server.errors import InvalidRequest, ModelNotFound
 from tickertape.server.recognition import Recognition
 from tickertape.server.retries import Retries
 from tickertape.server.settings import UnknownFields
+from tickertape.server.store import conversations
+from tickertape.server.trajectories.forks import Asked
 from tickertape.server.turns import Turns
 
 ANY_MODEL = "*"
@@ -43,11 +46,20 @@ class Service:
         self._accepts_any = ANY_MODEL in model_names
         self._unknown_fields = unknown_fields
 
-    def recognise(self, client: str, digests: Sequence[bytes]) -> str | None:
+    async def recognise(self, client: bytes, request: TurnRequest, asked: Asked) -> str | None:
         """The session of the conversation that a request without an id goes on with; ``None`` if there is none, or it
-        is closed: who does not know of sessions cannot be told to open another one."""
-        found = self.recognition.find(client, digests)
-        return None if found is not None and self.turns.store.is_closed(found) else found
+        is closed: who does not know of sessions cannot be told to open another one.
+
+        What is not remembered here, after a restart or since another process answered, is looked for on tape.
+
+        Raises:
+            StoreError: the tape cannot be read.
+        """
+        store = self.turns.store
+        found = self.recognition.find(client, asked.digests)
+        if found is None and any(message.role == "assistant" for message in request.messages):
+            found = await store.read(conversations.find, client, asked.digests)
+        return None if found is not None and store.is_closed(found) else found
 
     def forget(self, session_ids: Collection[str]) -> None:
         """Sessions were taken off the tape; their ids may be used anew."""

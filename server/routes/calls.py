@@ -1,5 +1,6 @@
 """One call of an agent, in whatever protocol: from its bytes to a turn on tape, and back."""
 
+import hashlib
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -45,7 +46,7 @@ async def answer_call(dialect: Dialect, request: Request) -> Response:
             await service.turns.record(session_id, dialect.DIALECT, "", Outcome.UNDELIVERED, error=gone)
         return Response(status_code=_CLIENT_CLOSED)
     client = _client_of(request)
-    key = (session_id or f"{client} ", body_digest(body))
+    key = (session_id or f"{client.hex()} ", body_digest(body))
     may_repeat = RESAMPLE_HEADER not in request.headers and (session_id is not None or _is_retry(request))
     if may_repeat and (given := service.retries.given(key)):
         return await _replay(dialect, service, body, given)
@@ -112,7 +113,7 @@ async def _take(
     dialect: Dialect,
     service: Service,
     named: str | None,
-    client: str,
+    client: bytes,
     wanted: TurnRequest,
     live: Live | None,
     audience: Audience,
@@ -122,18 +123,19 @@ async def _take(
     try:
         known = await _followed(service, named, wanted)
     except ProxyError as error:
-        if live is not None:
-            live.error = error
-        return _refusal(dialect, error, named, wanted.ignored)
+        return _refused(dialect, error, named, wanted, live)
     asked = turns.asked(wanted)
-    known = known or service.recognise(client, asked.digests)
-    session_id = known or new_session_id()
+    if named is None:
+        wanted.client_digest = client
+    try:
+        known = known or await service.recognise(client, wanted, asked)
+        session_id = known or new_session_id()
+    except StoreError as error:
+        return _refused(dialect, StoreFailed(str(error)), None, wanted, live)
     try:
         results = await turns.take(session_id, wanted, asked, is_new=known is None, audience=audience, live=live)
     except ProxyError as error:
-        if live is not None:
-            live.error = error
-        return _refusal(dialect, error, session_id, wanted.ignored)
+        return _refused(dialect, error, session_id, wanted, live)
     except ClientGone:
         return Answer(_CLIENT_CLOSED, b"", {}, session_id)
     if named is None:
@@ -213,6 +215,15 @@ def _response(answer: Answer, more: Mapping[str, str] | None = None) -> Response
     return Response(answer.body, answer.status, headers, media_type=answer.media_type)
 
 
+def _refused(
+    dialect: Dialect, error: ProxyError, session_id: str | None, wanted: TurnRequest, live: Live | None
+) -> Answer:
+    """The answer to a call that failed; whoever reads along is told, too."""
+    if live is not None:
+        live.error = error
+    return _refusal(dialect, error, session_id, wanted.ignored)
+
+
 def _refusal(dialect: Dialect, error: ProxyError, session_id: str | None, ignored: Iterable[str] = ()) -> Answer:
     body = orjson.dumps(dialect.write_error(error))
     return Answer(error.status, body, _headers(session_id, ignored), session_id)
@@ -225,9 +236,10 @@ def _headers(session_id: str | None, ignored: Iterable[str]) -> dict[str, str]:
     return headers
 
 
-def _client_of(request: Request) -> str:
-    """What clients without a session id are told apart by."""
-    return request.headers.get("Authorization") or request.headers.get("x-api-key", "")
+def _client_of(request: Request) -> bytes:
+    """What clients without a session id are told apart by: 8 bytes of a digest, since keys are nobody's to keep."""
+    key = request.headers.get("Authorization") or request.headers.get("x-api-key", "")
+    return hashlib.sha256(key.encode()).digest()[:8]
 
 
 def _is_retry(request: Request) -> bool:

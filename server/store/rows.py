@@ -10,6 +10,7 @@ from tickertape.server.trajectories.turn import Outcome, Turn
 _PLAIN = (
     "id", "session_id", "seq", "parent_id", "created_at", "dialect", "model", "first_message", "tools_digest",
     "error", "engine", "finish_reason", "fork_reason", "context_digest",
+    "client_digest",
 )  # fmt: skip
 _JSON = (
     "messages", "sampling", "template_options", "request_fields", "ignored_fields", "response", "calls", "stop_reason",

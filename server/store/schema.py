@@ -12,7 +12,7 @@ from sqlalchemy import Boolean, Column, Float, ForeignKey, Index, LargeBinary, M
 from sqlalchemy.dialects.postgresql import JSONB
 
 #: Raised with every change of these tables, by a step in ``migrations/versions`` that leads an older tape to it.
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 
 # One schema for both databases. SQLite's integers have 64 bits whatever they are called, and its JSON is text; what is
 # compared in type on PostgreSQL is jsonb.
@@ -115,7 +115,11 @@ turns = Table(
     Column("fork_reason", Text),
     Column("context_digest", LargeBinary, nullable=False),
     Column("rest", LargeBinary, nullable=False),  # JSON: messages, sampling, response, usage, …
+    # Of who asked, where no session was named: by it and the context such a conversation is known again.
+    Column("client_digest", LargeBinary),
 )
+_NAMELESS = turns.c.client_digest.is_not(None)
+Index("turns_by_conversation", turns.c.context_digest, sqlite_where=_NAMELESS, postgresql_where=_NAMELESS)
 
 #: Per-token extras of engines, written with their turn; see ``tickertape.server.token_arrays`` for what rows are of.
 token_arrays = Table(
@@ -197,4 +201,18 @@ runs = Table(
     Column("seen_at", Float, nullable=False),
     Column("stopped_at", Float),  # null while it runs, and for ever if it was killed
     Column("version", Text, nullable=False),  # Tickertape's
+    Column("policy_number", Integer, nullable=False, server_default=sa.text("0")),  # of what it has done last
+    Column("policy_error", Text),  # why it could not
+    Column("policy_told", sa.JSON),  # what engines said
+)
+
+#: What the policy was set to, one row for each change: the last one holds for all servers.
+policies = Table(
+    "policies",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("version", Text),
+    Column("paused", String(16)),  # the mode
+    Column("timeout", Float, nullable=False),  # seconds that a pause may wait for what runs
+    Column("changed_at", Float, nullable=False),
 )
