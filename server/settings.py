@@ -91,7 +91,7 @@ class Settings(BaseSettings):
     """Generations that one engine gets at once; more wait. Default: as many as come."""
     engine_patience: Seconds = 30
     """Seconds that a request waits while no engine could take it, whatever room there was."""
-    turn_timeout: Annotated[float, Field(ge=1, allow_inf_nan=False)] | None = None
+    turn_timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Abort a turn that samples for so many seconds, and keep what was sampled. Default: never."""
 
     finish_idle: Annotated[float, Field(ge=1, allow_inf_nan=False)] | None = None

@@ -395,7 +395,7 @@ def test_a_session_is_the_same_when_it_is_read_back(tmp_path: Any, session: str)
         one = agent.ask([SYSTEM, user("one")])
         two = agent.ask([*one, user("two")])
         three = agent.ask([*two, user("three")])
-    with scripted(engine, tmp_path) as proxy:
+    with scripted(engine, tmp_path, replay_window=0) as proxy:
         agent = Agent(proxy, session, engine)
         agent.ask([*one, user("two")])
         agent.ask([*one, user("TWO"), three[-1], user("four")])
