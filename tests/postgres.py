@@ -22,7 +22,8 @@ import psycopg
 import pytest
 
 #: Nothing here has to outlive the machine.
-_FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=200", "autovacuum=off")
+_FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "autovacuum=off")
+_OTHER = ("listen_addresses=", "max_connections=200", "deadlock_timeout=50ms")
 
 
 class PostgresServer:
@@ -63,7 +64,7 @@ def postgres_running() -> Iterator[PostgresServer]:
             capture_output=True, text=True, cwd=folder, **user,
         )  # fmt: skip
         assert said.returncode == 0, said.stderr
-        settings = [word for each in (*_FAST, "listen_addresses=") for word in ("-c", each)]
+        settings = [word for each in (*_FAST, *_OTHER) for word in ("-c", each)]
         log = stack.enter_context((folder / "log").open("w"))
         process = subprocess.Popen(
             [binaries / "postgres", "-D", data, "-k", folder, *settings], stdout=log, stderr=log, cwd=folder, **user

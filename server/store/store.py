@@ -57,12 +57,13 @@ class _Write:
 class Store:
     """One tape. Writes are durable when :meth:`commit` or :meth:`write` returns."""
 
-    def __init__(self, place: str | Path, *, serving: bool = False) -> None:
+    def __init__(self, place: str | Path, *, serving: bool = False, make: bool = True) -> None:
         """Opens or creates a tape, and leads an older one to this schema version.
 
         Args:
             place: the path of an SQLite file, or ``sqlite:///PATH``; or ``postgresql://USER@HOST/DATABASE``.
             serving: this process answers agents. A file has one such process; readers go beside it.
+            make: make a tape where there is none.
 
         Raises:
             StoreError: it cannot be opened, is of a later schema version, or is a file that has a server.
@@ -73,7 +74,7 @@ class Store:
         try:
             if serving:
                 self._database.serve()
-            self._open()
+            self._open(make)
         except StoreError as error:
             self._database.close()
             raise StoreError(f"the tape {self.path} cannot be opened: {_why(error)}") from error
@@ -81,10 +82,10 @@ class Store:
         self._closed: OrderedDict[str, None] = OrderedDict()
         self._writer: GroupWriter[_Write] = GroupWriter(self._write)
 
-    def _open(self) -> None:
+    def _open(self, make: bool) -> None:
         def open_it(connection: sa.Connection) -> None:
             self._database.open_alone(connection)
-            open_tape(connection)
+            open_tape(connection, make=make)
 
         self._database.write(open_it)
 

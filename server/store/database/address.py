@@ -43,4 +43,5 @@ def shown(url: sa.URL) -> str:
     if url.drivername == "sqlite":
         return url.database or ""
     hidden = {name: "***" for name in _SECRET if name in url.query}
-    return url.set(drivername="postgresql").update_query_dict(hidden).render_as_string(hide_password=True)
+    url = url.set(drivername="postgresql").update_query_dict(hidden)
+    return url.render_as_string(hide_password=True).replace("%2A%2A%2A", "***").replace("%2F", "/")
