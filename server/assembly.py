@@ -89,10 +89,10 @@ async def running_service(settings: Settings, parts: Parts) -> AsyncIterator[Ser
         ValueError: there is no such matching policy.
         SettingsError: the engines do not report a token array that is to be kept.
         EngineError: the engine cannot be started or reached.
-        StoreError: the tape cannot be opened.
+        StoreError: the tape cannot be opened, or is a file that has a server.
     """
     matching = policy_named(settings.matching)
-    store = Store(settings.db)
+    store = Store(settings.db, serving=True)
     pool = EnginePool(parts.engines, limit=settings.engine_limit, patience=settings.engine_patience)
     try:
         try:

@@ -19,6 +19,7 @@ from tickertape.clients.trajectories import TrajectoryClient
 from tickertape.server.formats import Format, parquet_writer, write_samples
 from tickertape.server.routes.queries import checked
 from tickertape.server.store import rollouts, sessions
+from tickertape.server.store.database import address, is_postgres, shown
 from tickertape.server.store.filters import SessionFilter
 from tickertape.server.store.store import Store, turns_of
 from tickertape.server.trajectories.columns import SCHEMA, batch
@@ -100,15 +101,16 @@ class ServerSource:
 
 
 class TapeSource:
-    """A tape file; a server may be using it at the same time."""
+    """A tape itself, in a file or database; servers may be using it at the same time."""
 
-    def __init__(self, path: Path, wanted: Wanted) -> None:
-        if not path.is_file():
-            raise ExportError(f"{path} is no tape file: give one, or the URL of a running server")
+    def __init__(self, place: str, wanted: Wanted) -> None:
+        url = address(place)
+        if url.drivername == "sqlite" and not Path(url.database or "").is_file():
+            raise ExportError(f"{place} is no tape file: give one, or the URL of a running server or of a database")
         names = SessionFilter.__dataclass_fields__
         self._filter = checked(SessionFilter, {k: v for k, v in wanted.items() if k in names})
         self._options = checked(SampleOptions, {k: v for k, v in wanted.items() if k not in names})
-        self._store = Store(path)
+        self._store = Store(place, make=False)
 
     def summary(self, after: str) -> Summary:
         return Summary(**asdict(self._store.read_now(rollouts.totals, self._filter, int(after))))
@@ -149,6 +151,11 @@ class TapeSource:
         self._store.close()
 
 
+def source_name(source: str) -> str:
+    """A URL or path as it may be shown and kept: without a database's password."""
+    return shown(address(source)) if is_postgres(source) else source
+
+
 def open_source(source: str, wanted: Wanted) -> Source:
     """The source of a URL or a path.
 
@@ -159,7 +166,7 @@ def open_source(source: str, wanted: Wanted) -> Source:
     """
     if source.startswith(("http://", "https://")):
         return ServerSource(source, wanted)
-    return TapeSource(Path(source), wanted)
+    return TapeSource(source, wanted)
 
 
 def export(

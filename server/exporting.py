@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from tickertape.clients.calls import TrajectoryError, Wanted
 from tickertape.server.errors import ProxyError
-from tickertape.server.export import Exported, ExportError, export, open_source
+from tickertape.server.export import Exported, ExportError, export, open_source, source_name
 from tickertape.server.routes.queries import json_or_text
 from tickertape.server.store.filters import SessionFilter
 
@@ -25,7 +25,7 @@ def run_export(
     """Exports, with a bar of progress on standard error where that is a terminal.
 
     Args:
-        source: URL or tape file.
+        source: URL of a server, or a tape: a file or the URL of a database.
         target: see :func:`tickertape.server.export.export`.
         where: filters, ``NAME=VALUE`` each.
         options: how samples are made.
@@ -37,7 +37,8 @@ def run_export(
         OSError: the target cannot be written.
     """
     wanted = cast("Wanted", {**filters_of(where), **options})
-    said = {"source": source if "://" in source else str(Path(source).resolve()), **wanted}
+    name = source_name(source)
+    said = {"source": name if "://" in name else str(Path(name).resolve()), **wanted}
     console = Console(stderr=True, highlight=False)
     try:
         with closing(open_source(source, wanted)) as opened, _bar(console) as bar:
@@ -50,7 +51,7 @@ def run_export(
                 opened, target, said=said, part_tokens=part_tokens, page_tokens=PAGE_TOKENS, progress=progress
             )
     except (ProxyError, TrajectoryError, httpx.HTTPError) as error:
-        raise ExportError(f"{source}: {error}") from error
+        raise ExportError(f"{name}: {error}") from error
     files = ", ".join(str(path) for path in done.files[:3]) + (", …" if len(done.files) > 3 else "")
     console.print(f"{done.samples} samples, {done.tokens} tokens written: {files or 'nothing new'}", soft_wrap=True)
     if done.open_sessions:

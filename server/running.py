@@ -37,7 +37,7 @@ def serve_forever(settings: Settings, *, say: Say) -> None:
             asyncio.get_running_loop().add_signal_handler(number, server.handle_exit, number, None)
         for member in service.turns.pool.members.values():
             say(f"engine    {member.name} {_engine_line(member)}")
-        say(f"tape      {settings.db}")
+        say(f"tape      {service.turns.store.path}")
         say(f"listening on http://{host}:{port}  (base_url for agents: http://{host}:{port}/v1)")
 
     uvloop.run(_serve(settings, parts, listening, on_ready))

@@ -17,7 +17,7 @@ from tickertape.clients.engines.engine import Feature
 from tickertape.clients.engines.errors import EngineError
 from tickertape.renderers.tokenizer import Tokenizer
 from tickertape.server.errors import ProxyError
-from tickertape.server.export import open_source
+from tickertape.server.export import open_source, source_name
 from tickertape.server.exporting import filters_of
 from tickertape.server.verify import Verifier
 from tickertape.server.verify_findings import RecordedTurn, Rules, SessionCheck
@@ -54,7 +54,7 @@ def run_verify(
     """Verifies, prints what was found on standard output, and returns the exit code.
 
     Args:
-        source: URL of a running server, or a tape file.
+        source: URL of a running server, or a tape: a file or the URL of a database.
         engine: ``KIND=URL``.
         which: sessions.
         rules: what counts as the same.
@@ -75,9 +75,9 @@ def run_verify(
             sessions = islice(opened.sessions(which.named), which.limit)
             report = asyncio.run(_verify(sessions, engine, api_key, rules))
     except (ProxyError, TrajectoryError, httpx.HTTPError) as error:
-        raise VerifyError(f"{source}: {error}") from error
+        raise VerifyError(f"{source_name(source)}: {error}") from error
     if not report.sessions:
-        raise VerifyError(f"{source}: there is no such session")
+        raise VerifyError(f"{source_name(source)}: there is no such session")
     if as_json:
         print(orjson.dumps(as_dict(report), option=orjson.OPT_INDENT_2).decode())
     else:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.postgres import place, postgres_server, postgres_url  # noqa: F401  (fixtures, for every test)
 from tickertape.clients.engines.gguf import tokenizer_from_gguf
 from tickertape.clients.engines.model_file import model_file
 from tickertape.renderers.tokenizer import Tokenizer

@@ -32,4 +32,4 @@ def is_hidden(connection: sa.Connection, turn_id: str) -> bool:
 def hide(connection: sa.Connection, turn: Turn, now: float) -> None:
     """Notes that a client has deleted the turn's answer. The turn stays."""
     values = {"turn_id": turn.id, "session_id": turn.session_id, "hidden_at": now}
-    connection.execute(insert(schema.hidden_answers).on_conflict_do_nothing(), values)
+    connection.execute(insert(connection, schema.hidden_answers).on_conflict_do_nothing(), values)

@@ -17,6 +17,7 @@ from tickertape.server.store import schema
 from tickertape.server.store.filters import SessionFilter
 from tickertape.server.store.rollouts import Sized, finished, fit, sizes
 from tickertape.server.store.schema import State
+from tickertape.server.store.sessions import lock_all
 from tickertape.server.trajectories.options import SampleOptions
 
 _log = logging.getLogger("tickertape")
@@ -135,7 +136,7 @@ def ack(connection: sa.Connection, lease_id: str, session_ids: Sequence[str] | N
         NotFound: there is no such lease.
         Conflict: they went back before: it expired, or they were released.
     """
-    lease = _record(connection, lease_id)
+    lease = _record(connection, lease_id, locked=True)
     table = schema.sessions.c
     mine = table.lease_id == lease_id
     if session_ids is None:
@@ -156,7 +157,7 @@ def release(connection: sa.Connection, lease_id: str, session_ids: Sequence[str]
     Raises:
         NotFound: there is no such lease.
     """
-    _record(connection, lease_id)
+    _record(connection, lease_id, locked=True)
     released = _change(connection, lease_id, session_ids, {"lease_id": None})
     return _settle(connection, lease_id, "released", released, now)
 
@@ -167,7 +168,7 @@ def extend(connection: sa.Connection, lease_id: str, expires_in: float, now: flo
     Raises:
         NotFound, Conflict: see :func:`ack`.
     """
-    _open(connection, lease_id)
+    _open(connection, lease_id, locked=True)
     row = schema.leases.update().where(schema.leases.c.id == lease_id).values(expires_at=now + expires_in)
     connection.execute(row)
     return _record(connection, lease_id)
@@ -176,8 +177,13 @@ def extend(connection: sa.Connection, lease_id: str, expires_in: float, now: flo
 def take_back_expired(connection: sa.Connection, now: float) -> None:
     """Returns the sessions of expired leases."""
     table = schema.leases.c
-    expired = sa.select(table.id, table.consumer).where(table.closed_at.is_(None), table.expires_at <= now)
-    for lease_id, consumer in connection.execute(expired).all():
+    query = sa.select(table.id, table.consumer).where(table.closed_at.is_(None), table.expires_at <= now)
+    expired = connection.execute(query.order_by(table.id).with_for_update(skip_locked=True)).all()
+    if not expired:
+        return
+    held = schema.sessions.c
+    lock_all(connection, held.lease_id.in_([lease.id for lease in expired]), held.acked_at.is_(None))
+    for lease_id, consumer in expired:
         returned = _change(connection, lease_id, None, {"lease_id": None})
         _settle(connection, lease_id, "expired", returned, now)
         _log.warning("lease %s of %s expired: %d sessions can be leased again", lease_id, consumer, returned)
@@ -212,6 +218,7 @@ def _remaining(connection: sa.Connection, wanted: SessionFilter, options: Sample
 
 def _change(connection: sa.Connection, lease_id: str, session_ids: Sequence[str] | None, values: dict[str, Any]) -> int:
     """Changes the sessions that a lease holds, or those of them that are named; returns how many."""
+    lock_all(connection, *_held(lease_id))
     if session_ids is None:
         update = schema.sessions.update().where(*_held(lease_id)).values(**values)
         return connection.execute(update).rowcount
@@ -239,15 +246,16 @@ def _settle(connection: sa.Connection, lease_id: str, what: str, number: int, no
     return _record(connection, lease_id)
 
 
-def _open(connection: sa.Connection, lease_id: str) -> LeaseRecord:
-    lease = _record(connection, lease_id)
+def _open(connection: sa.Connection, lease_id: str, *, locked: bool = False) -> LeaseRecord:
+    lease = _record(connection, lease_id, locked=locked)
     if lease.closed_at is not None:
         _refuse_gone(lease)
     return lease
 
 
-def _record(connection: sa.Connection, lease_id: str) -> LeaseRecord:
-    row = connection.execute(sa.select(schema.leases).where(schema.leases.c.id == lease_id)).one_or_none()
+def _record(connection: sa.Connection, lease_id: str, *, locked: bool = False) -> LeaseRecord:
+    query = sa.select(schema.leases).where(schema.leases.c.id == lease_id)
+    row = connection.execute(query.with_for_update() if locked else query).one_or_none()
     if row is None:
         raise NotFound(f"there is no lease {lease_id!r}", param="lease_id", code="lease_not_found")
     return LeaseRecord(**row._mapping)

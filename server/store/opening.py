@@ -15,14 +15,16 @@ from tickertape.server.store.database import StoreError
 _MIGRATIONS = Path(__file__).with_name("migrations")
 
 
-def open_tape(connection: sa.Connection) -> None:
+def open_tape(connection: sa.Connection, *, make: bool = True) -> None:
     """Makes the tape one of this schema version, in the transaction of ``connection``: wholly, or it stays as it is.
 
     Tapes of versions 1 to 4 knew their version, not alembic: they are stamped with it first.
 
     Raises:
-        StoreError: it is of a later schema version.
+        StoreError: it is of a later schema version; or there is none, and none is to be made.
     """
+    if not make and not sa.inspect(connection).has_table(schema.tape.name):
+        raise StoreError("there is no tape in it")
     schema.tape.create(connection, checkfirst=True)
     version = connection.scalar(sa.select(schema.tape.c.schema_version))
     if version is None:

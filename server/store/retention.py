@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from tickertape.server.store import schema
 from tickertape.server.store.schema import State
-from tickertape.server.store.sessions import delete_rows, finish, is_leased
+from tickertape.server.store.sessions import delete_rows, finish, is_leased, lock_all
 
 #: Sessions deleted in one transaction: turns are committed in between.
 AT_ONCE = 200
@@ -101,8 +101,7 @@ def due(connection: sa.Connection, limits: Limits, now: float) -> Due:
 def drop(connection: sa.Connection, session_ids: Sequence[str]) -> list[str]:
     """Takes sessions off the tape that are still closed and not leased; returns their ids."""
     table = schema.sessions.c
-    still = sa.select(table.id).where(table.id.in_(session_ids), table.state != State.OPEN.value, ~is_leased())
-    ids = [row.id for row in connection.execute(still)]
+    ids = lock_all(connection, table.id.in_(session_ids), table.state != State.OPEN.value, ~is_leased())
     delete_rows(connection, ids)
     return ids
 
@@ -112,7 +111,7 @@ def finish_idle(connection: sa.Connection, idle_seconds: float, now: float) -> l
     table = schema.sessions.c
     idle = (table.state == State.OPEN.value, table.turns > 0, table.active_at < now - idle_seconds)
     query = sa.select(table.id).where(*idle).order_by(table.active_at).limit(AT_ONCE)
-    ids = list(connection.scalars(query))
+    ids = list(connection.scalars(query.with_for_update(skip_locked=True)))  # one that is locked is not idle
     for session_id in ids:
         finish(connection, session_id, now)
     return ids

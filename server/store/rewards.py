@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from tickertape.server.errors import InvalidRequest
 from tickertape.server.store import schema
 from tickertape.server.store.database import insert
-from tickertape.server.store.sessions import update
+from tickertape.server.store.sessions import lock, update
 
 _FLOAT32 = np.dtype("<f4")
 
@@ -43,6 +43,7 @@ def set_rewards(connection: sa.Connection, session_id: str, given: Mapping[str, 
     """
     if "reward" in given:
         _check_finite([given["reward"]], "reward")
+    lock(connection, session_id)
     update(connection, session_id, {"reward": given["reward"]} if "reward" in given else {})
     turns, tokens = given.get("turns") or {}, given.get("tokens") or {}
     lengths = _lengths(connection, session_id, {*turns, *tokens})
@@ -70,7 +71,7 @@ def get_rewards(connection: sa.Connection, session_id: str, reward: float | None
 def _set(connection: sa.Connection, session_id: str, turn_id: str, values: dict[str, Any], now: float) -> None:
     row = {"turn_id": turn_id, "session_id": session_id, "updated_at": now, **values}
     changes = {"updated_at": now, **values}
-    statement = insert(schema.rewards).values(row)
+    statement = insert(connection, schema.rewards).values(row)
     connection.execute(statement.on_conflict_do_update(index_elements=[schema.rewards.c.turn_id], set_=changes))
 
 

@@ -114,7 +114,8 @@ def totals(connection: sa.Connection, wanted: SessionFilter, after: int = 0) -> 
     """Counts the finished sessions after ``after`` up."""
     table = schema.sessions.c
     names = ("samples", "sample_tokens", "sampled_tokens", "per_turn_tokens")
-    sums = [sa.func.coalesce(sa.func.sum(table[name]), 0).label(name) for name in names]
+    # Cast, because PostgreSQL's sum of large integers is a decimal.
+    sums = [sa.cast(sa.func.coalesce(sa.func.sum(table[name]), 0), schema.Integer).label(name) for name in names]
     chosen = (*finished(wanted, SampleOptions()), table.finish_number > after)
     row = connection.execute(sa.select(sa.func.count().label("sessions"), *sums).where(*chosen)).one()
     still = sa.select(sa.func.count()).select_from(schema.sessions)

@@ -8,10 +8,11 @@ import orjson
 from tickertape.server.trajectories.turn import Outcome, Turn
 
 _PLAIN = (
-    "id", "session_id", "seq", "parent_id", "created_at", "dialect", "model", "first_message", "tools_digest",
-    "error", "engine", "finish_reason", "fork_reason", "context_digest",
+    "id", "session_id", "seq", "parent_id", "created_at", "dialect", "first_message", "tools_digest", "context_digest",
     "client_digest",
 )  # fmt: skip
+#: In the words of clients and engines.
+_TEXTS = ("model", "error", "engine", "finish_reason", "fork_reason")
 _JSON = (
     "messages", "sampling", "template_options", "request_fields", "ignored_fields", "response", "calls", "stop_reason",
     "usage", "timings", "digests", "logprob_kind",
@@ -40,6 +41,7 @@ class Layout(NamedTuple):
 def to_row(turn: Turn, options_digest: str) -> dict[str, Any]:
     """The columns of ``turns``."""
     row = {name: getattr(turn, name) for name in _PLAIN}
+    row |= {name: _holdable(getattr(turn, name)) for name in _TEXTS}
     row["outcome"] = turn.outcome.value
     row["options_digest"] = options_digest
     roles = [message["role"] for message in turn.messages]
@@ -58,7 +60,7 @@ def from_row(row: Any, tools: bytes | None) -> Turn:
     rest["prompt_spans"] = [tuple(span) for span in layout.prompt_spans]
     rest["versions"] = [tuple(run) for run in layout.versions]
     return Turn(
-        **{name: getattr(row, name) for name in _PLAIN},
+        **{name: getattr(row, name) for name in (*_PLAIN, *_TEXTS)},
         **rest,
         outcome=Outcome(row.outcome),
         tools=None if tools is None else orjson.loads(tools),
@@ -66,3 +68,11 @@ def from_row(row: Any, tools: bytes | None) -> Turn:
         completion=np.frombuffer(row.completion, _INT32),
         logprobs=np.frombuffer(row.logprobs, _FLOAT32),
     )
+
+
+def _holdable(text: str | None) -> str | None:
+    """A text with what no database's text can hold spelled out: lone surrogates, and NUL, which PostgreSQL's cannot.
+    A turn that was sampled must not be lost for the words of its error."""
+    if text is None:
+        return None
+    return text.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode()

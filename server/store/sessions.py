@@ -67,7 +67,8 @@ def create(connection: sa.Connection, session_id: str, now: float, fields: Mappi
         Conflict: there is one of that id.
     """
     row = {"id": session_id, "created_at": now, "active_at": now, **fields}
-    if not connection.execute(insert(schema.sessions).values(row).on_conflict_do_nothing()).rowcount:
+    statement = insert(connection, schema.sessions).values(row).on_conflict_do_nothing()
+    if connection.scalar(statement.returning(schema.sessions.c.id)) is None:
         raise Conflict(
             f"there is a session {session_id!r} already: leave the id out and one is made for you",
             param="id",
@@ -146,7 +147,7 @@ def finish(connection: sa.Connection, session_id: str, now: float) -> None:
         NotFound: there is none of that id.
         Conflict: it was discarded.
     """
-    row = _row(connection, session_id)
+    row = lock(connection, session_id)
     if row.state == State.DISCARDED:
         raise Conflict(f"the session {session_id!r} was discarded", param="session_id", code="session_discarded")
     if row.state == State.FINISHED:
@@ -172,7 +173,7 @@ def discard(connection: sa.Connection, session_id: str) -> None:
         NotFound: there is none of that id.
         Conflict: its samples are leased.
     """
-    row = _row(connection, session_id)
+    row = lock(connection, session_id)
     _refuse_leased(row)
     update(connection, session_id, {"state": State.DISCARDED.value, "finish_number": None})
 
@@ -184,7 +185,7 @@ def delete(connection: sa.Connection, session_id: str) -> None:
         NotFound: there is none of that id.
         Conflict: it is open, or its samples are leased.
     """
-    row = _row(connection, session_id)
+    row = lock(connection, session_id)
     if row.state == State.OPEN:
         raise Conflict(
             f"the session {session_id!r} is open: finish or discard it first", param="session_id", code="session_open"
@@ -215,8 +216,24 @@ def no_session(session_id: str) -> NotFound:
     return NotFound(f"there is no session {session_id!r}", param="session_id", code="session_not_found")
 
 
-def _row(connection: sa.Connection, session_id: str) -> Any:
-    row = connection.execute(sa.select(schema.sessions).where(schema.sessions.c.id == session_id)).one_or_none()
+def lock(connection: sa.Connection, session_id: str) -> Any:
+    """A session's row, which nobody else changes until the end of the transaction.
+
+    Raises:
+        NotFound: there is none of that id.
+    """
+    return _row(connection, session_id, locked=True)
+
+
+def lock_all(connection: sa.Connection, *conditions: sa.ColumnElement[bool]) -> list[str]:
+    """Ids of the sessions that meet all conditions, locked in the one order in which sessions are."""
+    table = schema.sessions.c
+    return list(connection.scalars(sa.select(table.id).where(*conditions).order_by(table.id).with_for_update()))
+
+
+def _row(connection: sa.Connection, session_id: str, *, locked: bool = False) -> Any:
+    query = sa.select(schema.sessions).where(schema.sessions.c.id == session_id)
+    row = connection.execute(query.with_for_update() if locked else query).one_or_none()
     if row is None:
         raise no_session(session_id)
     return row

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from tickertape.server.errors import InvalidRequest
 from tickertape.server.store import arrays, schema
-from tickertape.server.store.database import Database, StoreError, insert
+from tickertape.server.store.database import Database, NotHoldable, StoreError, insert
 from tickertape.server.store.opening import open_tape
 from tickertape.server.store.rows import from_row, to_row
 from tickertape.server.store.schema import State
@@ -22,7 +22,7 @@ from tickertape.server.store.writer import GroupWriter
 from tickertape.server.trajectories.tree import SessionTree
 from tickertape.server.trajectories.turn import Turn
 
-__all__ = ["Store", "StoreError"]
+__all__ = ["SessionDeleted", "Store", "StoreError"]
 
 #: How many toolsets and closed sessions are remembered.
 _MOST_KNOWN = 100_000
@@ -36,17 +36,16 @@ def _holdable() -> Iterator[None]:
     """What no tape can hold, and so can never be found on one either, is the client's to mend."""
     try:
         yield
-    except (OverflowError, UnicodeEncodeError) as error:
-        raise _not_holdable(error) from error
-    except StoreError as error:
-        cause = getattr(error.__cause__, "orig", None)  # SQLAlchemy's, around what a JSON column says
-        if isinstance(cause, orjson.JSONEncodeError):
-            raise _not_holdable(cause) from error
-        raise
+    except (OverflowError, UnicodeEncodeError, orjson.JSONEncodeError, NotHoldable) as error:
+        said = error.__cause__ if isinstance(error, NotHoldable) else error
+        raise InvalidRequest(
+            f"integers have 64 bits, and text no lone surrogates, nor NUL on PostgreSQL: {getattr(said, 'orig', said)}",
+            code="invalid_value",
+        ) from error
 
 
-def _not_holdable(error: Exception) -> InvalidRequest:
-    return InvalidRequest(f"integers have 64 bits, and text no lone surrogates: {error}", code="invalid_value")
+class SessionDeleted(StoreError):
+    """A session that is in use here was deleted, perhaps by another server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,26 +57,42 @@ class _Write:
 class Store:
     """One tape. Writes are durable when :meth:`commit` or :meth:`write` returns."""
 
-    def __init__(self, path: str | Path) -> None:
-        """Opens or creates the tape at ``path``, and leads an older one to this schema version.
+    def __init__(self, place: str | Path, *, serving: bool = False, make: bool = True) -> None:
+        """Opens or creates a tape, and leads an older one to this schema version.
+
+        Args:
+            place: the path of an SQLite file, or ``sqlite:///PATH``; or ``postgresql://USER@HOST/DATABASE``.
+            serving: this process answers agents. A file has one such process; readers go beside it.
+            make: make a tape where there is none.
 
         Raises:
-            StoreError: it cannot be opened, or is of a later schema version.
+            StoreError: it cannot be opened, is of a later schema version, or is a file that has a server.
         """
-        self.path = str(path)
-        self._database = Database(path)
+        self._database = Database(place)
+        self.path = self._database.path
+        """Where it is, without a password."""
         try:
-            self._open()
+            if serving:
+                self._database.serve()
+            self._open(make)
         except StoreError as error:
             self._database.close()
-            raise StoreError(f"the tape {self.path} cannot be opened: {error.__cause__ or error}") from error
+            raise StoreError(f"the tape {self.path} cannot be opened: {_why(error)}") from error
         self._known_toolsets: set[str] = set()
         self._closed: OrderedDict[str, None] = OrderedDict()
         self._writer: GroupWriter[_Write] = GroupWriter(self._write)
 
-    def _open(self) -> None:
-        with self._database.writing() as connection:
-            open_tape(connection)
+    def _open(self, make: bool) -> None:
+        def open_it(connection: sa.Connection) -> None:
+            self._database.open_alone(connection)
+            open_tape(connection, make=make)
+
+        self._database.write(open_it)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other servers may commit turns to the same tape."""
+        return self._database.is_shared
 
     # Turns.
 
@@ -92,21 +107,27 @@ class Store:
     def _write(self, batch: Sequence[_Write]) -> None:
         toolsets = {w.turn.tools_digest: w.turn.tools for w in batch if w.turn.tools_digest}
         new_toolsets = [
-            {"digest": d, "tools": orjson.dumps(t)} for d, t in toolsets.items() if d not in self._known_toolsets
+            {"digest": digest, "tools": orjson.dumps(tools)}
+            for digest, tools in sorted(toolsets.items())  # in one order, as everything that is locked
+            if digest not in self._known_toolsets
         ]
         rows = [to_row(w.turn, w.options_digest) for w in batch]
         array_rows = [row for w in batch for row in arrays.to_rows(w.turn)]
         sessions = _counted(rows, array_rows)
-        with self._database.writing() as connection:
+
+        def write(connection: sa.Connection) -> dict[str, Touched]:
             if new_toolsets:
-                connection.execute(insert(schema.toolsets).on_conflict_do_nothing(), new_toolsets)
+                connection.execute(insert(connection, schema.toolsets).on_conflict_do_nothing(), new_toolsets)
             found = touch(connection, sessions.values())
             _place(rows, sessions, found)
             connection.execute(schema.turns.insert(), rows)
             if array_rows:
                 connection.execute(schema.token_arrays.insert(), array_rows)
-        for write, row in zip(batch, rows, strict=True):
-            write.turn.seq = row["seq"]
+            return found
+
+        found = self._database.write(write)
+        for written, row in zip(batch, rows, strict=True):
+            written.turn.seq = row["seq"]
         self._remember_closed(session_id for session_id, after in found.items() if after.state is not State.OPEN)
         if len(self._known_toolsets) > _MOST_KNOWN:
             self._known_toolsets.clear()
@@ -124,6 +145,32 @@ class Store:
             for turn, options_digest in _turns(connection, session_id, after=-1, limit=-1):
                 tree.add(turn, options_digest)
         return tree
+
+    async def news(self, session_id: str, after: int) -> list[tuple[Turn, str]]:
+        """Turns of a session that were committed behind the place ``after``, here or by another server, each with its
+        options' digest, in order; and notes here whether the session is closed. Costs little where there is nothing.
+
+        Raises:
+            StoreError: the tape cannot be read.
+            SessionDeleted: turns up to ``after`` were on tape, and are no more.
+        """
+        return await asyncio.to_thread(self._news, session_id, after)
+
+    def _news(self, session_id: str, after: int) -> list[tuple[Turn, str]]:
+        table = schema.sessions.c
+        found: list[tuple[Turn, str]] = []
+        with self._database.reading() as connection:
+            query = sa.select(table.state, table.next_seq).where(table.id == session_id)
+            state, next_seq = connection.execute(query).one_or_none() or (State.OPEN, 0)
+            if next_seq > after + 1:
+                found = list(_turns(connection, session_id, after=after, limit=-1))
+        if state == State.OPEN:
+            self.note_deleted(session_id)
+        else:
+            self._remember_closed([session_id])
+        if next_seq <= after:
+            raise SessionDeleted(f"the session {session_id!r} was deleted while it was in use")
+        return found
 
     async def turns(self, session_id: str, *, after: int = -1, limit: int = -1) -> list[Turn] | None:
         """Turns of a session in order of ``seq``, those after ``after``, at most ``limit`` (-1: all); ``None`` for a
@@ -156,8 +203,8 @@ class Store:
         """
 
         def run() -> T:
-            with _holdable(), self._database.writing() as connection:
-                return function(connection, *args, **kwargs)
+            with _holdable():
+                return self._database.write(lambda connection: function(connection, *args, **kwargs))
 
         return await asyncio.to_thread(run)
 
@@ -186,6 +233,11 @@ class Store:
         """Commits what is on its way and closes the file."""
         self._writer.close()
         self._database.close()
+
+
+def _why(error: StoreError) -> object:
+    cause = error.__cause__
+    return error if cause is None else getattr(cause, "orig", None) or cause.__cause__ or cause
 
 
 def _counted(rows: Sequence[dict[str, Any]], array_rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -221,14 +273,14 @@ def _place(
     """Enters which place each turn has in its session, and whether it came too late.
 
     Raises:
-        StoreError: its session was deleted meanwhile.
+        SessionDeleted: meanwhile.
     """
     places = {session_id: after.next_seq - added[session_id]["turns"] for session_id, after in touched.items()}
     for row in rows:
         session_id = row["session_id"]
         after = touched[session_id]
         if row["parent_id"] is not None and after.turns == added[session_id]["turns"]:
-            raise StoreError(f"the session {session_id!r} was deleted while this turn was taken")
+            raise SessionDeleted(f"the session {session_id!r} was deleted while this turn was taken")
         row["late"] = after.state is not State.OPEN
         row["seq"] = places[session_id]
         places[session_id] += 1

@@ -56,13 +56,13 @@ async def write_sessions(
         await store.write(finish_all)
 
 
-def written_tape(path: Path, names: Iterable[str], *, turns: int = 1, finish: bool = True) -> Path:
-    """A tape file with such sessions, closed."""
+def written_tape(place: str | Path, names: Iterable[str], *, turns: int = 1, finish: bool = True) -> str | Path:
+    """A tape with such sessions, closed."""
 
     async def write() -> None:
-        store = Store(path)
+        store = Store(place)
         await write_sessions(store, names, turns=turns, finish=finish)
         store.close()
 
     asyncio.run(write())
-    return path
+    return place

@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from tests.engines import ScriptedEngine
 from tests.server.conftest import Proxy, scripted
@@ -28,9 +28,9 @@ from tickertape.server.trajectories.options import SampleOptions
 
 
 @contextmanager
-def serving_tape(directory: Path, names: list[str], turns: int = 1) -> Iterator[Proxy]:
-    written_tape(directory / "tape.db", names, turns=turns)
-    with scripted(ScriptedEngine(lambda _ids, _sampling: [1]), directory) as proxy:
+def serving_tape(place: str, names: list[str], turns: int = 1) -> Iterator[Proxy]:
+    written_tape(place, names, turns=turns)
+    with scripted(ScriptedEngine(lambda _ids, _sampling: [1]), Path(), db=place) as proxy:
         yield proxy
 
 
@@ -38,8 +38,8 @@ NAMES = [f"s{number}" for number in range(6)]
 
 
 @pytest.fixture
-def proxy(tmp_path: Path) -> Iterator[Proxy]:
-    with serving_tape(tmp_path, NAMES, turns=3) as proxy:
+def proxy(place: str) -> Iterator[Proxy]:
+    with serving_tape(place, NAMES, turns=3) as proxy:
         yield proxy
 
 
@@ -173,14 +173,15 @@ def test_json_lease_has_its_samples_with_it(proxy: Proxy) -> None:
 class Leasing(RuleBasedStateMachine):
     """Any order of leases, acks, releases, extensions and time going by."""
 
-    def __init__(self) -> None:
+    def __init__(self, place: str = ":memory:") -> None:
         super().__init__()
-        self.database = Database(":memory:")
+        self.database = Database(place)
         self.now = 0.0
         self.number = 0
         self.finished = 0
         self.acks: Counter[str] = Counter()
         with self.database.writing() as connection:
+            tables.drop_all(connection)
             tables.create_all(connection)
 
     def _write(self, function: object, *args: object, **kwargs: object) -> object:
@@ -278,6 +279,12 @@ TestLeasing = Leasing.TestCase
 TestLeasing.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
 
 
+def test_any_order_of_leases_on_postgresql(postgres_url: str) -> None:
+    run_state_machine_as_test(
+        lambda: Leasing(postgres_url), settings=settings(max_examples=10, stateful_step_count=20, deadline=None)
+    )
+
+
 _CONSUMER = """
 import sys, time
 from tickertape.clients import TrajectoryClient
@@ -296,10 +303,10 @@ def consumer(url: str, name: str, limit: int) -> "subprocess.Popen[str]":
 
 
 @pytest.mark.slow
-def test_10000_samples_for_two_consumers_one_of_them_killed(tmp_path: Path) -> None:
+def test_10000_samples_for_two_consumers_one_of_them_killed(place: str) -> None:
     """Each sample is acked exactly once, and none is lost."""
     names = [f"s{number}" for number in range(10_000)]
-    with serving_tape(tmp_path, names) as proxy:
+    with serving_tape(place, names) as proxy:
         doomed, other = consumer(proxy.url, "doomed", 100), consumer(proxy.url, "other", 37)
         assert doomed.stdout is not None
         assert other.stdout is not None
@@ -318,7 +325,7 @@ def test_10000_samples_for_two_consumers_one_of_them_killed(tmp_path: Path) -> N
     assert sorted(acked) == sorted(names), "none is lost"
     whole = Counter(seen[:-1] + others)  # the last line may have been cut by the kill
     assert set(whole.values()) == {1}, "none was handled twice"
-    database = Database(tmp_path / "tape.db")
+    database = Database(place)
     with database.reading() as connection:
         total, expired = connection.execute(sa.text("SELECT SUM(acked), SUM(expired) FROM leases")).one()
     database.close()

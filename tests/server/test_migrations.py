@@ -17,7 +17,7 @@ from tests.server.test_store import turn
 from tickertape.server.store import answers, arrays, opening, schema, sessions
 from tickertape.server.store.arrays import ArrayFacts
 from tickertape.server.store.database import Database
-from tickertape.server.store.store import Store
+from tickertape.server.store.store import Store, StoreError
 from tickertape.server.trajectories.samples import samples
 
 _OLD = Path(__file__).with_name("old_tapes")
@@ -127,9 +127,59 @@ def test_migrated_tape_has_the_columns_and_indexes_of_a_new_one(tmp_path: Path, 
         return found
 
     assert shape(tmp_path / "old.db") == shape(tmp_path / "new.db")
-    with sa.create_engine(f"sqlite:///{tmp_path / 'old.db'}").connect() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), schema.metadata) == []
-        assert MigrationContext.configure(connection).get_current_revision() == str(schema.SCHEMA_VERSION)
+    assert_is_the_schema(str(tmp_path / "old.db"))
+
+
+def assert_is_the_schema(place: str) -> None:
+    """What alembic finds there is what it would make."""
+    database = Database(place)
+    with database.reading() as connection:
+        found = MigrationContext.configure(connection)
+        assert compare_metadata(found, schema.metadata) == []
+        assert found.get_current_revision() == str(schema.SCHEMA_VERSION)
+        assert connection.scalar(sa.select(schema.tape.c.schema_version)) == schema.SCHEMA_VERSION
+    database.close()
+
+
+def test_new_tape_has_the_schema_and_says_so(place: str) -> None:
+    Store(place).close()
+    assert_is_the_schema(place)
+
+
+def test_tape_of_the_first_version_on_postgresql_is_led_to_this_one(postgres_url: str) -> None:
+    database = Database(postgres_url)
+    with database.writing() as connection:
+        connection.exec_driver_sql((_OLD / "5_postgresql.sql").read_text())
+        values = {"id": "s", "created_at": 1.0, "metadata": {"seed": 7}}
+        connection.execute(schema.sessions.insert().values(values))
+    database.close()
+    store = Store(postgres_url)
+    assert store.read_now(sessions.get, "s").metadata == {"seed": 7}
+    store.close()
+    assert_is_the_schema(postgres_url)
+
+
+@pytest.mark.parametrize("version", [1, 4])
+def test_turns_of_an_older_tape_are_followed_by_the_next_place(tmp_path: Path, version: int) -> None:
+    OLDER[version](tmp_path / "tape.db")
+
+    async def go_on() -> None:
+        store = Store(tmp_path / "tape.db")
+        more = turn(7, parent_id="t0")
+        await store.commit(more)
+        assert more.seq == 1
+        store.close()
+
+    asyncio.run(go_on())
+
+
+def test_reader_makes_no_tape_where_there_is_none(place: str) -> None:
+    with pytest.raises(StoreError, match="there is no tape in it"):
+        Store(place, make=False)
+    database = Database(place)
+    with database.reading() as connection:
+        assert sa.inspect(connection).get_table_names() == []
+    database.close()
 
 
 def test_schema_version_is_the_last_step() -> None:

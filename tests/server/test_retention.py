@@ -18,9 +18,9 @@ END = 151645
 
 
 @pytest.fixture
-def proxy(tmp_path: Path) -> Iterator[Proxy]:
-    written_tape(tmp_path / "tape.db", NAMES)
-    with scripted(ScriptedEngine(lambda _ids, _sampling: [9707, END]), tmp_path) as proxy:
+def proxy(place: str) -> Iterator[Proxy]:
+    written_tape(place, NAMES)
+    with scripted(ScriptedEngine(lambda _ids, _sampling: [9707, END]), Path(), db=place) as proxy:
         yield proxy
 
 

@@ -7,17 +7,18 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+import uuid
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
-import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tickertape.server.errors import NotFound
 from tickertape.server.store import schema, sessions
+from tickertape.server.store.database import Database
 from tickertape.server.store.store import Store, StoreError
 from tickertape.server.store.writer import GroupWriter
 from tickertape.server.trajectories.turn import Outcome, Turn
@@ -37,8 +38,10 @@ def turn(number: int, session_id: str = "s", **fields: object) -> Turn:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "tape.db")
+def store(place: str) -> Iterator[Store]:
+    store = Store(place)
+    yield store
+    store.close()
 
 
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -49,11 +52,11 @@ def store(tmp_path: Path) -> Store:
     stop=st.one_of(st.none(), st.integers(0, 2**31), st.text()),
 )
 def test_turn_comes_back_as_it_went_in(
-    tmp_path: Path, tokens: list[int], logprobs: list[float], text: str, stop: int | str | None
+    store: Store, tokens: list[int], logprobs: list[float], text: str, stop: int | str | None
 ) -> None:
-    path = tmp_path / f"{time.monotonic_ns()}.db"
     given_turn = turn(
         0,
+        uuid.uuid4().hex,
         prompt_delta=np.array(tokens, np.int32),
         completion=np.array(tokens[::-1], np.int32),
         logprobs=np.array(logprobs, np.float32),
@@ -68,10 +71,8 @@ def test_turn_comes_back_as_it_went_in(
     )
 
     async def round_trip() -> list[Turn]:
-        store = Store(path)
         await store.commit(given_turn)
-        (found,) = await store.turns("s") or []
-        store.close()
+        (found,) = await store.turns(given_turn.session_id) or []
         return [found]
 
     (found,) = asyncio.run(round_trip())
@@ -89,7 +90,6 @@ async def test_unknown_session_is_none_and_not_empty(store: Store) -> None:
         await store.read(sessions.get, "nobody")
     await store.commit(turn(0))
     assert await store.turns("s", after=0) == []
-    store.close()
 
 
 async def test_sessions_page_in_order_of_creation(store: Store) -> None:
@@ -98,7 +98,6 @@ async def test_sessions_page_in_order_of_creation(store: Store) -> None:
     first = await store.read(sessions.page, limit=4)
     second = await store.read(sessions.page, after=(first[-1].created_at, first[-1].id), limit=4)
     assert [session.id for session in first + second] == [f"s{number}" for number in range(7)]
-    store.close()
 
 
 async def test_turn_that_cannot_be_written_fails_alone(store: Store) -> None:
@@ -106,7 +105,6 @@ async def test_turn_that_cannot_be_written_fails_alone(store: Store) -> None:
     results = await asyncio.gather(*(store.commit(turn(n)) for n in (1, 0, 2)), return_exceptions=True)
     assert [type(result) for result in results] == [type(None), StoreError, type(None)]
     assert [found.seq for found in await store.turns("s") or []] == [0, 1, 2]
-    store.close()
 
 
 async def test_writer_gathers_what_comes_while_it_commits() -> None:
@@ -123,25 +121,26 @@ async def test_writer_gathers_what_comes_while_it_commits() -> None:
     assert len(batches) <= 3
 
 
-async def test_cancelled_caller_does_not_take_back_its_turn(store: Store) -> None:
+async def test_cancelled_caller_does_not_take_back_its_turn(place: str) -> None:
+    store = Store(place)
     committing = asyncio.ensure_future(store.commit(turn(0)))
     await asyncio.sleep(0)
     committing.cancel()
     await asyncio.gather(committing, return_exceptions=True)
     store.close()
-    again = Store(store.path)
+    again = Store(place)
     assert len(await again.turns("s") or []) == 1
     again.close()
 
 
-def test_tape_of_another_schema_version_is_refused(tmp_path: Path) -> None:
-    Store(tmp_path / "tape.db").close()
-    engine = sa.create_engine(f"sqlite:///{tmp_path / 'tape.db'}")
-    with engine.begin() as connection:
+def test_tape_of_another_schema_version_is_refused(place: str) -> None:
+    Store(place).close()
+    database = Database(place)
+    with database.writing() as connection:
         connection.execute(schema.tape.update().values(schema_version=99))
-    engine.dispose()
+    database.close()
     with pytest.raises(StoreError, match="schema version 99"):
-        Store(tmp_path / "tape.db")
+        Store(place)
 
 
 def test_file_that_is_no_tape_is_refused(tmp_path: Path) -> None:
@@ -153,6 +152,7 @@ def test_file_that_is_no_tape_is_refused(tmp_path: Path) -> None:
 _COMMITTER = """
 import asyncio, sys
 from tests.server.test_store import turn
+from tickertape.server.store.database import Database
 from tickertape.server.store.store import Store
 
 async def main():
@@ -165,9 +165,8 @@ asyncio.run(main())
 """
 
 
-def test_kill_9_loses_no_acknowledged_turn(tmp_path: Path) -> None:
-    path = tmp_path / "tape.db"
-    process = subprocess.Popen([sys.executable, "-c", _COMMITTER, str(path)], stdout=subprocess.PIPE, text=True)
+def test_kill_9_loses_no_acknowledged_turn(place: str) -> None:
+    process = subprocess.Popen([sys.executable, "-c", _COMMITTER, place], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     for _ in range(50):
         process.stdout.readline()
@@ -177,7 +176,7 @@ def test_kill_9_loses_no_acknowledged_turn(tmp_path: Path) -> None:
     process.stdout.close()
 
     async def count() -> int:
-        store = Store(path)
+        store = Store(place)
         found = await store.turns("s") or []
         store.close()
         assert [each.seq for each in found] == list(range(len(found)))
@@ -187,7 +186,8 @@ def test_kill_9_loses_no_acknowledged_turn(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-async def test_tape_that_another_process_locks_is_a_store_error(store: Store) -> None:
+async def test_file_that_another_process_locks_is_a_store_error(tmp_path: Path) -> None:
+    store = Store(tmp_path / "tape.db")
     await store.commit(turn(0))
     other = sqlite3.connect(store.path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")

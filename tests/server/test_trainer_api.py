@@ -3,6 +3,7 @@
 import io
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import httpx
 import numpy as np
@@ -20,11 +21,14 @@ from tickertape.server.trajectories.columns import SCHEMA
 END = 151645
 
 
-@pytest.fixture(scope="module")
-def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def proxy(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
     engine = ScriptedEngine(lambda _ids, _sampling: [9707, END], version="step-3")
-    with scripted(engine, tmp_path_factory.mktemp("tape")) as proxy:
-        yield proxy
+    with ExitStack() as stack:
+        place = {}
+        if request.param == "postgresql":
+            place["db"] = stack.enter_context(request.getfixturevalue("postgres_server").database())
+        yield stack.enter_context(scripted(engine, tmp_path_factory.mktemp("tape"), **place))
 
 
 def play(proxy: Proxy, session_id: str, turns: int = 2) -> None:

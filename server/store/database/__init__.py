@@ -1,6 +1,19 @@
 """What differs between databases, in one place: connecting, transactions, upserts, JSON. Everything else under
 ``store`` is SQLAlchemy Core that SQLite and PostgreSQL both understand."""
 
-from tickertape.server.store.database.database import Database, StoreError, insert, json_equals, returned
+from tickertape.server.store.database.address import address, is_postgres, shown
+from tickertape.server.store.database.database import Database
+from tickertape.server.store.database.errors import NotHoldable, StoreError
+from tickertape.server.store.database.statements import insert, json_equals, returned
 
-__all__ = ["Database", "StoreError", "insert", "json_equals", "returned"]
+__all__ = [
+    "Database",
+    "NotHoldable",
+    "StoreError",
+    "address",
+    "insert",
+    "is_postgres",
+    "json_equals",
+    "returned",
+    "shown",
+]

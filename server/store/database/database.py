@@ -1,47 +1,55 @@
-"""What differs between databases, in one place: connecting, transactions, upserts.
+"""One tape: transactions to read and to write in, whatever database it is in."""
 
-SQLite: write-ahead log with ``synchronous=NORMAL``. A committed transaction survives the end of this process in any
-form, kill -9 included; a power cut can take the last commits, never the file. Everything else under ``store`` is
-SQLAlchemy Core that SQLite and PostgreSQL both understand.
-"""
-
-import threading
-from collections.abc import Iterator, Mapping
+import random
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import TypeVar
 
 import orjson
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import Insert
-from sqlalchemy.dialects.sqlite import insert as _insert
 
-_WRITES = "tickertape_writes"
+from tickertape.server.store.database.address import address, shown
+from tickertape.server.store.database.backend import Backend
+from tickertape.server.store.database.errors import Contended, NotHoldable, StoreError
+from tickertape.server.store.database.postgres import Postgres
+from tickertape.server.store.database.sqlite import Sqlite
 
+#: Seconds before a transaction that others were in the way of is tried again; up to twice as long, by chance.
+_PAUSES = (0.005, 0.02, 0.1, 0.3)
 
-class StoreError(Exception):
-    """The tape cannot be written or read."""
+T = TypeVar("T")
 
 
 class Database:
-    """One tape: transactions to read and to write in.
+    """One tape.
 
-    Writers of this process wait for each other on a lock, those of other processes up to ten seconds on the file.
+    Args:
+        place: a path or URL, see :func:`tickertape.server.store.database.address.address`.
+
+    Raises:
+        StoreError: there is no such place, or its driver is missing.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = str(path)
-        self._engine = sa.create_engine(
-            f"sqlite:///{self.path}",
-            connect_args={"check_same_thread": False},
-            json_serializer=lambda value: orjson.dumps(value).decode(),
-            json_deserializer=orjson.loads,
-        )
-        sa.event.listen(self._engine, "connect", _configure)
-        sa.event.listen(self._engine, "begin", _begin)
-        self._errors = sa.exc.SQLAlchemyError, self._engine.dialect.loaded_dbapi.Error
-        self._writing = threading.Lock()
-        self._writer = self._engine.execution_options(**{_WRITES: True})
+    def __init__(self, place: str | Path) -> None:
+        url = address(place)
+        self.path = shown(url)
+        self._backend: Backend = Sqlite(url) if url.drivername == "sqlite" else Postgres(url)
+        self._errors = sa.exc.SQLAlchemyError, self._backend.reader.dialect.loaded_dbapi.Error
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether several servers may write it."""
+        return self._backend.is_shared
+
+    def serve(self) -> None:
+        """See :meth:`Backend.serve`."""
+        self._backend.serve()
+
+    def open_alone(self, connection: sa.Connection) -> None:
+        """See :meth:`Backend.open_alone`."""
+        self._backend.open_alone(connection)
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
@@ -51,71 +59,48 @@ class Database:
             StoreError: the tape cannot be read.
         """
         try:
-            with self._engine.begin() as connection:
+            with self._backend.reader.begin() as connection:
                 yield connection
         except self._errors as error:
-            raise StoreError(f"the tape {self.path} cannot be read: {_why(error)}") from error
+            raise self._failure(error, "read") from error
 
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
-        """A transaction that nobody else writes beside; committed at the end of the block, undone if it raises.
+        """A transaction that nobody else changes the same beside; committed at the end of the block, undone if it
+        raises.
 
         Raises:
             StoreError: the tape cannot be written.
         """
         try:
-            with self._writing, self._writer.begin() as connection:
+            with self._backend.one_writer, self._backend.writer.begin() as connection:
                 yield connection
         except self._errors as error:
-            raise StoreError(f"the tape {self.path} cannot be written: {_why(error)}") from error
+            raise self._failure(error, "written") from error
+
+    def write(self, function: Callable[[sa.Connection], T]) -> T:
+        """``function`` in such a transaction, and a few times again if others are in its way: it must do nothing else.
+
+        Raises:
+            StoreError: the tape cannot be written.
+        """
+        for pause in _PAUSES:
+            try:
+                with self.writing() as connection:
+                    return function(connection)
+            except Contended:
+                time.sleep(pause * (1 + random.random()))  # noqa: S311  (so that the two do not meet again)
+        with self.writing() as connection:
+            return function(connection)
+
+    def _failure(self, error: Exception, what: str) -> StoreError:
+        said = getattr(error, "orig", None) or error.__cause__ or error
+        text = f"the tape {self.path} cannot be {what}: {said}"
+        if isinstance(said, (orjson.JSONEncodeError, *self._backend.refused)):
+            return NotHoldable(text)
+        contended = getattr(said, "sqlstate", None) in self._backend.contended
+        return Contended(text) if contended else StoreError(text)
 
     def close(self) -> None:
         """Closes every connection."""
-        self._engine.dispose()
-
-
-def returned(connection: sa.Connection, statement: str, values: Mapping[str, Any]) -> Any:
-    """The row that a statement with ``:name`` parameters returns, straight from the driver: every turn needs it."""
-    return cast("Any", connection.connection.dbapi_connection).execute(statement, values).fetchone()
-
-
-def insert(table: sa.Table) -> Insert:
-    """An INSERT that can say what to do on a conflict."""
-    return _insert(table)
-
-
-_JSON_TYPES: dict[type, tuple[str, ...]] = {
-    bool: ("true", "false"),
-    int: ("integer", "real"),
-    float: ("integer", "real"),
-    str: ("text",),
-}
-
-
-def json_equals(column: sa.ColumnElement[Any], key: str, value: str | int | float | bool | None) -> Any:
-    """Whether a JSON object has ``value`` at ``key``, in type too; ``None``: null, or no such key. The key must not
-    hold a quotation mark or a backslash."""
-    path = f'$."{key}"'
-    kind = sa.func.json_type(column, path)
-    if value is None:
-        return sa.func.coalesce(kind, "null") == "null"
-    return kind.in_(_JSON_TYPES[type(value)]) & (sa.func.json_extract(column, path) == value)
-
-
-def _why(error: Exception) -> object:
-    return error.__cause__ or error
-
-
-def _configure(connection: Any, _record: Any) -> None:
-    # Transactions are begun by _begin: the driver would begin them at the first write, too late to have read safely.
-    connection.isolation_level = None
-    cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=10000", "foreign_keys=ON"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-
-
-def _begin(connection: sa.Connection) -> None:
-    writes = connection.get_execution_options().get(_WRITES)
-    driver: Any = connection.connection.dbapi_connection  # SQLAlchemy's way would cost as much as an insert
-    driver.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
+        self._backend.close()

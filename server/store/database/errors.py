@@ -1,0 +1,13 @@
+"""What can go wrong with a tape."""
+
+
+class StoreError(Exception):
+    """The tape cannot be written or read."""
+
+
+class NotHoldable(StoreError):
+    """A value is none that this database can hold."""
+
+
+class Contended(StoreError):
+    """Two transactions were in each other's way, and this one was undone: the same again may pass."""

