@@ -7,7 +7,7 @@ import asyncio
 from collections import OrderedDict
 from weakref import WeakValueDictionary
 
-from tickertape.server.store.store import Store
+from tickertape.server.store.store import SessionDeleted, Store
 from tickertape.server.trajectories.tree import SessionTree
 
 
@@ -35,12 +35,15 @@ class Sessions:
         return self._keep(SessionTree(session_id))
 
     async def get(self, session_id: str) -> SessionTree:
-        """The session's tree, from the tape if need be; an empty one for a new session.
+        """The session's tree, from the tape if need be; an empty one for a new session. Where other servers write the
+        same tape, it has what they committed up to now.
 
         Raises:
             StoreError: the tape cannot be read.
         """
         tree = self._alive.get(session_id)
+        if tree is not None and self._store.is_shared:
+            tree = await self._caught_up(tree)
         if tree is not None:
             return self._keep(tree)
         loading = self._loading.get(session_id)
@@ -52,6 +55,16 @@ class Sessions:
         # is false.)
         kept = self._alive.get(session_id)
         return self._keep(tree if kept is None else kept)
+
+    async def _caught_up(self, tree: SessionTree) -> SessionTree | None:
+        """The tree with what others committed; ``None`` if its session was deleted, so that it is another one now."""
+        try:
+            for turn, options_digest in await self._store.news(tree.session_id, tree.complete_to - 1):
+                tree.add(turn, options_digest)
+        except SessionDeleted:
+            self.forget(tree.session_id)
+            return None
+        return tree
 
     def is_running(self, turn_id: str) -> bool:
         """Whether the turn is being sampled here."""

@@ -193,6 +193,7 @@ class Traffic(RuleBasedStateMachine):
     @rule(pick=PICK, times=st.integers(1, 3))
     def retry(self, pick: int, times: int) -> None:
         for body, (session, told) in picked(list(self.bytes_told.items()), pick):
+            self.change_place(json.loads(body))
             for answer in self.threads.map(self.post, [session] * times, [body] * times):
                 assert (answer.content, answer.headers["X-Tickertape-Replayed"]) == (told, "true")
 
@@ -263,7 +264,11 @@ class Traffic(RuleBasedStateMachine):
         expected = reference.expect(messages, talk.rules, n, continues=continues)
         return Request(talk, messages, body, expected)
 
+    def change_place(self, body: dict[str, Any]) -> None:
+        """Before a request or several at once: where there are many servers, it may go to another."""
+
     def send(self, requests: list[Request]) -> None:
+        self.change_place(requests[0].body)
         bodies = [json.dumps(request.body).encode() for request in requests]
         sessions = [request.talk.session for request in requests]
         answers = list(self.threads.map(self.post, sessions, bodies))
@@ -399,9 +404,9 @@ def traffic(directory: Path) -> Iterator[None]:
         yield
 
 
-def run(examples: int, steps: int) -> None:
+def run(examples: int, steps: int, machine: type[Traffic] = Traffic) -> None:
     run_state_machine_as_test(
-        Traffic,
+        machine,
         settings=settings(
             max_examples=examples,
             stateful_step_count=steps,
