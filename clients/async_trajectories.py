@@ -35,10 +35,17 @@ class AsyncTrajectoryClient(Addresses):
     inside ``contextlib.aclosing``, which releases the lease at once."""
 
     def __init__(
-        self, base_url: str, *, timeout: float = 60.0, transport: httpx.AsyncBaseTransport | None = None
+        self,
+        base_url: str,
+        *,
+        api_key: str | None = None,
+        timeout: float = 60.0,
+        transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         super().__init__(base_url)
-        self._http = httpx.AsyncClient(base_url=self.base_url, timeout=timeout, transport=transport)
+        self._http = httpx.AsyncClient(
+            base_url=self.base_url, timeout=timeout, transport=transport, headers=calls.credentials(api_key)
+        )
 
     # Sessions.
 

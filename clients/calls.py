@@ -2,6 +2,7 @@
 async client share all of it."""
 
 import io
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypedDict, TypeVar
@@ -21,6 +22,7 @@ T = TypeVar("T")
 #: Stands for "leave it as it is", where ``None`` means "take it back".
 UNSET: Any = object()
 
+API_KEY_VARIABLE = "TICKERTAPE_API_KEY"
 ARROW = "application/vnd.apache.arrow.stream"
 
 
@@ -180,6 +182,12 @@ class Call(Generic[T]):
         except (orjson.JSONDecodeError, LookupError, TypeError):
             message, code = response.text[:500], None
         raise TrajectoryError(f"{response.request.url}: {message}", status=response.status_code, code=code)
+
+
+def credentials(api_key: str | None) -> dict[str, str]:
+    """The headers that show a key: the one given, else that of the environment, else none."""
+    key = api_key or os.environ.get(API_KEY_VARIABLE)
+    return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 def session_path(session_id: str) -> str:

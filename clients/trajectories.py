@@ -54,6 +54,7 @@ class TrajectoryClient(Addresses):
 
     Args:
         base_url: of the server, without ``/v1``.
+        api_key: a trainer's or an admin's; ``TICKERTAPE_API_KEY`` of the environment if not given.
         timeout: seconds for one answer.
         transport: another httpx transport, for tests.
 
@@ -61,9 +62,18 @@ class TrajectoryClient(Addresses):
     where there is none.
     """
 
-    def __init__(self, base_url: str, *, timeout: float = 60.0, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        api_key: str | None = None,
+        timeout: float = 60.0,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
         super().__init__(base_url)
-        self._http = httpx.Client(base_url=self.base_url, timeout=timeout, transport=transport)
+        self._http = httpx.Client(
+            base_url=self.base_url, timeout=timeout, transport=transport, headers=calls.credentials(api_key)
+        )
 
     # Sessions.
 

@@ -12,6 +12,7 @@ import typer
 from tickertape.clients.engines.errors import EngineError
 from tickertape.clients.engines.model_file import ModelFileError
 from tickertape.renderers.supervised import TrainOn
+from tickertape.server.cli_keys import keys
 from tickertape.server.running import PortInUse, serve_forever
 from tickertape.server.settings import SettingsError
 from tickertape.server.settings_flags import with_settings
@@ -30,6 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Agents speak messages, engines speak tokens, trainers get the exact tape.",
 )
+app.add_typer(keys, name="keys")
 
 
 def _told(command: Callable[P, None]) -> Callable[P, None]:
