@@ -77,18 +77,26 @@ class TrajectoryClient(Addresses):
 
     # Sessions.
 
-    def session(self, session_id: str | None = None, **fields: Unpack[SessionFields]) -> OpenSession:
+    def session(
+        self, session_id: str | None = None, *, key_expires_in: float = calls.KEY_LIFE, **fields: Unpack[SessionFields]
+    ) -> OpenSession:
         """A new session for a ``with`` block: finished at its end, discarded if it raises.
 
         Args:
             session_id: its id; made up by the server if not given.
+            key_expires_in: seconds for which its ``agent_key`` is good.
             fields: ``task_id``, ``group_id``, ``policy_version``, ``metadata``, ``reward``.
         """
-        return OpenSession(self._do, self.base_url, session_id, fields)
+        return OpenSession(self._do, self.base_url, session_id, fields, key_expires_in)
 
     def create_session(self, session_id: str | None = None, **fields: Unpack[SessionFields]) -> Session:
         """A new session, which stays open until it is finished, discarded, or idle for too long."""
         return self._do(calls.create_session(session_id, fields))
+
+    def agent_key(self, session_id: str, *, expires_in: float = calls.KEY_LIFE) -> str:
+        """A key for an open session's agent, good for so many seconds: it reaches this session's calls of the model and
+        nothing else, and says by itself which session they are of."""
+        return self._do(calls.session_key(session_id, expires_in))
 
     def sessions(self, *, page_size: int = 100, **wanted: Unpack[SessionFilter]) -> Iterator[Session]:
         """Sessions in order of creation; pages are fetched as they are needed."""

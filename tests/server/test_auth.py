@@ -407,3 +407,22 @@ def test_client_takes_its_key_from_the_environment(proxy: Proxy, monkeypatch: py
     monkeypatch.setenv("TICKERTAPE_API_KEY", ADMIN)
     with TrajectoryClient(proxy.url) as client:
         assert client.create_session().state == "open"
+
+
+def test_trainer_opens_a_session_and_gives_its_agent_the_key(proxy: Proxy) -> None:
+    trainer = make(proxy, "trainer")["key"]
+    with TrajectoryClient(proxy.url, api_key=trainer) as client, client.session(key_expires_in=60) as rollout:
+        with openai.OpenAI(base_url=f"{proxy.url}/v1", api_key=rollout.agent_key, max_retries=0) as agent:
+            agent.chat.completions.create(model=proxy.model, messages=HELLO)
+        with openai.OpenAI(base_url=rollout.base_url, api_key=client.agent_key(rollout.id), max_retries=0) as agent:
+            agent.chat.completions.create(model=proxy.model, messages=[{"role": "user", "content": "Again"}])
+        assert len(rollout.turns()) == 2
+        rollout.reward(1.0)
+
+
+def test_export_shows_a_key(proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TICKERTAPE_API_KEY", raising=False)
+    refused = tickertape("export", proxy.url, str(tmp_path / "out.ndjson"))
+    assert (refused.exit_code, "asks for an API key" in refused.stderr) == (1, True)
+    done = tickertape("export", proxy.url, str(tmp_path / "out.ndjson"), "--api-key", ADMIN)
+    assert done.exit_code == 0, done.stderr
