@@ -35,20 +35,33 @@ class AsyncTrajectoryClient(Addresses):
     inside ``contextlib.aclosing``, which releases the lease at once."""
 
     def __init__(
-        self, base_url: str, *, timeout: float = 60.0, transport: httpx.AsyncBaseTransport | None = None
+        self,
+        base_url: str,
+        *,
+        api_key: str | None = None,
+        timeout: float = 60.0,
+        transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         super().__init__(base_url)
-        self._http = httpx.AsyncClient(base_url=self.base_url, timeout=timeout, transport=transport)
+        self._http = httpx.AsyncClient(
+            base_url=self.base_url, timeout=timeout, transport=transport, headers=calls.credentials(api_key)
+        )
 
     # Sessions.
 
-    def session(self, session_id: str | None = None, **fields: Unpack[SessionFields]) -> AsyncOpenSession:
+    def session(
+        self, session_id: str | None = None, *, key_expires_in: float = calls.KEY_LIFE, **fields: Unpack[SessionFields]
+    ) -> AsyncOpenSession:
         """See :meth:`TrajectoryClient.session`."""
-        return AsyncOpenSession(self._do, self.base_url, session_id, fields)
+        return AsyncOpenSession(self._do, self.base_url, session_id, fields, key_expires_in)
 
     async def create_session(self, session_id: str | None = None, **fields: Unpack[SessionFields]) -> Session:
         """See :meth:`TrajectoryClient.create_session`."""
         return await self._do(calls.create_session(session_id, fields))
+
+    async def agent_key(self, session_id: str, *, expires_in: float = calls.KEY_LIFE) -> str:
+        """See :meth:`TrajectoryClient.agent_key`."""
+        return await self._do(calls.session_key(session_id, expires_in))
 
     async def sessions(self, *, page_size: int = 100, **wanted: Unpack[SessionFilter]) -> AsyncIterator[Session]:
         """See :meth:`TrajectoryClient.sessions`."""

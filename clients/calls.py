@@ -2,6 +2,7 @@
 async client share all of it."""
 
 import io
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypedDict, TypeVar
@@ -20,6 +21,10 @@ T = TypeVar("T")
 
 #: Stands for "leave it as it is", where ``None`` means "take it back".
 UNSET: Any = object()
+
+API_KEY_VARIABLE = "TICKERTAPE_API_KEY"
+#: Seconds for which an agent's key is good if nothing else is said.
+KEY_LIFE = 86400.0
 
 ARROW = "application/vnd.apache.arrow.stream"
 
@@ -182,6 +187,12 @@ class Call(Generic[T]):
         raise TrajectoryError(f"{response.request.url}: {message}", status=response.status_code, code=code)
 
 
+def credentials(api_key: str | None) -> dict[str, str]:
+    """The headers that show a key: the one given, else that of the environment, else none."""
+    key = api_key or os.environ.get(API_KEY_VARIABLE)
+    return {"Authorization": f"Bearer {key}"} if key else {}
+
+
 def session_path(session_id: str) -> str:
     return f"/sessions/{quote(session_id, safe='')}"
 
@@ -191,6 +202,22 @@ def session_path(session_id: str) -> str:
 
 def create_session(session_id: str | None, fields: SessionFields) -> Call[Session]:
     return Call("POST", "/sessions", _one(Session), body={"id": session_id, **fields})
+
+
+def open_session(session_id: str | None, fields: SessionFields, key_expires_in: float) -> Call[tuple[Session, str]]:
+    """A new session, and a key for its agent."""
+
+    def read_both(response: httpx.Response) -> tuple[Session, str]:
+        told = orjson.loads(response.content)
+        return read(Session, told), told["agent_key"]["key"]
+
+    body = {"id": session_id, "key_expires_in": key_expires_in, **fields}
+    return Call("POST", "/sessions", read_both, body=body)
+
+
+def session_key(session_id: str, expires_in: float) -> Call[str]:
+    path = f"{session_path(session_id)}/key"
+    return Call("POST", path, lambda response: orjson.loads(response.content)["key"], body={"expires_in": expires_in})
 
 
 def get_session(session_id: str) -> Call[Session]:

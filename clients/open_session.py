@@ -17,14 +17,19 @@ class _Session(Generic[DoT]):
 
     Attributes:
         id: the session's; empty until the block is entered, if none was given.
+        agent_key: what an agent sets as its API key: it reaches this session's calls of the model and nothing else,
+            whatever base URL it sets beside it. Empty until the block is entered.
     """
 
-    def __init__(self, do: DoT, server_url: str, session_id: str | None, fields: SessionFields) -> None:
+    def __init__(
+        self, do: DoT, server_url: str, session_id: str | None, fields: SessionFields, key_expires_in: float
+    ) -> None:
         self._do = do
         self._server_url = server_url
-        self._create = calls.create_session(session_id, fields)
+        self._create = calls.open_session(session_id, fields, key_expires_in)
         self._is_open = False
         self.id = session_id or ""
+        self.agent_key = ""
 
     @property
     def base_url(self) -> str:
@@ -33,10 +38,11 @@ class _Session(Generic[DoT]):
 
     @property
     def api_key(self) -> str:
-        """For agents that can set a key and not a URL with a path."""
-        return f"session-{self.id}"
+        """:attr:`agent_key`, by the name that OpenAI's clients give it."""
+        return self.agent_key
 
-    def _opened(self, session: Session) -> None:
+    def _opened(self, made: tuple[Session, str]) -> None:
+        session, self.agent_key = made
         self.id, self._is_open = session.id, True
 
     def _last(self, failed: bool) -> Call[Session] | None:

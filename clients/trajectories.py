@@ -54,6 +54,7 @@ class TrajectoryClient(Addresses):
 
     Args:
         base_url: of the server, without ``/v1``.
+        api_key: a trainer's or an admin's; ``TICKERTAPE_API_KEY`` of the environment if not given.
         timeout: seconds for one answer.
         transport: another httpx transport, for tests.
 
@@ -61,24 +62,41 @@ class TrajectoryClient(Addresses):
     where there is none.
     """
 
-    def __init__(self, base_url: str, *, timeout: float = 60.0, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        api_key: str | None = None,
+        timeout: float = 60.0,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
         super().__init__(base_url)
-        self._http = httpx.Client(base_url=self.base_url, timeout=timeout, transport=transport)
+        self._http = httpx.Client(
+            base_url=self.base_url, timeout=timeout, transport=transport, headers=calls.credentials(api_key)
+        )
 
     # Sessions.
 
-    def session(self, session_id: str | None = None, **fields: Unpack[SessionFields]) -> OpenSession:
+    def session(
+        self, session_id: str | None = None, *, key_expires_in: float = calls.KEY_LIFE, **fields: Unpack[SessionFields]
+    ) -> OpenSession:
         """A new session for a ``with`` block: finished at its end, discarded if it raises.
 
         Args:
             session_id: its id; made up by the server if not given.
+            key_expires_in: seconds for which its ``agent_key`` is good.
             fields: ``task_id``, ``group_id``, ``policy_version``, ``metadata``, ``reward``.
         """
-        return OpenSession(self._do, self.base_url, session_id, fields)
+        return OpenSession(self._do, self.base_url, session_id, fields, key_expires_in)
 
     def create_session(self, session_id: str | None = None, **fields: Unpack[SessionFields]) -> Session:
         """A new session, which stays open until it is finished, discarded, or idle for too long."""
         return self._do(calls.create_session(session_id, fields))
+
+    def agent_key(self, session_id: str, *, expires_in: float = calls.KEY_LIFE) -> str:
+        """A key for an open session's agent, good for so many seconds: it reaches this session's calls of the model and
+        nothing else, and says by itself which session they are of."""
+        return self._do(calls.session_key(session_id, expires_in))
 
     def sessions(self, *, page_size: int = 100, **wanted: Unpack[SessionFilter]) -> Iterator[Session]:
         """Sessions in order of creation; pages are fetched as they are needed."""

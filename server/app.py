@@ -8,7 +8,12 @@ import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
+from starlette.types import Scope
 
+from tickertape.server.auth.access import Access, allow
+from tickertape.server.auth.guard import Guard, Rules
+from tickertape.server.auth.keyring import Keyring
 from tickertape.server.dialects import messages
 from tickertape.server.errors import InvalidRequest, ProxyError, StoreFailed, openai_error
 from tickertape.server.openapi import describe
@@ -17,6 +22,7 @@ from tickertape.server.routes import (
     arrays,
     engines,
     health,
+    keys,
     leases,
     policy,
     responses,
@@ -25,7 +31,7 @@ from tickertape.server.routes import (
     sessions,
     tokens,
 )
-from tickertape.server.service import Service
+from tickertape.server.service import Service, service_of
 from tickertape.server.store.store import StoreError
 
 ROUTERS = (
@@ -39,6 +45,7 @@ ROUTERS = (
     retention.router,
     engines.router,
     policy.router,
+    keys.router,
     health.router,
 )
 
@@ -49,6 +56,10 @@ def create_app(service: Service) -> FastAPI:
     """The proxy as an ASGI application, over a service that is running."""
     app = FastAPI(title="Tickertape", version=version("tickertape"))
     app.state.service = service
+    for route in app.routes:  # FastAPI's own, its documentation of the others
+        assert isinstance(route, Route)  # noqa: S101
+        allow(Access.OPEN)(route.endpoint)
+    rules = Rules([*app.routes, *(route for router in ROUTERS for route in router.routes)])
     for router in ROUTERS:
         app.include_router(router)
     app.openapi = cache(partial(describe, app, [route for router in ROUTERS for route in router.routes]))  # type: ignore[method-assign]
@@ -57,14 +68,19 @@ def create_app(service: Service) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _internal_error)
+    app.add_middleware(Guard, rules=rules, keyring=_keyring, respond=_respond)
     return app
+
+
+def _keyring(scope: Scope) -> Keyring:
+    return service_of(Request(scope)).keyring
 
 
 def _respond(request: Request, error: ProxyError) -> Response:
     """In Anthropic's shape to Anthropic's clients, who name their protocol's version; else in OpenAI's."""
     speaks_messages = "anthropic-version" in request.headers or "/v1/messages" in request.url.path
     shape = messages.write_error(error) if speaks_messages else openai_error(error)
-    return Response(orjson.dumps(shape), error.status, media_type="application/json")
+    return Response(orjson.dumps(shape), error.status, error.headers, media_type="application/json")
 
 
 async def _proxy_error(request: Request, error: Exception) -> Response:

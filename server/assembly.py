@@ -13,6 +13,10 @@ from tickertape.clients.engines.model_file import model_file
 from tickertape.clients.engines.pool import EnginePool
 from tickertape.renderers.choose import Choice, choose_renderer, get_renderer
 from tickertape.renderers.tokenizer import Tokenizer
+from tickertape.server.auth.access import Role
+from tickertape.server.auth.exposure import check_exposure
+from tickertape.server.auth.keyring import Keyring
+from tickertape.server.auth.keys import ConfiguredKey, hash_of
 from tickertape.server.keeping import keep_keeping
 from tickertape.server.renderer_pool import RendererPool
 from tickertape.server.retries import Retries
@@ -87,15 +91,18 @@ async def running_service(settings: Settings, parts: Parts) -> AsyncIterator[Ser
 
     Raises:
         ValueError: there is no such matching policy.
-        SettingsError: the engines do not report a token array that is to be kept.
+        SettingsError: the engines do not report a token array that is to be kept, or other machines would reach this
+            server without a key.
         EngineError: the engine cannot be started or reached.
         StoreError: the tape cannot be opened, or is a file that has a server.
     """
     matching = policy_named(settings.matching)
     store = Store(settings.db, serving=True)
+    keyring = _keyring(settings, store)
     pool = EnginePool(parts.engines, limit=settings.engine_limit, patience=settings.engine_patience)
     try:
         try:
+            await check_exposure(settings, keyring)
             await pool.start()
             if missing := missing_arrays(settings.token_arrays, pool.info):
                 raise SettingsError(f"--token-array: {missing}")
@@ -110,13 +117,20 @@ async def running_service(settings: Settings, parts: Parts) -> AsyncIterator[Ser
             )
             retries = Retries(window=settings.replay_window, memory=settings.replay_memory)
             names = [*dict.fromkeys([pool.info.model, *settings.served_model_names])]
-            service = Service(turns, names, settings.unknown_fields, retries, settings.heartbeat)
+            service = Service(turns, names, settings.unknown_fields, retries, keyring, settings.heartbeat)
             async with _keeping(service, settings):
                 yield service
         finally:
             await pool.close()
     finally:
         store.close()
+
+
+def _keyring(settings: Settings, store: Store) -> Keyring:
+    given = {Role.ADMIN: settings.admin_key, Role.TRAINER: settings.trainer_key, Role.AGENT: settings.agent_key}
+    configured = [ConfiguredKey(role, hash_of(key.get_secret_value())) for role, key in given.items() if key]
+    secret = settings.session_key_secret
+    return Keyring(store, settings.auth, configured, None if secret is None else secret.get_secret_value().encode())
 
 
 def _limits(settings: Settings) -> TurnLimits:

@@ -12,6 +12,7 @@ import typer
 from tickertape.clients.engines.errors import EngineError
 from tickertape.clients.engines.model_file import ModelFileError
 from tickertape.renderers.supervised import TrainOn
+from tickertape.server.cli_keys import keys
 from tickertape.server.running import PortInUse, serve_forever
 from tickertape.server.settings import SettingsError
 from tickertape.server.settings_flags import with_settings
@@ -30,6 +31,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Agents speak messages, engines speak tokens, trainers get the exact tape.",
 )
+#: For commands that ask a running server.
+_ApiKey = Annotated[
+    str | None, typer.Option(envvar="TICKERTAPE_API_KEY", help="A trainer's key, if the server asks for one.")
+]
+
+app.add_typer(keys, name="keys")
 
 
 def _told(command: Callable[P, None]) -> Callable[P, None]:
@@ -138,6 +145,7 @@ def export_command(
     drop_outcomes: Annotated[str | None, typer.Option(help="Do not train turns of these.")] = None,
     min_version: Annotated[int | None, typer.Option(help="Train turns of this policy version or later.")] = None,
     part_tokens: Annotated[int, typer.Option(min=1, help="Tokens of a Parquet part, about.")] = 32_000_000,
+    api_key: _ApiKey = None,
 ) -> None:
     """Write the samples of finished sessions to a file, or to a folder of Parquet parts.
 
@@ -154,7 +162,7 @@ def export_command(
     }
     try:
         given = {name: value for name, value in options.items() if value is not None}
-        run_export(source, target, where or (), given, part_tokens=part_tokens)
+        run_export(source, target, where or (), given, part_tokens=part_tokens, api_key=api_key)
     except (*EXPECTED, OSError) as error:
         _say(f"tickertape: {error}")
         raise typer.Exit(1) from error
@@ -179,6 +187,7 @@ def verify_command(
     version: Annotated[str | None, typer.Option(help="Compare tokens of this policy version only.")] = None,
     tolerance: Annotated[float, typer.Option(min=0, help="Of |Δ| between two logprobs.")] = 1e-3,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of tables.")] = False,
+    api_key: _ApiKey = None,
 ) -> None:
     """Compare what is on tape with what an engine computes: prompts, logprobs, greedy completions.
 
@@ -189,7 +198,9 @@ def verify_command(
     which = Which(session or (), where or (), limit)
     rules = Rules(tolerance, version)
     try:
-        code = run_verify(source, engine, which, rules, api_key=engine_api_key, model=model, as_json=as_json)
+        code = run_verify(
+            source, engine, which, rules, api_key=api_key, engine_api_key=engine_api_key, model=model, as_json=as_json
+        )
     except (*EXPECTED, OSError) as error:
         _say(f"tickertape: {error}")
         raise typer.Exit(2) from error

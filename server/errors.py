@@ -3,6 +3,8 @@
 Each error knows its HTTP status and OpenAI's ``type``, ``code`` and ``param``; a dialect gives it its protocol's shape.
 """
 
+from collections.abc import Mapping, Sequence
+
 from tickertape.clients.engines.errors import EngineAborted, EngineError, EngineNonsense, EngineRefused
 
 
@@ -13,6 +15,8 @@ class ProxyError(Exception):
     type = "server_error"
     code: str | None = None
     param: str | None = None
+    headers: Mapping[str, str] = {}
+    """That the answer has, beside its body's."""
 
     def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
         super().__init__(message)
@@ -55,6 +59,16 @@ class NotFound(InvalidRequest):
     code = "not_found"
 
 
+class MethodNotAllowed(InvalidRequest):
+    """The path is right, the method is not."""
+
+    status = 405
+
+    def __init__(self, message: str, *, allowed: Sequence[str]) -> None:
+        super().__init__(message)
+        self.headers = {"Allow": ", ".join(allowed)}
+
+
 class Conflict(InvalidRequest):
     """It cannot be done as things stand."""
 
@@ -67,6 +81,35 @@ class SessionClosed(Conflict):
 
     code = "session_closed"
     param = "session_id"
+
+
+class Unauthenticated(InvalidRequest):
+    """The API key is missing, wrong, or not valid any more. The text never holds it."""
+
+    status = 401
+    code = "invalid_api_key"
+    headers: Mapping[str, str] = {"WWW-Authenticate": "Bearer"}
+
+
+class Forbidden(InvalidRequest):
+    """The API key is good, and not for this."""
+
+    status = 403
+    code = "insufficient_permissions"
+
+
+class BodyTooLarge(InvalidRequest):
+    """The body has more bytes than are read."""
+
+    status = 413
+    code = "request_too_large"
+
+
+class UnsupportedEncoding(InvalidRequest):
+    """The body is compressed."""
+
+    status = 415
+    code = "unsupported_content_encoding"
 
 
 class EngineFailed(ProxyError):

@@ -80,8 +80,8 @@ class Source(Protocol):
 class ServerSource:
     """A running server."""
 
-    def __init__(self, url: str, wanted: Wanted) -> None:
-        self._client = TrajectoryClient(url, timeout=300)
+    def __init__(self, url: str, wanted: Wanted, api_key: str | None) -> None:
+        self._client = TrajectoryClient(url, timeout=300, api_key=api_key)
         self._wanted = wanted
         names = SessionFilter.__dataclass_fields__
         self._filters: Any = {name: value for name, value in wanted.items() if name in names}
@@ -156,8 +156,8 @@ def source_name(source: str) -> str:
     return shown(address(source)) if is_postgres(source) else source
 
 
-def open_source(source: str, wanted: Wanted) -> Source:
-    """The source of a URL or a path.
+def open_source(source: str, wanted: Wanted, api_key: str | None = None) -> Source:
+    """The source of a URL or a path; ``api_key`` is a trainer's, for a server that asks for one.
 
     Raises:
         ExportError: there is no such file.
@@ -165,7 +165,7 @@ def open_source(source: str, wanted: Wanted) -> Source:
         StoreError: the file is no tape.
     """
     if source.startswith(("http://", "https://")):
-        return ServerSource(source, wanted)
+        return ServerSource(source, wanted, api_key)
     return TapeSource(source, wanted)
 
 

@@ -20,7 +20,13 @@ PAGE_TOKENS = 8_000_000
 
 
 def run_export(
-    source: str, target: Path, where: Sequence[str], options: Mapping[str, Any], *, part_tokens: int
+    source: str,
+    target: Path,
+    where: Sequence[str],
+    options: Mapping[str, Any],
+    *,
+    part_tokens: int,
+    api_key: str | None = None,
 ) -> Exported:
     """Exports, with a bar of progress on standard error where that is a terminal.
 
@@ -30,6 +36,7 @@ def run_export(
         where: filters, ``NAME=VALUE`` each.
         options: how samples are made.
         part_tokens: tokens of a Parquet part.
+        api_key: for a server that asks for one.
 
     Raises:
         ExportError: something of it cannot be meant, or the server refused or could not be reached.
@@ -41,7 +48,7 @@ def run_export(
     said = {"source": name if "://" in name else str(Path(name).resolve()), **wanted}
     console = Console(stderr=True, highlight=False)
     try:
-        with closing(open_source(source, wanted)) as opened, _bar(console) as bar:
+        with closing(open_source(source, wanted, api_key)) as opened, _bar(console) as bar:
             task = bar.add_task("exporting", total=None, tokens=0)
 
             def progress(samples: int, tokens: int, expected: int) -> None:

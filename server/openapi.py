@@ -17,6 +17,10 @@ from pydantic import BaseModel, TypeAdapter
 from starlette.routing import BaseRoute, Route
 
 from tickertape.server import openapi_shapes as shapes
+from tickertape.server.auth.access import Access, access_of
+from tickertape.server.auth.guard import SESSION_HEADER
+from tickertape.server.auth.keyring import NewKey
+from tickertape.server.auth.session_keys import SessionKey
 from tickertape.server.dialects.chat_schema import ChatRequest
 from tickertape.server.dialects.completions import CompletionRequest
 from tickertape.server.dialects.messages_schema import CountRequest, MessagesRequest
@@ -28,6 +32,7 @@ from tickertape.server.routes import (
     arrays,
     engines,
     health,
+    keys,
     leases,
     policy,
     responses,
@@ -37,9 +42,10 @@ from tickertape.server.routes import (
     tokens,
 )
 from tickertape.server.routes.calls import MIN_VERSION_HEADER, RESAMPLE_HEADER
-from tickertape.server.routes.identity import SESSION_HEADER, SESSION_ID
+from tickertape.server.routes.identity import SESSION_ID
 from tickertape.server.routes.queries import LISTS, METADATA, Shape
 from tickertape.server.store.filters import SessionFilter
+from tickertape.server.store.keys import KeyRecord
 from tickertape.server.store.leases import LeaseRecord
 from tickertape.server.store.rewards import Rewards
 from tickertape.server.store.rollouts import Totals
@@ -117,7 +123,8 @@ OPERATIONS: Mapping[Callable[..., Any], Operation] = {
     responses.list_input: Operation(shapes.InputItems, (400, 404, *_TAPE), headers=(SESSION_HEADER,)),
     tokens.tokenize: Operation(shapes.Tokenized, (400, 404, 500), body=tokens.TokenizeRequest),
     tokens.detokenize: Operation(shapes.Detokenized, (400, 404, 500), body=tokens.DetokenizeRequest),
-    sessions.create_session: Operation(SessionRecord, (400, 409, *_TAPE), 201),
+    sessions.create_session: Operation(sessions.CreatedSession, (400, 409, *_TAPE), 201),
+    sessions.create_session_key: _of_session(SessionKey, 400, 409, status=201),
     sessions.list_sessions: Operation(shapes.SessionPage, (400, *_TAPE), query=(SessionFilter, sessions.Page)),
     sessions.get_session: _of_session(SessionRecord),
     sessions.change_session: _of_session(SessionRecord, 400),
@@ -151,6 +158,9 @@ OPERATIONS: Mapping[Callable[..., Any], Operation] = {
     policy.set_policy: Operation(shapes.PolicyShown, (400, 500)),
     policy.pause: Operation(shapes.PolicyChanged, (400, 409, 500)),
     policy.resume: Operation(shapes.PolicyChanged, (400, 500)),
+    keys.create_key: Operation(NewKey, (400, *_TAPE), 201),
+    keys.get_keys: Operation(shapes.Keys, _TAPE),
+    keys.revoke_key: Operation(KeyRecord, (404, *_TAPE)),
     health.health: Operation(shapes.Status),
     health.ready: Operation(shapes.Status, (500, 503), special={503: shapes.NotReady}),
 }
@@ -159,6 +169,9 @@ _ABOUT = """
 Agents' calls of a model, in three protocols, and what trainers and operators ask. Errors are in OpenAI's shape; under
 ``/v1/messages``, and to clients that send ``anthropic-version``, in Anthropic's.
 """
+
+
+_KEYS = "An API key, where the server asks for one; also as ``x-api-key``. See ``docs/security.md``."
 
 
 class UndescribedRoute(LookupError):
@@ -176,7 +189,9 @@ def describe(app: FastAPI, routes: Iterable[BaseRoute]) -> dict[str, Any]:
         UndescribedRoute: there is one that is not in ``OPERATIONS``.
     """
     document = get_openapi(title=app.title, version=app.version, description=cleandoc(_ABOUT), routes=app.routes)
-    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    components = document.setdefault("components", {})
+    components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer", "description": _KEYS}}
+    schemas = components.setdefault("schemas", {})
     for unused in ("HTTPValidationError", "ValidationError"):  # FastAPI's own errors, which are never sent
         schemas.pop(unused, None)
     references, definitions = _schemas()
@@ -225,7 +240,10 @@ def _complete(operation: dict[str, Any], route: Route, known: Operation, referen
         content |= {media_type: {"schema": schema} for media_type, schema in known.also.items()}
         operation["responses"][str(known.status)] = _response(known.status, content)
     # A path parameter that holds a slash, however it is written, is another path.
-    errors = {*known.errors, 404} if route.param_convertors else known.errors
+    errors = {*known.errors, 404} if route.param_convertors else {*known.errors}
+    if access_of(route.endpoint) is not Access.OPEN:
+        operation["security"] = [{"key": []}]
+        errors |= {401, 403}
     for status in sorted(errors):
         shape = known.special.get(status, known.error)
         operation["responses"][str(status)] = _response(status, {JSON: {"schema": references[shape]}})

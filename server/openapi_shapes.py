@@ -13,6 +13,7 @@ from tickertape.clients.engines.pool import MemberState
 from tickertape.clients.samples import Sample
 from tickertape.server.policy import Pausing
 from tickertape.server.store.arrays import ArrayFacts
+from tickertape.server.store.keys import KeyRecord
 from tickertape.server.store.leases import LeaseRecord, Remaining
 from tickertape.server.store.sessions import SessionRecord
 from tickertape.server.trajectories.turn import Turn
@@ -200,6 +201,10 @@ class Detokenized(BaseModel):
 class SessionPage(BaseModel):
     sessions: list[SessionRecord]
     next: str | None
+
+
+class Keys(BaseModel):
+    keys: list[KeyRecord]
 
 
 class Turns(BaseModel):

@@ -1,6 +1,8 @@
 """Answers again, from the tape: what they said, and the conversation that they ended."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 import sqlalchemy as sa
@@ -16,6 +18,9 @@ from tickertape.server.store.store import Store
 from tickertape.server.trajectories.matching import context_digests
 from tickertape.server.trajectories.normalising import Policy
 from tickertape.server.trajectories.turn import Outcome, TokenIds, Turn, no_tokens
+
+#: Whether a client may read a session.
+MayRead: TypeAlias = Callable[[str], bool]
 
 _NO_ANSWER = (Outcome.REJECTED, Outcome.REPLAYED)
 
@@ -33,13 +38,13 @@ class Recalled:
     """int32[]: its whole prompt."""
 
 
-async def recall(store: Store, turn_id: str, session_id: str | None, dialect: str) -> Recalled | None:
+async def recall(store: Store, turn_id: str, may_read: MayRead, dialect: str) -> Recalled | None:
     """A turn by its id, for the client that it answered.
 
     Args:
         store: the tape.
         turn_id: the turn.
-        session_id: the session that it must be of, if the request names one.
+        may_read: whether a session is there for this client.
         dialect: the protocol that it must be of.
 
     Returns:
@@ -49,7 +54,7 @@ async def recall(store: Store, turn_id: str, session_id: str | None, dialect: st
         StoreError: the tape cannot be read.
     """
     path = await store.read(_visible_path, turn_id)
-    if not path or path[-1].dialect != dialect or session_id not in (None, path[-1].session_id):
+    if not path or path[-1].dialect != dialect or not may_read(path[-1].session_id):
         return None
     turn = path[-1]
     if turn.outcome in _NO_ANSWER or turn.request_fields.get("store") is False:
@@ -61,7 +66,7 @@ async def recall(store: Store, turn_id: str, session_id: str | None, dialect: st
     return Recalled(turn, messages[:standing], messages[standing:], prompt_ids)
 
 
-async def go_on(store: Store, request: TurnRequest, follows: Follows, session_id: str | None, matching: Policy) -> str:
+async def go_on(store: Store, request: TurnRequest, follows: Follows, may_read: MayRead, matching: Policy) -> str:
     """Puts the conversation that a request goes on from between its instructions and its own messages.
 
     Returns:
@@ -71,11 +76,10 @@ async def go_on(store: Store, request: TurnRequest, follows: Follows, session_id
         NotFound: there is no such turn for this client.
         InvalidRequest: its conversation cannot be gone on with.
     """
-    recalled = await recall(store, follows.turn_id, session_id, request.dialect)
+    recalled = await recall(store, follows.turn_id, may_read, request.dialect)
     if recalled is None:
         raise NotFound(
-            f"{follows.param} {follows.name!r:.200} is not found"
-            + ("" if session_id is None else f" in the session {session_id!r}"),
+            f"{follows.param} {follows.name!r:.200} is not found, or not in this call's session",
             param=follows.param,
             code=f"{follows.param.removesuffix('_id')}_not_found",
         )

@@ -6,6 +6,7 @@ from typing import cast
 
 from starlette.requests import Request
 
+from tickertape.server.auth.keyring import Keyring
 from tickertape.server.dialects.request import TurnRequest
 from tickertape.server.errors import InvalidRequest, ModelNotFound
 from tickertape.server.recognition import Recognition
@@ -26,6 +27,7 @@ class Service:
         model_names: names under which the model is served, the engine's own first; ``"*"`` accepts any.
         unknown_fields: what becomes of fields outside a protocol.
         retries: answers that a retry gets again.
+        keyring: tells who calls.
         heartbeat: seconds of silence after which a stream gets a sign of life.
     """
 
@@ -35,10 +37,12 @@ class Service:
         model_names: Sequence[str],
         unknown_fields: UnknownFields,
         retries: Retries,
+        keyring: Keyring,
         heartbeat: float = 15.0,
     ) -> None:
         self.turns = turns
         self.retries = retries
+        self.keyring = keyring
         self.heartbeat = heartbeat
         self.recognition = Recognition()
         self.model_names = [name for name in model_names if name != ANY_MODEL]

@@ -7,14 +7,26 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
-from pydantic import BeforeValidator, Field, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from tickertape.renderers.format import History
+from tickertape.server.auth.keys import hash_of
 
 
 class SettingsError(ValueError):
     """Settings that cannot work; the text says which and what would."""
+
+
+class AuthMode(StrEnum):
+    """Whether a key is asked for."""
+
+    AUTO = "auto"
+    """As soon as there is a key, in the settings or on tape."""
+    REQUIRED = "required"
+    """Always, even while there is none."""
+    OFF = "off"
+    """Never."""
 
 
 class UnknownFields(StrEnum):
@@ -37,6 +49,15 @@ Seconds: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count: TypeAlias = Annotated[int, Field(ge=1)]
 
 
+def _checked_key(given: SecretStr) -> SecretStr:
+    hash_of(given.get_secret_value())
+    return given
+
+
+#: An API key, or its hash.
+ApiKey: TypeAlias = Annotated[SecretStr, AfterValidator(_checked_key)]
+
+
 class Settings(BaseSettings):
     """Settings of one server."""
 
@@ -50,6 +71,21 @@ class Settings(BaseSettings):
     """Port to listen on; 0 takes a free one."""
     db: Annotated[str, BeforeValidator(lambda given: str(given) if isinstance(given, Path) else given)] = "tape.db"
     """The tape: an SQLite file, made if it is not there, or postgresql://USER:PASSWORD@HOST/DATABASE."""
+
+    auth: AuthMode = AuthMode.AUTO
+    """Whether an API key is asked for: auto (as soon as there is one), required, off."""
+    insecure_public: bool = False
+    """Serve on an address that other machines reach though no API key is asked for."""
+    admin_key: ApiKey | None = None
+    """An API key that may do everything, or sha256: and its hash in hexadecimal."""
+    trainer_key: ApiKey | None = None
+    """An API key for trainers, likewise."""
+    agent_key: ApiKey | None = None
+    """An API key for agents, likewise."""
+    session_key_secret: Annotated[SecretStr, Field(min_length=32)] | None = None
+    """What session keys are signed with, 32 characters or more. Default: made once, and kept on the tape."""
+    max_body_bytes: Count = 64 * 2**20
+    """Refuse requests with longer bodies."""
 
     engines: Texts = ("embedded",)
     """embedded, or any number of vllm=URL, sglang=URL and tinker=WEIGHTS that serve one model."""

@@ -48,6 +48,7 @@ def run_verify(
     rules: Rules,
     *,
     api_key: str | None = None,
+    engine_api_key: str | None = None,
     model: str | None = None,
     as_json: bool = False,
 ) -> int:
@@ -58,7 +59,8 @@ def run_verify(
         engine: ``KIND=URL``.
         which: sessions.
         rules: what counts as the same.
-        api_key: the engine's.
+        api_key: for a server that asks for one.
+        engine_api_key: the engine's.
         model: hub name or directory of a tokenizer, to spell tokens out.
         as_json: one JSON object instead of tables.
 
@@ -71,9 +73,9 @@ def run_verify(
     tokenizer = None if model is None else Tokenizer.load(model)
     wanted = cast("Wanted", filters_of(which.where))
     try:
-        with closing(open_source(source, wanted)) as opened:
+        with closing(open_source(source, wanted, api_key)) as opened:
             sessions = islice(opened.sessions(which.named), which.limit)
-            report = asyncio.run(_verify(sessions, engine, api_key, rules))
+            report = asyncio.run(_verify(sessions, engine, engine_api_key, rules))
     except (ProxyError, TrajectoryError, httpx.HTTPError) as error:
         raise VerifyError(f"{source_name(source)}: {error}") from error
     if not report.sessions:

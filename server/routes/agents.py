@@ -5,6 +5,7 @@ import uuid
 import orjson
 from fastapi import APIRouter, Request, Response
 
+from tickertape.server.auth.access import Access, allow
 from tickertape.server.dialects import chat, completions, messages
 from tickertape.server.routes.calls import answer_call, answer_count
 from tickertape.server.service import service_of
@@ -17,21 +18,25 @@ _MESSAGES_PATHS = ("/v1/messages", "/sessions/{session_id}/v1/messages")
 _MODELS_PATHS = ("/v1/models", "/sessions/{session_id}/v1/models")
 
 
+@allow(Access.AGENT)
 async def chat_completions(request: Request) -> Response:
     """OpenAI's chat completions."""
     return await answer_call(chat, request)
 
 
+@allow(Access.AGENT)
 async def plain_completions(request: Request) -> Response:
     """OpenAI's plain completions."""
     return await answer_call(completions, request)
 
 
+@allow(Access.AGENT)
 async def anthropic_messages(request: Request) -> Response:
     """Anthropic's Messages."""
     return _with_request_id(await answer_call(messages, request))
 
 
+@allow(Access.AGENT)
 async def count_tokens(request: Request) -> Response:
     """How many tokens a prompt of Anthropic's Messages has."""
     return _with_request_id(await answer_count(messages, request))
@@ -43,11 +48,13 @@ def _with_request_id(answer: Response) -> Response:
     return answer
 
 
+@allow(Access.OPEN)
 async def alive(_request: Request) -> Response:
     """Agents look whether anybody is there before they begin."""
     return Response(orjson.dumps({"name": "tickertape"}), media_type="application/json")
 
 
+@allow(Access.AGENT)
 async def models(request: Request) -> Response:
     """The models that are served, in OpenAI's shape."""
     service = service_of(request)

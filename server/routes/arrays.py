@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from fastapi import APIRouter, Request, Response
 from starlette.responses import StreamingResponse
 
+from tickertape.server.auth.access import Access, allow
 from tickertape.server.service import service_of
 from tickertape.server.store import arrays
 from tickertape.server.store.arrays import ArrayFacts
@@ -17,6 +18,7 @@ PIECE = 4 * 2**20
 
 
 @router.get("/sessions/{session_id}/turns/{turn_id}/arrays/{name}")
+@allow(Access.TRAINER)
 async def get_array(request: Request, session_id: str, turn_id: str, name: str) -> Response:
     """One array of a turn as a ``.npy`` file, sent in pieces. If the session is deleted meanwhile, the connection
     breaks before ``Content-Length`` is reached."""

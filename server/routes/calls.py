@@ -1,6 +1,5 @@
 """One call of an agent, in whatever protocol: from its bytes to a turn on tape, and back."""
 
-import hashlib
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -11,6 +10,7 @@ from fastapi import Request, Response
 from starlette.requests import ClientDisconnect
 
 from tickertape.server.audience import Audience, ClientGone
+from tickertape.server.auth.guard import SESSION_HEADER
 from tickertape.server.dialects.dialect import CountsPrompts, Dialect
 from tickertape.server.dialects.request import TurnRequest, TurnResult
 from tickertape.server.errors import ProxyError, StoreFailed
@@ -18,7 +18,7 @@ from tickertape.server.live import Live, whole
 from tickertape.server.raw_prompt import read_prompt
 from tickertape.server.recalling import go_on
 from tickertape.server.retries import Answer, body_digest
-from tickertape.server.routes.identity import SESSION_HEADER, new_session_id, session_of
+from tickertape.server.routes.identity import Caller, caller_of, session_of
 from tickertape.server.routes.streaming import EVENT_STREAM, LiveResponse, disconnected
 from tickertape.server.service import Service, service_of
 from tickertape.server.store.store import StoreError
@@ -35,9 +35,10 @@ async def answer_call(dialect: Dialect, request: Request) -> Response:
     """Answers an agent's call of the model."""
     service = service_of(request)
     try:
-        session_id = session_of(request)
+        caller = caller_of(request)
     except ProxyError as error:
         return _response(_refusal(dialect, error, None))
+    session_id = caller.session_id
     try:
         body = await request.body()
     except ClientDisconnect:
@@ -45,8 +46,7 @@ async def answer_call(dialect: Dialect, request: Request) -> Response:
             gone = "the client closed the connection before its request was whole"
             await service.turns.record(session_id, dialect.DIALECT, "", Outcome.UNDELIVERED, error=gone)
         return Response(status_code=_CLIENT_CLOSED)
-    client = _client_of(request)
-    key = (session_id or f"{client.hex()} ", body_digest(body))
+    key = (session_id or f"{caller.client.hex()} ", body_digest(body))
     may_repeat = RESAMPLE_HEADER not in request.headers and (session_id is not None or _is_retry(request))
     if may_repeat and (given := service.retries.given(key)):
         return await _replay(dialect, service, body, given)
@@ -69,7 +69,7 @@ async def answer_call(dialect: Dialect, request: Request) -> Response:
             return Response(status_code=_CLIENT_CLOSED)
         return await _replay(dialect, service, body, answer) if answer.turn_ids else _response(answer)
     live = Live(with_tokens=wanted.wants_tokens) if wanted.stream else None
-    call = service.retries.start(key, partial(_take, dialect, service, session_id, client, wanted, live), live)
+    call = service.retries.start(key, partial(_take, dialect, service, caller, wanted, live), live)
     if live is not None:
         writer = dialect.stream_writer(wanted, service.turns.renderers.tokenizer)
         return LiveResponse(call, writer, _headers(None, wanted.ignored), service.heartbeat)
@@ -112,24 +112,23 @@ def _checked(service: Service, wanted: TurnRequest) -> TurnRequest:
 async def _take(
     dialect: Dialect,
     service: Service,
-    named: str | None,
-    client: bytes,
+    caller: Caller,
     wanted: TurnRequest,
     live: Live | None,
     audience: Audience,
 ) -> Answer:
     """Takes the turns and writes the answer."""
-    turns = service.turns
+    turns, named = service.turns, caller.session_id
     try:
-        known = await _followed(service, named, wanted)
+        known = await _followed(service, caller, wanted)
     except ProxyError as error:
         return _refused(dialect, error, named, wanted, live)
     asked = turns.asked(wanted)
     if named is None:
-        wanted.client_digest = client
+        wanted.client_digest = caller.client
     try:
-        known = known or await service.recognise(client, wanted, asked)
-        session_id = known or new_session_id()
+        known = known or await service.recognise(caller.client, wanted, asked)
+        session_id = known or caller.principal.new_session_id()
     except StoreError as error:
         return _refused(dialect, StoreFailed(str(error)), None, wanted, live)
     try:
@@ -140,7 +139,7 @@ async def _take(
         return Answer(_CLIENT_CLOSED, b"", {}, session_id)
     if named is None:
         for result in results:
-            service.recognition.remember(client, result.turn.context_digest, session_id)
+            service.recognition.remember(caller.client, result.turn.context_digest, session_id)
     if live is not None:
         live.results = results
     return _answer(dialect, service, wanted, results)
@@ -161,14 +160,14 @@ def _answer(dialect: Dialect, service: Service, wanted: TurnRequest, results: Se
     return Answer(200, body, headers, session_id, turn_ids, EVENT_STREAM)
 
 
-async def _followed(service: Service, named: str | None, wanted: TurnRequest) -> str | None:
+async def _followed(service: Service, caller: Caller, wanted: TurnRequest) -> str | None:
     """Completes a request that goes on from a turn; gives the session, as far as it is known. A request that is refused
     is on tape then."""
-    turns = service.turns
+    turns, named = service.turns, caller.session_id
     if wanted.follows is None:
         return named
     try:
-        return await go_on(turns.store, wanted, wanted.follows, named, turns.matching)
+        return await go_on(turns.store, wanted, wanted.follows, caller.may_read, turns.matching)
     except StoreError as error:
         raise StoreFailed(str(error)) from error
     except ProxyError as error:
@@ -234,12 +233,6 @@ def _headers(session_id: str | None, ignored: Iterable[str]) -> dict[str, str]:
     if named := ", ".join(quote(name, safe="[]._-") for name in ignored):
         headers[_IGNORED_HEADER] = named[:2000]
     return headers
-
-
-def _client_of(request: Request) -> bytes:
-    """What clients without a session id are told apart by: 8 bytes of a digest, since keys are nobody's to keep."""
-    key = request.headers.get("Authorization") or request.headers.get("x-api-key", "")
-    return hashlib.sha256(key.encode()).digest()[:8]
 
 
 def _is_retry(request: Request) -> bool:

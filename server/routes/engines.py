@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from tickertape.clients.engines.choose import UnknownEngine, make_engine
 from tickertape.clients.engines.errors import EngineError, EngineRefused
 from tickertape.clients.engines.pool import EnginePool, Member
+from tickertape.server.auth.access import Access, allow
 from tickertape.server.errors import Conflict, InvalidRequest, NotFound, ProxyError, from_engine
 from tickertape.server.routes.answers import json_answer
 from tickertape.server.routes.queries import read_query
@@ -45,6 +46,7 @@ class Removal:
 
 
 @router.get("")
+@allow(Access.ADMIN)
 async def list_engines(request: Request) -> Response:
     """All engines, and the version of weights that is expected of them."""
     pool = _pool(request)
@@ -53,6 +55,7 @@ async def list_engines(request: Request) -> Response:
 
 
 @router.post("")
+@allow(Access.ADMIN)
 async def add_engine(request: Request, given: NewEngine) -> Response:
     """Starts an engine and takes it in: same model, at least the context that is promised."""
     pool = _pool(request)
@@ -68,6 +71,7 @@ async def add_engine(request: Request, given: NewEngine) -> Response:
 
 
 @router.delete("/{name}")
+@allow(Access.ADMIN)
 async def remove_engine(request: Request, name: str) -> Response:
     """Gives it nothing new, lets what it runs end for ``drain`` seconds, and answers when it is gone."""
     (removal,) = read_query(request, Removal)
@@ -81,6 +85,7 @@ async def remove_engine(request: Request, name: str) -> Response:
 
 
 @router.post("/{name}/confirm")
+@allow(Access.ADMIN)
 async def confirm_version(request: Request, name: str, given: Confirmation) -> Response:
     """Says which weights an engine has that cannot say so itself, after it was away."""
     pool = _pool(request)

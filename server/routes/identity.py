@@ -1,15 +1,40 @@
-"""Which session a request belongs to: from the URL, else a header, else the API key, else a new one."""
+"""Which session a request belongs to: its session key's; else from the URL, else a header, else the API key, else a new
+one. The guard has seen to it that a key reaches the session that the URL and the header name."""
 
 import re
-import uuid
+from dataclasses import dataclass
 
 from starlette.requests import Request
 
+from tickertape.server.auth.access import ANYBODY, Principal, client_of, presented_key, principal_of
+from tickertape.server.auth.guard import SESSION_HEADER
 from tickertape.server.errors import InvalidRequest
 
-SESSION_HEADER = "X-Session-Id"
 _KEY_PREFIX = "session-"
 SESSION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}")
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who makes an agent's call, and for which session."""
+
+    session_id: str | None
+    """That the call names."""
+    client: bytes
+    """What those who name none are told apart by."""
+    principal: Principal
+
+    def may_read(self, session_id: str) -> bool:
+        """Whether what is on tape in this session is there for the call."""
+        return self.session_id in (None, session_id) and self.principal.may_use(session_id)
+
+
+def caller_of(request: Request) -> Caller:
+    """
+    Raises:
+        InvalidRequest: it names something that cannot be a session id.
+    """
+    return Caller(session_of(request), client_of(request), principal_of(request))
 
 
 def session_of(request: Request) -> str | None:
@@ -18,7 +43,12 @@ def session_of(request: Request) -> str | None:
     Raises:
         InvalidRequest: it names something that cannot be a session id.
     """
-    named = request.path_params.get("session_id") or request.headers.get(SESSION_HEADER) or _from_api_key(request)
+    principal = principal_of(request)
+    if principal.session_id is not None:
+        return principal.session_id
+    named = request.path_params.get("session_id") or request.headers.get(SESSION_HEADER)
+    if named is None and principal is ANYBODY:  # else the API key is a real one
+        named = _from_api_key(request)
     return None if named is None else checked_session_id(named, "session_id")
 
 
@@ -36,12 +66,6 @@ def checked_session_id(named: str, param: str) -> str:
     return named
 
 
-def new_session_id() -> str:
-    return uuid.uuid4().hex
-
-
 def _from_api_key(request: Request) -> str | None:
-    scheme, _, key = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "bearer":
-        key = request.headers.get("x-api-key", "")
-    return key.strip().removeprefix(_KEY_PREFIX) if key.strip().startswith(_KEY_PREFIX) else None
+    key = presented_key(request.headers)
+    return key.removeprefix(_KEY_PREFIX) if key is not None and key.startswith(_KEY_PREFIX) else None

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from tickertape.server.auth.access import Access, allow
 from tickertape.server.formats import Format, wanted_format
 from tickertape.server.routes.answers import SampleAnswer, json_answer
 from tickertape.server.routes.queries import Shape, checked, read_query
@@ -57,6 +58,7 @@ class Extension(BaseModel):
 
 
 @router.post("")
+@allow(Access.TRAINER)
 async def take_lease(request: Request, given: Wanted) -> Response:
     """Hands samples out. JSON: ``lease`` (null if there is nothing to hand out), ``remaining``, ``samples``; the other
     formats have the lease's id, its expiry and what remains in headers."""
@@ -84,12 +86,14 @@ async def take_lease(request: Request, given: Wanted) -> Response:
 
 
 @router.get("/{lease_id}")
+@allow(Access.TRAINER)
 async def get_lease(request: Request, lease_id: str) -> Response:
     """One lease."""
     return json_answer(await _store(request).read(leases.get, lease_id))
 
 
 @router.get("/{lease_id}/samples")
+@allow(Access.TRAINER)
 async def get_leased_samples(request: Request, lease_id: str) -> Response:
     """The samples that a lease still holds, once more."""
     (shape,) = read_query(request, Shape)
@@ -102,6 +106,7 @@ async def get_leased_samples(request: Request, lease_id: str) -> Response:
 
 
 @router.post("/{lease_id}/ack")
+@allow(Access.TRAINER)
 async def ack_lease(request: Request, lease_id: str, given: Named | None = None) -> Response:
     """The consumer is done: these are never handed out again."""
     sessions = None if given is None else given.sessions
@@ -109,6 +114,7 @@ async def ack_lease(request: Request, lease_id: str, given: Named | None = None)
 
 
 @router.post("/{lease_id}/release")
+@allow(Access.TRAINER)
 async def release_lease(request: Request, lease_id: str, given: Named | None = None) -> Response:
     """The consumer gives them back."""
     sessions = None if given is None else given.sessions
@@ -116,6 +122,7 @@ async def release_lease(request: Request, lease_id: str, given: Named | None = N
 
 
 @router.post("/{lease_id}/extend")
+@allow(Access.TRAINER)
 async def extend_lease(request: Request, lease_id: str, given: Extension) -> Response:
     """More time."""
     return json_answer(await _store(request).write(leases.extend, lease_id, given.expires_in, time.time()))

@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from tickertape.server.auth.access import Access, allow
 from tickertape.server.policy import Pausing, Policy
 from tickertape.server.routes.answers import json_answer
 from tickertape.server.service import service_of
@@ -40,12 +41,14 @@ class Resume(_Given):
 
 
 @router.get("")
+@allow(Access.ADMIN)
 async def get_policy(request: Request) -> Response:
     """The version, and whether it is paused."""
     return json_answer(_shown(_policy(request)))
 
 
 @router.post("")
+@allow(Access.ADMIN)
 async def set_policy(request: Request, given: GivenVersion) -> Response:
     """Sets the version without a pause: for weights that were updated while engines sampled on."""
     _policy(request).set_version(given.version)
@@ -53,6 +56,7 @@ async def set_policy(request: Request, given: GivenVersion) -> Response:
 
 
 @router.post("/pause")
+@allow(Access.ADMIN)
 async def pause(request: Request, given: Pause | None = None) -> Response:
     """Returns when no engine samples for this proxy any more: weights may be updated. 409 if something still runs."""
     given = given or Pause()
@@ -61,6 +65,7 @@ async def pause(request: Request, given: Pause | None = None) -> Response:
 
 
 @router.post("/resume")
+@allow(Access.ADMIN)
 async def resume(request: Request, given: Resume | None = None) -> Response:
     """Goes on, generations that were broken off first."""
     told = await _policy(request).resume((given or Resume()).version)

@@ -6,13 +6,14 @@ from typing import Annotated, Any, Literal
 import orjson
 from fastapi import APIRouter, Query, Request, Response
 
+from tickertape.server.auth.access import Access, allow
 from tickertape.server.dialects import responses
 from tickertape.server.dialects.responses_answers import ENCRYPTED, LOGPROBS, turn_id_of, write_result
 from tickertape.server.dialects.responses_listing import input_items
 from tickertape.server.errors import InvalidRequest, NotFound
 from tickertape.server.recalling import Recalled, read_again, recall
 from tickertape.server.routes.calls import answer_call
-from tickertape.server.routes.identity import session_of
+from tickertape.server.routes.identity import caller_of
 from tickertape.server.service import service_of
 from tickertape.server.store.answers import hide
 
@@ -21,11 +22,13 @@ router = APIRouter(tags=["agents"])
 _PREFIXES = ("/v1/responses", "/sessions/{session_id}/v1/responses")
 
 
+@allow(Access.AGENT)
 async def create(request: Request) -> Response:
     """OpenAI's Responses."""
     return await answer_call(responses, request)
 
 
+@allow(Access.AGENT)
 async def retrieve(
     request: Request,
     response: str,
@@ -46,6 +49,7 @@ async def retrieve(
     return _json(write_result(result, instructions, wanted, turns.renderers.tokenizer))
 
 
+@allow(Access.AGENT)
 async def delete(request: Request, response: str) -> Response:
     """An answer is not given again. Its turn stays on tape, for those who train on it."""
     recalled = await _recalled(request, response)
@@ -53,6 +57,7 @@ async def delete(request: Request, response: str) -> Response:
     return _json({"id": response, "object": "response", "deleted": True})
 
 
+@allow(Access.AGENT)
 async def cancel(request: Request, response: str) -> Response:
     """Refused: only background responses can be cancelled, and there are none. A client cancels by going away."""
     if not service_of(request).turns.sessions.is_running(turn_id_of(response)):
@@ -62,6 +67,7 @@ async def cancel(request: Request, response: str) -> Response:
     )
 
 
+@allow(Access.AGENT)
 async def list_input(
     request: Request,
     response: str,
@@ -87,7 +93,7 @@ async def list_input(
 
 async def _recalled(request: Request, response: str) -> Recalled:
     store = service_of(request).turns.store
-    recalled = await recall(store, turn_id_of(response), session_of(request), responses.DIALECT)
+    recalled = await recall(store, turn_id_of(response), caller_of(request).may_read, responses.DIALECT)
     if recalled is None:
         raise NotFound(f"Response with id {response!r:.200} not found.", param="response_id")
     return recalled

@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from tickertape.server.auth.access import Access, allow
 from tickertape.server.keeping import keep_within
 from tickertape.server.routes.answers import json_answer
 from tickertape.server.service import service_of
@@ -31,6 +32,7 @@ class Wanted(BaseModel):
 
 
 @router.post("/retention")
+@allow(Access.ADMIN)
 async def apply_retention(request: Request, given: Wanted) -> Response:
     """Drops what is over the limits, except what is open or leased; the report counts both."""
     limits = Limits(given.keep_seconds, given.max_tokens, given.max_bytes)

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
+from tickertape.server.auth.access import Access, allow
 from tickertape.server.formats import wanted_format
 from tickertape.server.routes.answers import SampleAnswer, json_answer
 from tickertape.server.routes.queries import Shape, read_query
@@ -31,6 +32,7 @@ class Page:
 
 
 @router.get("/sessions/{session_id}/samples")
+@allow(Access.TRAINER)
 async def get_samples(request: Request, session_id: str) -> Response:
     """A session's samples, finished or not: each sampled token that is trained at all is trained exactly once. JSON
     also has its statistics, and the turns that the options leave out."""
@@ -44,6 +46,7 @@ async def get_samples(request: Request, session_id: str) -> Response:
 
 
 @router.get("/samples")
+@allow(Access.TRAINER)
 async def list_samples(request: Request) -> Response:
     """Samples of finished sessions in the order of finishing. ``next`` (in the body of JSON and in the header
     ``X-Tickertape-Next``) is the ``after`` of the next page, now or when more sessions are finished; ``more`` says
@@ -66,6 +69,7 @@ class After:
 
 
 @router.get("/samples/summary")
+@allow(Access.TRAINER)
 async def summarise_samples(request: Request) -> Response:
     """What finished sessions hold together, and what the same turns would be as samples of one turn each."""
     wanted, place = read_query(request, SessionFilter, After)

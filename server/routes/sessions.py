@@ -2,24 +2,29 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, TypeAlias
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from tickertape.server.auth.access import Access, allow, principal_of
+from tickertape.server.auth.session_keys import LONGEST_LIFE, SessionKey
+from tickertape.server.errors import SessionClosed
 from tickertape.server.routes.answers import json_answer, read_cursor, write_cursor
-from tickertape.server.routes.identity import checked_session_id, new_session_id
+from tickertape.server.routes.identity import checked_session_id
 from tickertape.server.routes.queries import read_query
 from tickertape.server.service import service_of
 from tickertape.server.store import arrays, rewards, sessions
 from tickertape.server.store.arrays import ArrayFacts
 from tickertape.server.store.filters import SessionFilter
+from tickertape.server.store.schema import State
 from tickertape.server.store.store import Store
 from tickertape.server.trajectories.turn import Turn
 
 router = APIRouter(tags=["sessions"])
 
+KeyLife: TypeAlias = Annotated[float, Field(gt=0, le=LONGEST_LIFE)]
 _Name = Annotated[str, Field(min_length=1, max_length=200)]
 
 
@@ -39,6 +44,24 @@ class NewSession(Changes):
     """A session to be."""
 
     id: str | None = None
+    key_expires_in: KeyLife | None = None
+    """Seconds: makes a key for its agent, too. Null: none."""
+
+
+class WantedSessionKey(BaseModel):
+    """A key for a session's agent."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    expires_in: KeyLife = 86400
+    """Seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class CreatedSession(sessions.SessionRecord):
+    """A session, and the key for its agent where one was asked for."""
+
+    agent_key: SessionKey | None
 
 
 class GivenRewards(BaseModel):
@@ -58,15 +81,32 @@ class Page:
 
 
 @router.post("/sessions")
+@allow(Access.TRAINER)
 async def create_session(request: Request, given: NewSession) -> Response:
     """Makes a session before its first turn. A session that an agent's call names first is made without this."""
-    session_id = new_session_id() if given.id is None else checked_session_id(given.id, "id")
-    fields = given.model_dump(exclude={"id"})
-    await _store(request).write(sessions.create, session_id, time.time(), fields)
-    return json_answer(await _store(request).read(sessions.get, session_id), status=201)
+    session_id = principal_of(request).new_session_id() if given.id is None else checked_session_id(given.id, "id")
+    said = given.model_dump(exclude={"id", "key_expires_in"})
+    await _store(request).write(sessions.create, session_id, time.time(), said)
+    record = await _store(request).read(sessions.get, session_id)
+    life = given.key_expires_in
+    key = None if life is None else await service_of(request).keyring.make_session_key(session_id, life)
+    return json_answer(CreatedSession(**_plain(record), agent_key=key), status=201)
+
+
+@router.post("/sessions/{session_id}/key")
+@allow(Access.TRAINER)
+async def create_session_key(request: Request, session_id: str, given: WantedSessionKey | None = None) -> Response:
+    """Makes a key for the session's agent, which reaches this session's calls of the model and nothing else. It is not
+    kept, and ends by itself."""
+    record = await _store(request).read(sessions.get, session_id)
+    if record.state != State.OPEN:
+        raise SessionClosed(f"the session {session_id!r} is {record.state}: its agent has nothing left to call")
+    wanted = given or WantedSessionKey()
+    return json_answer(await service_of(request).keyring.make_session_key(session_id, wanted.expires_in), status=201)
 
 
 @router.get("/sessions")
+@allow(Access.TRAINER)
 async def list_sessions(request: Request) -> Response:
     """Sessions in order of creation. ``next`` is the ``after`` of the next page, null on the last one."""
     wanted, page = read_query(request, SessionFilter, Page)
@@ -77,12 +117,14 @@ async def list_sessions(request: Request) -> Response:
 
 
 @router.get("/sessions/{session_id}")
+@allow(Access.TRAINER)
 async def get_session(request: Request, session_id: str) -> Response:
     """One session, counted up; an open one as if it were finished now."""
     return json_answer(await _store(request).read(sessions.get, session_id))
 
 
 @router.patch("/sessions/{session_id}")
+@allow(Access.TRAINER)
 async def change_session(request: Request, session_id: str, given: Changes) -> Response:
     """Sets the fields that are sent. Metadata is replaced as a whole."""
     await _store(request).write(sessions.update, session_id, given.model_dump(exclude_unset=True))
@@ -90,6 +132,7 @@ async def change_session(request: Request, session_id: str, given: Changes) -> R
 
 
 @router.post("/sessions/{session_id}/finish")
+@allow(Access.TRAINER)
 async def finish_session(request: Request, session_id: str) -> Response:
     """Makes its samples ready. Later calls of an agent are refused; turns under way are recorded, as late ones."""
     await _store(request).write(sessions.finish, session_id, time.time())
@@ -98,6 +141,7 @@ async def finish_session(request: Request, session_id: str) -> Response:
 
 
 @router.post("/sessions/{session_id}/discard")
+@allow(Access.TRAINER)
 async def discard_session(request: Request, session_id: str) -> Response:
     """Keeps it for the record, out of the samples. What is being sampled for it is aborted."""
     await _store(request).write(sessions.discard, session_id)
@@ -107,6 +151,7 @@ async def discard_session(request: Request, session_id: str) -> Response:
 
 
 @router.delete("/sessions/{session_id}")
+@allow(Access.TRAINER)
 async def delete_session(request: Request, session_id: str) -> Response:
     """Takes a session that is finished or discarded off the tape, its turns and rewards with it."""
     await _store(request).write(sessions.delete, session_id)
@@ -115,6 +160,7 @@ async def delete_session(request: Request, session_id: str) -> Response:
 
 
 @router.post("/sessions/{session_id}/reward")
+@allow(Access.TRAINER)
 async def reward_session(request: Request, session_id: str, given: GivenRewards) -> Response:
     """Sets rewards: the session's, turns' by turn id, tokens' by turn id. They may be set anew at any time; samples
     that were read before do not change."""
@@ -124,12 +170,14 @@ async def reward_session(request: Request, session_id: str, given: GivenRewards)
 
 
 @router.get("/sessions/{session_id}/reward")
+@allow(Access.TRAINER)
 async def get_rewards(request: Request, session_id: str) -> Response:
     """The rewards on tape."""
     return json_answer(await _store(request).read(_rewards, session_id))
 
 
 @router.get("/sessions/{session_id}/turns")
+@allow(Access.TRAINER)
 async def get_turns(
     request: Request,
     session_id: str,
@@ -153,6 +201,10 @@ def turn_json(turn: Turn, named: Mapping[str, ArrayFacts]) -> dict[str, Any]:
     del shown["token_arrays"], shown["client_digest"]
     shown["arrays"] = named
     return shown
+
+
+def _plain(record: sessions.SessionRecord) -> dict[str, Any]:
+    return {field.name: getattr(record, field.name) for field in fields(record)}
 
 
 def _rewards(connection: Any, session_id: str) -> rewards.Rewards:

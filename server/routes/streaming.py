@@ -9,10 +9,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from tickertape.server.auth.guard import SESSION_HEADER
 from tickertape.server.dialects.dialect import StreamWriter
 from tickertape.server.errors import ProxyError
 from tickertape.server.retries import Call
-from tickertape.server.routes.identity import SESSION_HEADER
 
 EVENT_STREAM = "text/event-stream; charset=utf-8"
 

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
 from tickertape.renderers.messages import as_messages
+from tickertape.server.auth.access import Access, allow
 from tickertape.server.dialects.chat_schema import ChatMessage, ChatTool
 from tickertape.server.dialects.reading import Fields, extras, read_fields, read_object
 from tickertape.server.errors import InvalidRequest
@@ -32,6 +33,7 @@ class DetokenizeRequest(Fields):
     tokens: list[int]
 
 
+@allow(Access.AGENT)
 async def tokenize(request: Request) -> Response:
     """The ids of a text as the model reads it, or of the prompt that messages are rendered to."""
     service = service_of(request)
@@ -54,6 +56,7 @@ async def tokenize(request: Request) -> Response:
     return _json(answer)
 
 
+@allow(Access.AGENT)
 async def detokenize(request: Request) -> Response:
     """The text of token ids."""
     service = service_of(request)

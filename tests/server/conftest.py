@@ -49,24 +49,37 @@ class Proxy:
 
 
 @contextmanager
-def running(engines: Engine | Mapping[str, Engine], choice: Choice, settings: Settings) -> Iterator[Proxy]:
+def running(
+    engines: Engine | Mapping[str, Engine], choice: Choice, settings: Settings, api_key: str | None = None
+) -> Iterator[Proxy]:
+    """
+    Args:
+        engines, choice, settings: of the proxy.
+        api_key: that its clients here show.
+    """
+    shown = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
     named = {"engine": engines} if isinstance(engines, Engine) else engines
     with ExitStack() as stack:
         url = stack.enter_context(serving(settings, parts=Parts(named, choice)))
-        http = stack.enter_context(httpx.Client(base_url=url, timeout=60))
-        tape = stack.enter_context(TrajectoryClient(url))
+        http = stack.enter_context(httpx.Client(base_url=url, timeout=60, headers=shown))
+        tape = stack.enter_context(TrajectoryClient(url, api_key=api_key))
         yield Proxy(url, http, tape, http.get("/v1/models").json()["data"][0]["id"])
 
 
 @contextmanager
 def scripted(
-    engine: Engine | Mapping[str, Engine], directory: Path, renderer: str = "qwen3", **settings: Any
+    engine: Engine | Mapping[str, Engine],
+    directory: Path,
+    renderer: str = "qwen3",
+    *,
+    api_key: str | None = None,
+    **settings: Any,
 ) -> Iterator[Proxy]:
     """A proxy for a model with Qwen3's vocabulary."""
     given = Settings(**{"port": 0, "db": directory / "tape.db", **settings})
     options = {"history": given.history}
     choice = Choice(get_renderer(renderer, qwen3_tokenizer(), **options), "the test asked for it", options)
-    with running(engine, choice, given) as proxy:
+    with running(engine, choice, given, api_key) as proxy:
         yield proxy
 
 

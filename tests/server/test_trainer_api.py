@@ -362,7 +362,7 @@ def test_options_hold_for_one_session_and_for_all(proxy: Proxy, finished: list[s
 def test_block_finishes_its_session_and_discards_it_if_it_raises(proxy: Proxy) -> None:
     with proxy.tape.session(group_id="block") as rollout:
         assert rollout.base_url == f"{proxy.url}/sessions/{rollout.id}/v1"
-        assert rollout.api_key == f"session-{rollout.id}"
+        assert rollout.api_key == rollout.agent_key
         play(proxy, rollout.id)
         rollout.reward(1.0)
         assert len(rollout.samples(per_turn=True)) == len(rollout.turns()) == 2

@@ -1,0 +1,138 @@
+"""In front of every route: who calls, and whether the route's rule lets them. What has no rule is refused to all.
+
+It looks up the route by itself, in the order in which the application will, from the same path: a request is judged
+before anything of its body is read.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from tickertape.server.auth.access import Access, Principal, access_of, presented_key, set_principal
+from tickertape.server.auth.keyring import Keyring
+from tickertape.server.errors import Forbidden, MethodNotAllowed, NotFound, ProxyError, StoreFailed
+from tickertape.server.store.store import StoreError
+
+SESSION_HEADER = "X-Session-Id"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Who may call one route."""
+
+    route: Route
+    access: Access | None
+    """``None``: nobody; it has not been said."""
+
+
+class Rules:
+    """The rules of an application's routes, in its order."""
+
+    def __init__(self, routes: Iterable[BaseRoute]) -> None:
+        self._rules = [Rule(route, access_of(route.endpoint)) for route in routes if isinstance(route, Route)]
+
+    def __iter__(self) -> Iterator[Rule]:
+        return iter(self._rules)
+
+    def find(self, method: str, path: str) -> tuple[Rule, Mapping[str, Any]]:
+        """The rule of a request, and what its path names.
+
+        Raises:
+            NotFound, MethodNotAllowed: there is no such route.
+        """
+        others: set[str] = set()
+        for rule in self._rules:
+            found = rule.route.path_regex.match(path)
+            if found is None:
+                continue
+            methods = rule.route.methods or set()
+            if method in methods:
+                return rule, found.groupdict()
+            others |= methods
+        if others:
+            raise MethodNotAllowed(f"{method} {path}: Method Not Allowed", allowed=sorted(others))
+        raise NotFound(f"{method} {path}: Not Found")
+
+
+class Guard:
+    """ASGI middleware.
+
+    Args:
+        app: what is guarded.
+        rules: of its routes.
+        keyring: finds the keys of the server that got the request.
+        respond: an error as an answer, in the protocol of the request.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        rules: Rules,
+        keyring: Callable[[Scope], Keyring],
+        respond: Callable[[Request, ProxyError], Response],
+    ) -> None:
+        self._app = app
+        self._rules = rules
+        self._keyring = keyring
+        self._respond = respond
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        try:
+            await self._admit(scope)
+        except ProxyError as error:
+            await self._respond(Request(scope), error)(scope, receive, send)
+        except StoreError as error:
+            await self._respond(Request(scope), StoreFailed(str(error)))(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _admit(self, scope: Scope) -> None:
+        """Says on the scope who calls, or raises why they may not."""
+        rule, named = self._rules.find(scope["method"], scope["path"])
+        if rule.access is Access.OPEN:
+            return
+        headers = Headers(scope=scope)
+        principal = await self._keyring(scope).identify(presented_key(headers))
+        if rule.access is None:
+            raise Forbidden("nobody may call this route: it has no rule of access")
+        check(principal, rule.access, [cast("str | None", named.get("session_id")), *headers.getlist(SESSION_HEADER)])
+        set_principal(scope, principal)
+
+
+def check(principal: Principal, access: Access, sessions: Iterable[str | None]) -> None:
+    """Lets a caller pass.
+
+    Args:
+        principal: who calls.
+        access: the route's rule.
+        sessions: that the request names, wherever.
+
+    Raises:
+        Forbidden: the text says what would be right.
+    """
+    if not principal.may(access):
+        raise Forbidden(f"this needs the key of {_WHO[access]}, and yours is {_WHO[Access(principal.role)]}'s")
+    for session_id in sessions:
+        if session_id is not None and not principal.may_use(session_id):
+            raise Forbidden(_not_yours(principal, session_id), param="session_id", code="session_not_yours")
+
+
+_WHO = {Access.AGENT: "an agent", Access.TRAINER: "a trainer", Access.ADMIN: "an admin"}
+
+
+def _not_yours(principal: Principal, session_id: str) -> str:
+    if principal.session_id is not None:
+        return f"the session key is for the session {principal.session_id!r}, not for {session_id!r:.200}"
+    return (
+        f"an agent's key reaches sessions of its own, whose ids begin with '{principal.key_id}.', not"
+        f" {session_id!r:.200}: leave the id to the server, or ask the trainer for a key of that session"
+    )
