@@ -72,7 +72,7 @@ def revoke_key(connection: sa.Connection, key_id: str) -> KeyRecord:
 def session_secret(connection: sa.Connection, size: int) -> bytes:
     """The secret that session keys are signed with; made if there is none. Replicas that make it at once agree."""
     made = {"name": _SESSION_KEYS, "value": secrets.token_bytes(size), "created_at": time.time()}
-    connection.execute(insert(schema.secrets).values(made).on_conflict_do_nothing())
+    connection.execute(insert(connection, schema.secrets).values(made).on_conflict_do_nothing())
     secret = _secret(connection)
     assert secret is not None  # noqa: S101  (this transaction has put it there)
     return secret
