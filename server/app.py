@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 
 from tickertape.server.dialects import messages
 from tickertape.server.errors import InvalidRequest, ProxyError, StoreFailed, openai_error
+from tickertape.server.observing.access import Access, paths_of
 from tickertape.server.openapi import describe
 from tickertape.server.routes import (
     agents,
@@ -18,6 +19,7 @@ from tickertape.server.routes import (
     engines,
     health,
     leases,
+    metrics,
     policy,
     responses,
     retention,
@@ -40,6 +42,7 @@ ROUTERS = (
     engines.router,
     policy.router,
     health.router,
+    metrics.router,
 )
 
 _log = logging.getLogger("tickertape")
@@ -51,7 +54,9 @@ def create_app(service: Service) -> FastAPI:
     app.state.service = service
     for router in ROUTERS:
         app.include_router(router)
-    app.openapi = cache(partial(describe, app, [route for router in ROUTERS for route in router.routes]))  # type: ignore[method-assign]
+    routes = [route for router in ROUTERS for route in router.routes]
+    app.openapi = cache(partial(describe, app, routes))  # type: ignore[method-assign]
+    app.add_middleware(Access, paths=paths_of(routes))
     app.add_exception_handler(ProxyError, _proxy_error)
     app.add_exception_handler(StoreError, _store_error)
     app.add_exception_handler(RequestValidationError, _validation_error)

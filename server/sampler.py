@@ -61,6 +61,7 @@ class Sampler:
             turn, task.renderer, task.request, answered=prepared.answered, prompt_end=prepared.opening.tolist()
         )
         await self._generate(choice, turn, sampling, task, generation, reader)
+        began = time.perf_counter()
         if not task.reads_along:
             reader.feed(generation.token_ids)
         deltas, read = reader.finish()
@@ -68,6 +69,7 @@ class Sampler:
             task.live.put(choice, deltas)
         self._digest(turn, read, task.asked)
         turn.response = as_recorded(read.told)
+        turn.timings["parse"] = time.perf_counter() - began
         return TurnResult(
             turn=turn,
             message=read.told,
@@ -83,6 +85,7 @@ class Sampler:
         started = time.perf_counter()
 
         def on_engine(member: Member) -> None:
+            turn.timings.setdefault("queue", time.perf_counter() - started)
             _enter_engine(turn, member, gone_on=bool(generation.token_ids))
 
         wanted = Wanted(

@@ -8,6 +8,7 @@ from starlette.requests import Request
 
 from tickertape.server.dialects.request import TurnRequest
 from tickertape.server.errors import InvalidRequest, ModelNotFound
+from tickertape.server.observing.registry import make_registry
 from tickertape.server.recognition import Recognition
 from tickertape.server.retries import Retries
 from tickertape.server.settings import UnknownFields
@@ -41,6 +42,7 @@ class Service:
         self.retries = retries
         self.heartbeat = heartbeat
         self.recognition = Recognition()
+        self.registry = make_registry(turns, retries, self.recognition)
         self.model_names = [name for name in model_names if name != ANY_MODEL]
         self.started_at = int(time.time())
         self._accepts_any = ANY_MODEL in model_names

@@ -20,6 +20,7 @@ from tickertape.server.dialects.request import TurnRequest, TurnResult
 from tickertape.server.errors import InvalidRequest, SessionClosed, StoreFailed
 from tickertape.server.generating import Generating
 from tickertape.server.live import Live
+from tickertape.server.observing.metrics import Metrics
 from tickertape.server.policy import Policy
 from tickertape.server.renderer_pool import RendererPool
 from tickertape.server.repeats import answered_before
@@ -89,6 +90,7 @@ class Turns:
         self.history = history
         self.matching = matching
         self.limits = limits or TurnLimits()
+        self.metrics = Metrics()
         generating = Generating(pool, self.policy, renderers.tokenizer.token_bytes)
         self._sampler = Sampler(generating, matching, self.limits.seconds)
 
@@ -144,8 +146,10 @@ class Turns:
         except BaseException as error:  # noqa: BLE001  (raised below, when it is on tape)
             settled = [error] * len(turns)
         results, answer, cause = settle(turns, settled, time.perf_counter() - started)
-        commits = [self._commit(tree, turn) for turn in turns]
+        stream = live is not None
+        commits = [self._commit(tree, turn, stream=stream) for turn in turns]
         await (commits[0] if len(commits) == 1 else asyncio.gather(*commits))
+        self.metrics.taken(turns, started, stream=stream)
         if answer is None:
             return results
         if answer is cause:
@@ -272,13 +276,16 @@ class Turns:
             live.turns = turns
         return Task(request, asked, renderer, prepared, live), samplings
 
-    async def _commit(self, tree: SessionTree, turn: Turn) -> None:
+    async def _commit(self, tree: SessionTree, turn: Turn, *, stream: bool = False) -> None:
         options_digest = value_digest(turn.template_options)
+        began = time.perf_counter()
         try:
             await self.store.commit(turn, options_digest)
         except StoreError as error:
+            self.metrics.commit_failures.add()
             raise StoreFailed(str(error)) from error
         tree.add(turn, options_digest)
+        self.metrics.committed(turn, began, stream=stream)
 
 
 def _cannot_render(error: ValueError) -> InvalidRequest:
