@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 
 from tickertape.server.dialects import messages
 from tickertape.server.errors import InvalidRequest, ProxyError, StoreFailed, openai_error
-from tickertape.server.observing.access import Access, paths_of
+from tickertape.server.observing.access import REQUEST_ID_HEADER, Access, paths_of, request_id_of
 from tickertape.server.openapi import describe
 from tickertape.server.routes import (
     agents,
@@ -98,4 +98,6 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 async def _internal_error(request: Request, error: Exception) -> Response:
     _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return _respond(request, ProxyError(f"internal error ({type(error).__name__}); the server's log has the details"))
+    answer = _respond(request, ProxyError(f"internal error ({type(error).__name__}); the server's log has the details"))
+    answer.headers[REQUEST_ID_HEADER] = request_id_of(request)  # sent from outside of what adds it elsewhere
+    return answer

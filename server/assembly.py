@@ -15,6 +15,7 @@ from tickertape.renderers.choose import Choice, choose_renderer, get_renderer
 from tickertape.renderers.tokenizer import Tokenizer
 from tickertape.server.keeping import keep_keeping
 from tickertape.server.observing.process import loop_watched
+from tickertape.server.observing.traced import tracing_to
 from tickertape.server.renderer_pool import RendererPool
 from tickertape.server.retries import Retries
 from tickertape.server.sampling import SamplingLimits, missing_arrays
@@ -112,7 +113,11 @@ async def running_service(settings: Settings, parts: Parts) -> AsyncIterator[Ser
             retries = Retries(window=settings.replay_window, memory=settings.replay_memory)
             names = [*dict.fromkeys([pool.info.model, *settings.served_model_names])]
             service = Service(turns, names, settings.unknown_fields, retries, settings.heartbeat)
-            async with _keeping(service, settings), loop_watched(turns.metrics.loop_lag):
+            async with (
+                _keeping(service, settings),
+                loop_watched(turns.metrics.loop_lag),
+                tracing_to(settings.otlp_endpoint) as service.tracing,
+            ):
                 yield service
         finally:
             await pool.close()

@@ -14,6 +14,7 @@ from tickertape.server.dialects.request import TurnRequest, TurnResult
 from tickertape.server.generating import Generating, Wanted
 from tickertape.server.generation import Generation
 from tickertape.server.live import Live
+from tickertape.server.observing.traced import engine_span
 from tickertape.server.policy import BrokenOff
 from tickertape.server.trajectories import forks
 from tickertape.server.trajectories.forks import Asked
@@ -60,7 +61,8 @@ class Sampler:
         reader = AnswerReader(
             turn, task.renderer, task.request, answered=prepared.answered, prompt_end=prepared.opening.tolist()
         )
-        await self._generate(choice, turn, sampling, task, generation, reader)
+        with engine_span(turn):
+            await self._generate(choice, turn, sampling, task, generation, reader)
         began = time.perf_counter()
         if not task.reads_along:
             reader.feed(generation.token_ids)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Collection, Sequence
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from starlette.requests import Request
 
@@ -15,6 +15,9 @@ from tickertape.server.settings import UnknownFields
 from tickertape.server.store import conversations
 from tickertape.server.trajectories.forks import Asked
 from tickertape.server.turns import Turns
+
+if TYPE_CHECKING:
+    from tickertape.server.observing.tracing import Tracing
 
 ANY_MODEL = "*"
 
@@ -42,6 +45,7 @@ class Service:
         self.retries = retries
         self.heartbeat = heartbeat
         self.recognition = Recognition()
+        self.tracing: Tracing | None = None
         self.registry = make_registry(turns, retries, self.recognition)
         self.model_names = [name for name in model_names if name != ANY_MODEL]
         self.started_at = int(time.time())

@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from tickertape.renderers.format import History
+from tickertape.server.observing.logs import LogFormat, LogLevel
 
 
 class SettingsError(ValueError):
@@ -104,6 +105,16 @@ class Settings(BaseSettings):
     """Seconds between two looks at these limits."""
     grace: int = Field(default=20, ge=0)
     """Seconds that running calls get when the server is stopped; then they are recorded as aborted."""
+
+    log_format: LogFormat = LogFormat.TEXT
+    """How log lines are written: text, or json, an object a line."""
+    log_level: LogLevel = LogLevel.INFO
+    """The least that is logged: debug, info, warning or error."""
+    access_log: bool = True
+    """Log a line for each request, at level info."""
+    otlp_endpoint: str | None = None
+    """Send OpenTelemetry traces to this collector: its URL for OTLP over HTTP, without a path. Default: as the
+    OTEL_EXPORTER_OTLP_* variables say, and none if they say nothing."""
 
     @classmethod
     def settings_customise_sources(

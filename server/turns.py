@@ -5,8 +5,6 @@ outcome (NOTHING-SILENT).
 """
 
 import asyncio
-import os
-import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,7 +17,9 @@ from tickertape.server.audience import Audience
 from tickertape.server.dialects.request import TurnRequest, TurnResult
 from tickertape.server.errors import InvalidRequest, SessionClosed, StoreFailed
 from tickertape.server.generating import Generating
+from tickertape.server.ids import new_id
 from tickertape.server.live import Live
+from tickertape.server.observing.call import note_opened
 from tickertape.server.observing.metrics import Metrics
 from tickertape.server.policy import Policy
 from tickertape.server.renderer_pool import RendererPool
@@ -45,8 +45,6 @@ from tickertape.server.trajectories.preparing import (
 )
 from tickertape.server.trajectories.tree import SessionTree
 from tickertape.server.trajectories.turn import Outcome, Turn
-
-_random = random.Random(os.urandom(32))  # noqa: S311  (names, not secrets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +129,7 @@ class Turns:
         """
         started = time.perf_counter()
         turns = [_opened(session_id, request, asked) for _ in range(request.n)]
+        note_opened(*turns)
         tree = await self._tree(session_id, is_new=is_new)
         settled: Sequence[Settled]
         try:
@@ -187,7 +186,7 @@ class Turns:
             StoreFailed: the tape cannot be written.
         """
         turn = Turn(
-            id=_new_id(),
+            id=new_id(),
             session_id=session_id,
             parent_id=parent_id,
             created_at=time.time(),
@@ -196,6 +195,7 @@ class Turns:
             outcome=outcome,
             error=error,
         )
+        note_opened(turn)
         await self._commit(await self._tree(session_id, is_new=False), turn)
 
     def count_prompt(self, request: TurnRequest) -> int:
@@ -298,7 +298,7 @@ def _opened(session_id: str, request: TurnRequest, asked: Asked) -> Turn:
     if request.body_digest:
         digests["body"] = request.body_digest
     return Turn(
-        id=_new_id(),
+        id=new_id(),
         session_id=session_id,
         created_at=time.time(),
         dialect=request.dialect,
@@ -322,9 +322,3 @@ def _enter(turn: Turn, prepared: Prepared, added: list[dict[str, Any]], number: 
     turn.prompt_spans = prepared.prompt_spans
     turn.fork_reason = forks.N if number else prepared.fork_reason
     turn.usage = {"prompt_tokens": len(prepared.prompt_ids)}
-
-
-def _new_id() -> str:
-    """128 random bits. Not from the kernel: while that is asked, another thread may take the interpreter for
-    milliseconds."""
-    return f"{_random.getrandbits(128):032x}"

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from tickertape.server.observing.call import note_on_tape
 from tickertape.server.observing.tally import Spread, Tally
 from tickertape.server.trajectories import forks
 from tickertape.server.trajectories.turn import Turn
@@ -77,7 +78,9 @@ class Metrics(Collector):
         """
         self.turns.add(1, turn.dialect, turn.outcome.value, "true" if stream else "false")
         observe = self.phases.observe
-        observe(time.perf_counter() - began, "commit")
+        commit_seconds = time.perf_counter() - began
+        observe(commit_seconds, "commit")
+        note_on_tape(turn, commit_seconds)
         if turn.sampling:  # its prompt was made
             self._count_prompt(turn)
         timings = turn.timings
