@@ -113,8 +113,7 @@ class Settings(BaseSettings):
     access_log: bool = True
     """Log a line for each request, at level info."""
     otlp_endpoint: str | None = None
-    """Send OpenTelemetry traces to this collector: its URL for OTLP over HTTP, without a path. Default: as the
-    OTEL_EXPORTER_OTLP_* variables say, and none if they say nothing."""
+    """Send traces over OTLP/HTTP to this URL, without a path. Default: as OTEL_EXPORTER_OTLP_ENDPOINT says, if it does."""
 
     @classmethod
     def settings_customise_sources(
