@@ -113,7 +113,7 @@ class Settings(BaseSettings):
     access_log: bool = True
     """Log a line for each request, at level info."""
     otlp_endpoint: str | None = None
-    """Send traces over OTLP/HTTP to this URL, without a path. Default: as OTEL_EXPORTER_OTLP_ENDPOINT says, if it does."""
+    """Send traces over OTLP/HTTP to this URL, without a path. Default: OTEL_EXPORTER_OTLP_ENDPOINT, if set."""
 
     @classmethod
     def settings_customise_sources(

@@ -103,7 +103,7 @@ def test_concurrent_requests_are_not_confused(start_proxy: StartProxy, session: 
 @pytest.mark.parametrize("given", ["", "a b", "x" * 129, "né", 'a"b', "{}"])
 def test_request_id_that_is_none_is_replaced(start_proxy: StartProxy, given: str) -> None:
     proxy = start_proxy(ScriptedEngine(playing("Hi<|im_end|>")))
-    answer = proxy.http.get("/v1/models", headers={"X-Request-Id": given.encode()})
+    answer = proxy.http.get("/v1/models", headers={b"X-Request-Id": given.encode()})
     assert re.fullmatch(r"req_[0-9a-f]{32}", answer.headers["X-Request-Id"])
 
 
