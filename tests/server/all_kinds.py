@@ -39,9 +39,10 @@ def _call_dialect(proxy: Proxy, engine: ScriptedEngine, dialect: str) -> list[st
     path, body = DIALECTS[dialect]
     sessions = []
 
-    def post(session: str, **more: Any) -> httpx.Response:
+    def post(session: str, headers: dict[str, str] | None = None, **more: Any) -> httpx.Response:
         sessions.append(session)
-        return proxy.http.post(f"/sessions/{session}/v1/{path}", json={"model": proxy.model, **body, **more})
+        whole = {"model": proxy.model, **body, **more}
+        return proxy.http.post(f"/sessions/{session}/v1/{path}", json=whole, headers=headers)
 
     for text in (f"Hi {SECRET}<|im_end|>", CALL, UNREADABLE, "many words " * 50):
         engine.script = playing(text)
@@ -49,6 +50,7 @@ def _call_dialect(proxy: Proxy, engine: ScriptedEngine, dialect: str) -> list[st
             session = _new()
             assert post(session, stream=stream).status_code == 200
             assert post(session, stream=stream).headers["X-Tickertape-Replayed"] == "true"
+        assert post(session, {"X-Tickertape-Resample": "true"}).status_code == 200  # a fork
     for error in (EngineUnavailable("it burns"), EngineAborted("it was told to")):
         engine.script = playing("Hi", error)
         assert post(_new()).status_code == 502
