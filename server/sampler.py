@@ -61,7 +61,7 @@ class Sampler:
         reader = AnswerReader(
             turn, task.renderer, task.request, answered=prepared.answered, prompt_end=prepared.opening.tolist()
         )
-        with engine_span(turn):
+        with engine_span(turn, sampling.adapter or self._generating.pool.info.model):
             await self._generate(choice, turn, sampling, task, generation, reader)
         began = time.perf_counter()
         if not task.reads_along:

@@ -62,7 +62,7 @@ class Access:
             await send(message)
 
         token = current_call.set(call)
-        tracing = service.tracing
+        tracing = None if scope["path"] in _PROBES else service.tracing
         with nullcontext() if tracing is None else tracing.request(call, headers) as span:
             try:
                 await self._app(scope, receive, sending)

@@ -42,8 +42,9 @@ async def tracing_to(endpoint: str | None) -> "AsyncIterator[Tracing | None]":
 
 
 @contextmanager
-def engine_span(turn: Turn) -> Iterator[None]:
-    """Around what a turn does at the engines; nothing if there are no traces."""
+def engine_span(turn: Turn, model: str) -> Iterator[None]:
+    """Around what a turn does at the engines, with the model that they know by this name; nothing if there are no
+    traces."""
     call = current_call.get()
-    with nullcontext() if call is None or call.trace is None else call.trace.engine(turn):
+    with nullcontext() if call is None or call.trace is None else call.trace.engine(turn, model):
         yield

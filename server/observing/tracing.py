@@ -79,11 +79,18 @@ class RequestTrace:
             self.span.set_status(StatusCode.ERROR)
 
     @contextmanager
-    def engine(self, turn: Turn) -> Iterator[None]:
+    def engine(self, turn: Turn, model: str) -> Iterator[None]:
         """Around a turn's stay at the engines, the wait for one included."""
+        attributes: dict[str, str | int | float]
         operation = "chat" if turn.dialect != "completions" else "text_completion"
-        attributes = {"gen_ai.operation.name": operation, "gen_ai.request.model": turn.model, **_ids(turn)}
-        attributes |= {f"gen_ai.request.{k}": v for k in _SAMPLING if (v := turn.sampling.get(k)) is not None}
+        attributes = {
+            "gen_ai.operation.name": operation,
+            "gen_ai.request.model": turn.model,
+            "gen_ai.response.model": model,
+        }
+        attributes |= _ids(turn) | {
+            f"gen_ai.request.{k}": v for k in _SAMPLING if (v := turn.sampling.get(k)) is not None
+        }
         span = self.tracer.start_span(f"{operation} {turn.model}", self.context, SpanKind.CLIENT, attributes)
         carrier: dict[str, str] = {}
         _propagator.inject(carrier, set_span_in_context(span))

@@ -103,6 +103,7 @@ def test_the_engines_span_follows_the_conventions(start_proxy: StartProxy, spans
         "gen_ai.operation.name": "chat",
         "gen_ai.provider.name": "scripted",
         "gen_ai.request.model": proxy.model,
+        "gen_ai.response.model": "scripted",
         "gen_ai.request.temperature": 0.5,
         "gen_ai.request.max_tokens": 40,
         "gen_ai.response.id": turn_id,
