@@ -1,5 +1,6 @@
 """What Prometheus is told is what happened: every outcome once, and no label that a client can make up."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from prometheus_client.samples import Sample
 from tests.engines import ScriptedEngine
 from tests.server.all_kinds import call_all_kinds, outcomes_on_tape, playing
 from tests.server.conftest import Proxy, StartProxy, scripted
+from tests.server.metrics_table import table
 
 HELLO = [{"role": "user", "content": "Hello"}]
 
@@ -137,3 +139,13 @@ def test_openmetrics_is_spoken_to_those_who_ask(start_proxy: StartProxy) -> None
     answer = proxy.http.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
     assert answer.headers["Content-Type"].startswith("application/openmetrics-text")
     assert answer.text.endswith("# EOF\n")
+
+
+def test_the_docs_tell_of_every_metric(served: Served) -> None:
+    proxy, _, _ = served
+    docs = (Path(__file__).parents[2] / "docs/observability.md").read_text()
+    expected = table(proxy.http.get("/metrics").text)
+    missing = [row for row in expected.splitlines() if row not in docs]
+    assert not missing, "python -m tests.server.metrics_table prints the table"
+    told = [line for line in docs.splitlines() if re.match(r"\| `(tickertape|process|python)_", line)]
+    assert set(told) <= set(expected.splitlines()), "a metric is told of that there is not"
