@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import httpx
@@ -171,6 +172,8 @@ class _Service:
 
     def __init__(self, path: Path) -> None:
         self.keyring = Keyring(Store(path), AuthMode.OFF)
+        self.tracing = None
+        self.turns = SimpleNamespace(metrics=Metrics())
 
 
 async def test_route_without_a_rule_is_refused_to_everybody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
