@@ -79,6 +79,27 @@ def test_turns_that_two_servers_commit_have_places_without_gap_each_once(postgre
     store.close()
 
 
+def test_killed_server_leaves_no_gap_and_all_that_it_acknowledged(postgres_url: str) -> None:
+    doomed, other = (started(_COMMITTER, postgres_url, name) for name in ("x", "y"))
+    for process in (doomed, other):
+        print("go", file=process.stdin, flush=True)
+    assert doomed.stdout is not None
+    told = [word for _ in range(10) for word in doomed.stdout.readline().split()]
+    os.kill(doomed.pid, signal.SIGKILL)
+    told += doomed.communicate()[0].split() + other.communicate()[0].split()
+    assert other.returncode == 0
+    store = Store(postgres_url)
+    on_tape = []
+    for session_id in ("a", "b", "c"):
+        found = store.read_now(turns_of, session_id) or []
+        assert [each.seq for each in found] == list(range(len(found)))
+        assert store.read_now(sessions.get, session_id).turns == len(found)
+        on_tape += [f"{session_id}:{each.seq}" for each in found]
+    assert len(told) == len(set(told))
+    assert set(told) <= set(on_tape)
+    store.close()
+
+
 def _lease(store: Store, name: str, got: "list[str]", started: threading.Barrier) -> None:
     async def run() -> None:
         started.wait()
@@ -287,3 +308,9 @@ def test_file_has_one_server_and_readers_beside_it_until_that_is_killed(tmp_path
     process.communicate()
     Store(path, serving=True).close()
     Store(path, serving=True).close()
+
+
+def test_server_makes_no_folder_for_its_tape(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="there is no folder"):
+        Store(tmp_path / "mistyped" / "tape.db", serving=True)
+    assert list(tmp_path.iterdir()) == []
