@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
+from tests.postgres import PostgresServer
 from tests.server.tapes import write_sessions
 from tests.server.test_store import turn
 from tickertape.server.errors import Conflict
@@ -268,6 +269,17 @@ async def test_news_are_what_other_servers_have_committed(replicas: tuple[Store,
     await here.write(sessions.create, "new", 1.0, {})
     with pytest.raises(Conflict, match="already"):
         await there.write(sessions.create, "new", 1.0, {})
+
+
+async def test_connections_that_the_database_has_closed_are_made_anew(
+    replicas: tuple[Store, Store], postgres_server: PostgresServer
+) -> None:
+    here, there = replicas
+    await here.commit(turn(0))
+    assert len(await there.news("s", -1)) == 1
+    postgres_server.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname LIKE 't%'")
+    await here.commit(turn(1))
+    assert [each.seq for each, _ in await there.news("s", 0)] == [1]
 
 
 def test_servers_that_start_at_once_on_an_empty_database_all_come_up(postgres_url: str) -> None:
