@@ -10,11 +10,10 @@ from contextlib import nullcontext
 from functools import cache
 from typing import Any
 
-import orjson
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
-from tickertape.server.store.database.backend import ENGINE_OPTIONS, Backend
+from tickertape.server.store.database.backend import ENGINE_OPTIONS, Backend, dumped
 from tickertape.server.store.database.errors import StoreError
 
 #: Of libpq, where the URL says nothing else; seconds, but for the last: milliseconds until data that nobody confirms is
@@ -58,7 +57,7 @@ class Postgres(Backend):
 
 def json_equals(column: sa.ColumnElement[Any], key: str, value: str | int | float | bool | None) -> Any:
     found = column.op("->", return_type=JSONB())(sa.literal(key, sa.Text))
-    wanted = sa.cast(sa.literal(orjson.dumps(value).decode(), sa.Text), JSONB)
+    wanted = sa.cast(sa.literal(dumped(value), sa.Text), JSONB)
     return (sa.func.coalesce(found, wanted) if value is None else found) == wanted
 
 
