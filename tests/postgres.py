@@ -117,11 +117,11 @@ def _reachable(binaries: Path, folder: Path, user: dict[str, Any]) -> Path:
     try:
         subprocess.run([binaries / "postgres", "--version"], check=True, capture_output=True, cwd="/", **user)
     except (PermissionError, subprocess.CalledProcessError):
-        copied = shutil.copytree(binaries.parent, folder / "install", symlinks=True)
-        subprocess.run(["chmod", "-R", "a+rX", copied], check=True)
-        for program in (copied / "bin").iterdir():
-            program.chmod(0o755)
-        return copied / "bin"
+        package = binaries.parent.parent  # the wheel's programs look for their libraries beside their package
+        for each in (package, package.with_name(f"{package.name}.libs")):
+            shutil.copytree(each, folder / "copy" / each.name, symlinks=True)
+        subprocess.run(["chmod", "-R", "a+rX", folder / "copy"], check=True)
+        return folder / "copy" / binaries.relative_to(package.parent)
     return binaries
 
 

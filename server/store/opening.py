@@ -43,7 +43,7 @@ def open_tape(connection: sa.Connection, *, make: bool = True) -> None:
 @cache
 def scripts() -> ScriptDirectory:
     """The steps."""
-    return ScriptDirectory(_MIGRATIONS)
+    return ScriptDirectory(str(_MIGRATIONS))
 
 
 def _stamp(connection: sa.Connection, version: int) -> None:

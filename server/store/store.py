@@ -36,8 +36,8 @@ def _holdable() -> Iterator[None]:
     """What no tape can hold, and so can never be found on one either, is the client's to mend."""
     try:
         yield
-    except (OverflowError, UnicodeEncodeError, orjson.JSONEncodeError, NotHoldable) as error:
-        said = error.__cause__ if isinstance(error, NotHoldable) else error
+    except (OverflowError, UnicodeEncodeError, NotHoldable) as error:
+        said = error.__cause__ or error
         raise InvalidRequest(
             f"integers have 64 bits, and text no lone surrogates, nor NUL on PostgreSQL: {getattr(said, 'orig', said)}",
             code="invalid_value",

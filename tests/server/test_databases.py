@@ -54,11 +54,15 @@ async def test_what_no_column_can_hold_is_the_clients_to_mend(place: str, store:
     if place.startswith("postgresql"):
         bad += [{"metadata": {"a": "\0"}}, {"task_id": "a\0b"}]
     for fields in bad:
-        with pytest.raises(InvalidRequest) as refused:
+        with pytest.raises(InvalidRequest, match="integers have 64 bits") as refused:
             await store.write(sessions.create, "s", 1.0, fields)
         assert refused.value.code == "invalid_value"
     with pytest.raises(InvalidRequest):
         await store.read(sessions.page, SessionFilter(task_id="\ud800"))
+    with pytest.raises(InvalidRequest):
+        await store.read(sessions.page, SessionFilter(metadata={"a": 2**64}))
+    with pytest.raises(TypeError):  # a mistake of ours is not the client's
+        await store.read(sessions.page, SessionFilter(), 7)  # type: ignore[call-arg]
     assert await store.read(sessions.page) == []
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
+from tests.postgres import PostgresServer
 from tests.server.tapes import write_sessions
 from tests.server.test_store import turn
 from tickertape.server.errors import Conflict
@@ -76,6 +77,27 @@ def test_turns_that_two_servers_commit_have_places_without_gap_each_once(postgre
         assert [each.seq for each in found] == list(range(160))
         assert all(told[f"{session_id}:{each.seq}"] == 1 for each in found), "each place was told once"
     assert told.total() == 480
+    store.close()
+
+
+def test_killed_server_leaves_no_gap_and_all_that_it_acknowledged(postgres_url: str) -> None:
+    doomed, other = (started(_COMMITTER, postgres_url, name) for name in ("x", "y"))
+    for process in (doomed, other):
+        print("go", file=process.stdin, flush=True)
+    assert doomed.stdout is not None
+    told = [word for _ in range(10) for word in doomed.stdout.readline().split()]
+    os.kill(doomed.pid, signal.SIGKILL)
+    told += doomed.communicate()[0].split() + other.communicate()[0].split()
+    assert other.returncode == 0
+    store = Store(postgres_url)
+    on_tape = []
+    for session_id in ("a", "b", "c"):
+        found = store.read_now(turns_of, session_id) or []
+        assert [each.seq for each in found] == list(range(len(found)))
+        assert store.read_now(sessions.get, session_id).turns == len(found)
+        on_tape += [f"{session_id}:{each.seq}" for each in found]
+    assert len(told) == len(set(told))
+    assert set(told) <= set(on_tape)
     store.close()
 
 
@@ -249,6 +271,17 @@ async def test_news_are_what_other_servers_have_committed(replicas: tuple[Store,
         await there.write(sessions.create, "new", 1.0, {})
 
 
+async def test_connections_that_the_database_has_closed_are_made_anew(
+    replicas: tuple[Store, Store], postgres_server: PostgresServer
+) -> None:
+    here, there = replicas
+    await here.commit(turn(0))
+    assert len(await there.news("s", -1)) == 1
+    postgres_server.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname LIKE 't%'")
+    await here.commit(turn(1))
+    assert [each.seq for each, _ in await there.news("s", 0)] == [1]
+
+
 def test_servers_that_start_at_once_on_an_empty_database_all_come_up(postgres_url: str) -> None:
     started = threading.Barrier(5)
 
@@ -287,3 +320,9 @@ def test_file_has_one_server_and_readers_beside_it_until_that_is_killed(tmp_path
     process.communicate()
     Store(path, serving=True).close()
     Store(path, serving=True).close()
+
+
+def test_server_makes_no_folder_for_its_tape(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="there is no folder"):
+        Store(tmp_path / "mistyped" / "tape.db", serving=True)
+    assert list(tmp_path.iterdir()) == []

@@ -7,9 +7,24 @@ from typing import Any, ClassVar
 import orjson
 import sqlalchemy as sa
 
+from tickertape.server.store.database.errors import NotHoldable
+
+
+def dumped(value: object) -> str:
+    """JSON.
+
+    Raises:
+        NotHoldable: of what JSON has no words for, such as integers of more than 64 bits.
+    """
+    try:
+        return orjson.dumps(value).decode()
+    except orjson.JSONEncodeError as error:
+        raise NotHoldable(str(error)) from error
+
+
 #: For every engine: errors are logged, and what a statement holds is nobody's business.
 ENGINE_OPTIONS: dict[str, Any] = {
-    "json_serializer": lambda value: orjson.dumps(value).decode(),
+    "json_serializer": dumped,
     "json_deserializer": orjson.loads,
     "hide_parameters": True,
 }

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-import orjson
 import sqlalchemy as sa
 
 from tickertape.server.store.database.address import address, shown
@@ -96,7 +95,7 @@ class Database:
     def _failure(self, error: Exception, what: str) -> StoreError:
         said = getattr(error, "orig", None) or error.__cause__ or error
         text = f"the tape {self.path} cannot be {what}: {said}"
-        if isinstance(said, (orjson.JSONEncodeError, *self._backend.refused)):
+        if isinstance(said, (NotHoldable, *self._backend.refused)):
             return NotHoldable(text)
         contended = getattr(said, "sqlstate", None) in self._backend.contended
         return Contended(text) if contended else StoreError(text)

@@ -10,19 +10,18 @@ from contextlib import nullcontext
 from functools import cache
 from typing import Any
 
-import orjson
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
-from tickertape.server.store.database.backend import ENGINE_OPTIONS, Backend
+from tickertape.server.store.database.backend import ENGINE_OPTIONS, Backend, dumped
 from tickertape.server.store.database.errors import StoreError
 
 #: Of libpq, where the URL says nothing else; seconds, but for the last: milliseconds until data that nobody confirms is
 #: given up.
 _CONNECTING = {"connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10, "tcp_user_timeout": 30_000}
 _SETTINGS = "SET statement_timeout = '60s'; SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '120s'"
-#: One for each thread that a server reads and writes with, and then some.
-_POOL = {"pool_size": 8, "max_overflow": 32, "pool_timeout": 10, "pool_pre_ping": True}
+#: Of one server: it keeps 5 connections and makes 20 at most; threads wait for one. A database has 100 by default.
+_POOL = {"pool_size": 5, "max_overflow": 15, "pool_timeout": 30, "pool_pre_ping": True}
 #: Any number that other users of the database do not lock: "tape", in ASCII.
 _OPENING = 0x74617065
 
@@ -58,7 +57,7 @@ class Postgres(Backend):
 
 def json_equals(column: sa.ColumnElement[Any], key: str, value: str | int | float | bool | None) -> Any:
     found = column.op("->", return_type=JSONB())(sa.literal(key, sa.Text))
-    wanted = sa.cast(sa.literal(orjson.dumps(value).decode(), sa.Text), JSONB)
+    wanted = sa.cast(sa.literal(dumped(value), sa.Text), JSONB)
     return (sa.func.coalesce(found, wanted) if value is None else found) == wanted
 
 

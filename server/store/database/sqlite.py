@@ -39,17 +39,21 @@ class Sqlite(Backend):
 
     def serve(self) -> None:
         """The kernel lets go of the lock when the process ends, however it ends."""
+        if self._path == ":memory:":
+            return
         beside = Path(self._path).resolve()
+        if not beside.parent.is_dir():  # else it would be made for the lock
+            raise StoreError(f"there is no folder {beside.parent}")
         lock = FileLock(beside.with_name(f"{beside.name}-server"), timeout=0, thread_local=False)
         try:
             lock.acquire()
         except Timeout:
             raise StoreError(
-                f"another server has the tape {self._path}: a file of SQLite's has one; end that one first, or let "
-                "both use a PostgreSQL database"
+                "another server has it, and a file of SQLite's has one: end that one first, or let both use a "
+                "PostgreSQL database"
             ) from None
         except OSError as error:
-            raise StoreError(f"the tape {self._path} cannot be locked for this server: {error}") from error
+            raise StoreError(f"it cannot be locked for this server: {error}") from None
         self._serving = lock
 
     def open_alone(self, connection: sa.Connection) -> None:

@@ -19,8 +19,7 @@ CREATE TABLE turns (session_id VARCHAR(200) NOT NULL, seq INTEGER NOT NULL, id V
   NULL, outcome VARCHAR(32) NOT NULL, first_message INTEGER NOT NULL, layout BLOB NOT NULL, tools_digest VARCHAR(64)
   NOT NULL, options_digest VARCHAR(64) NOT NULL, prompt_delta BLOB NOT NULL, completion BLOB NOT NULL, logprobs BLOB
   NOT NULL, error TEXT, engine TEXT NOT NULL, finish_reason VARCHAR(32), fork_reason TEXT, context_digest BLOB NOT
-  NULL, rest BLOB NOT NULL, PRIMARY KEY (session_id, seq), FOREIGN KEY(session_id) REFERENCES sessions (id), UNIQUE
-  (id));
+  NULL, rest BLOB NOT NULL, PRIMARY KEY (session_id, seq), FOREIGN KEY(session_id) REFERENCES sessions (id), UNIQUE (id));
 CREATE INDEX ix_rewards_session_id ON rewards (session_id);
 CREATE INDEX leases_open ON leases (closed_at, expires_at);
 CREATE UNIQUE INDEX sessions_by_finish ON sessions (finish_number);
