@@ -26,6 +26,7 @@ from tickertape.server.sampling import SamplingLimits, missing_arrays
 from tickertape.server.service import Service
 from tickertape.server.sessions import Sessions
 from tickertape.server.settings import Settings, SettingsError
+from tickertape.server.store.durability import Durability
 from tickertape.server.store.retention import Limits
 from tickertape.server.store.store import Store
 from tickertape.server.token_arrays import KNOWN
@@ -99,7 +100,8 @@ async def running_service(settings: Settings, parts: Parts) -> AsyncIterator[Ser
         StoreError: the tape cannot be opened, or is a file that has a server.
     """
     matching = policy_named(settings.matching)
-    store = Store(settings.db, serving=True)
+    durability = Durability(settings.sync, settings.store_patience, settings.backlog_memory)
+    store = Store(settings.db, serving=True, durability=durability)
     keyring = _keyring(settings, store)
     pool = EnginePool(parts.engines, limit=settings.engine_limit, patience=settings.engine_patience)
     try:
