@@ -20,7 +20,7 @@ from tickertape.server.store.arrays import to_rows
 from tickertape.server.store.rows import from_row, to_row
 from tickertape.server.trajectories.turn import Turn
 
-_SUFFIX = ".unwritten.ndjson"
+_SUFFIX, _CLAIMED, _BROKEN = ".unwritten.ndjson", ".claimed", ".broken"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +57,20 @@ class SideFile:
             file.flush()
             os.fsync(file.fileno())
 
-    def left(self) -> list[Path]:
-        """Files of earlier processes, oldest first."""
-        found = self._base.parent.glob(f"{self._base.name}.*{_SUFFIX}")
-        return sorted(path for path in found if path != self.path)
+    def claim(self) -> list[Path]:
+        """Files of other processes, oldest first. They get another name, so that nobody else reads or adds to them.
+
+        Raises:
+            OSError: one cannot be renamed.
+        """
+        found = self._base.parent.glob(f"{self._base.name}.*{_SUFFIX}*")
+        left = [path for path in found if path != self.path and path.suffix != _BROKEN]
+        return sorted(path if path.suffix == _CLAIMED else path.rename(f"{path}{_CLAIMED}") for path in left)
+
+
+def keep_broken(path: Path) -> Path:
+    """Puts away a file that was claimed and not wholly read; where it is then."""
+    return path.rename(path.with_suffix(_BROKEN))
 
 
 def read_lines(path: Path) -> Iterator[Write | BrokenLine]:

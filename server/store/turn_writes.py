@@ -18,6 +18,8 @@ Call: TypeAlias = Sequence[Write]
 _ANSWERED = {Outcome.STOP, Outcome.LENGTH, Outcome.TOOL_CALLS, Outcome.PARSE_FAILED, Outcome.REPLAYED}
 #: Bytes that a turn takes up beside its tokens and messages, about.
 _OVERHEAD = 2048
+#: Ids asked for in one query.
+_AT_ONCE = 500
 
 _log = logging.getLogger("tickertape")
 
@@ -98,4 +100,8 @@ def size_of(turn: Turn) -> int:
 
 def known_turns(connection: sa.Connection, turn_ids: Sequence[str]) -> set[str]:
     """Those that are on tape."""
-    return set(connection.scalars(sa.select(schema.turns.c.id).where(schema.turns.c.id.in_(turn_ids))))
+    known: set[str] = set()
+    for start in range(0, len(turn_ids), _AT_ONCE):
+        part = turn_ids[start : start + _AT_ONCE]
+        known.update(connection.scalars(sa.select(schema.turns.c.id).where(schema.turns.c.id.in_(part))))
+    return known
