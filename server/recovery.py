@@ -145,9 +145,8 @@ async def _read_back(store: Store, report: Report) -> None:
 def tell(report: Report) -> list[str]:
     """To the log; returns the lines for people."""
     lines = list(report.lines(time.time()))
-    wrong = report.broken or report.unread or report.unclean
     for line in lines:
-        _log.log(logging.WARNING if wrong else logging.INFO, "tape: %s", line)
+        _log.log(logging.WARNING if report.broken or report.unread else logging.INFO, "tape: %s", line)
     return lines
 
 

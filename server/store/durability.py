@@ -23,3 +23,5 @@ class Durability:
     """Seconds for which a turn is tried again while the store fails, before its caller is told so."""
     backlog_memory: int = 256 * 2**20
     """Bytes of turns that wait in memory for a store that works again."""
+    batch: int = 256
+    """Calls whose turns are committed in one transaction at most; 1: none waits for another, and none is saved."""

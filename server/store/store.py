@@ -92,6 +92,7 @@ class Store:
             self.standing,
             patience=durability.patience,
             backlog_bytes=durability.backlog_memory,
+            most=durability.batch,
             every=runs.EVERY if serving else runs.NEVER,
         )
 
