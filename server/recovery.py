@@ -61,7 +61,7 @@ class Report:
         if self.clean is not None and self.clean.stopped_at is not None:
             yield f"the last server on it was stopped in good order at {_moment(self.clean.stopped_at)}"
         for run in self.unclean:
-            yield f"the server {run.pid} on {run.host} was not: it was last seen at {_moment(run.seen_at)}"
+            yield f"the server {run.pid} on {run.host} was not stopped: it was last seen at {_moment(run.seen_at)}"
         for run in self.beside:
             yield f"the server {run.pid} on {run.host} runs on it too, seen {now - run.seen_at:.0f} s ago"
         for path, count in self.read_back.items():
