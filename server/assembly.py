@@ -20,12 +20,14 @@ from tickertape.server.auth.keys import ConfiguredKey, hash_of
 from tickertape.server.keeping import keep_keeping
 from tickertape.server.observing.process import loop_watched
 from tickertape.server.observing.traced import tracing_to
+from tickertape.server.recovery import end, recover, tell
 from tickertape.server.renderer_pool import RendererPool
 from tickertape.server.retries import Retries
 from tickertape.server.sampling import SamplingLimits, missing_arrays
 from tickertape.server.service import Service
 from tickertape.server.sessions import Sessions
 from tickertape.server.settings import Settings, SettingsError
+from tickertape.server.store.durability import Durability
 from tickertape.server.store.retention import Limits
 from tickertape.server.store.store import Store
 from tickertape.server.token_arrays import KNOWN
@@ -99,7 +101,8 @@ async def running_service(settings: Settings, parts: Parts) -> AsyncIterator[Ser
         StoreError: the tape cannot be opened, or is a file that has a server.
     """
     matching = policy_named(settings.matching)
-    store = Store(settings.db, serving=True)
+    durability = Durability(settings.sync, settings.store_patience, settings.backlog_memory)
+    store = Store(settings.db, serving=True, durability=durability)
     keyring = _keyring(settings, store)
     pool = EnginePool(parts.engines, limit=settings.engine_limit, patience=settings.engine_patience)
     try:
@@ -120,12 +123,16 @@ async def running_service(settings: Settings, parts: Parts) -> AsyncIterator[Ser
             retries = Retries(window=settings.replay_window, memory=settings.replay_memory)
             names = [*dict.fromkeys([pool.info.model, *settings.served_model_names])]
             service = Service(turns, names, settings.unknown_fields, retries, keyring, settings.heartbeat)
-            async with (
-                _keeping(service, settings),
-                loop_watched(turns.metrics.loop_lag),
-                tracing_to(settings.otlp_endpoint) as service.tracing,
-            ):
-                yield service
+            service.found_on_tape = tell(await recover(store))
+            try:
+                async with (
+                    _keeping(service, settings),
+                    loop_watched(turns.metrics.loop_lag),
+                    tracing_to(settings.otlp_endpoint) as service.tracing,
+                ):
+                    yield service
+            finally:
+                await end(store)
         finally:
             await pool.close()
     finally:

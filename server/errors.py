@@ -132,6 +132,7 @@ class StoreFailed(ProxyError):
 
     status = 503
     code = "tape_unavailable"
+    headers: Mapping[str, str] = {"Retry-After": "1"}
 
 
 def from_engine(error: EngineError) -> ProxyError:

@@ -45,6 +45,8 @@ def serve_forever(settings: Settings, *, say: Say) -> None:
         for member in service.turns.pool.members.values():
             say(f"engine    {member.name} {_engine_line(member)}")
         say(f"tape      {service.turns.store.path}")
+        for line in service.found_on_tape:
+            say(f"          {line}")
         say(f"listening on http://{host}:{port}  (base_url for agents: http://{host}:{port}/v1)")
 
     uvloop.run(_serve(settings, parts, listening, on_ready))

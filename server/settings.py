@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 from tickertape.renderers.format import History
 from tickertape.server.auth.keys import hash_of
 from tickertape.server.observing.logs import LogFormat, LogLevel
+from tickertape.server.store.durability import Sync
 
 
 class SettingsError(ValueError):
@@ -72,6 +73,13 @@ class Settings(BaseSettings):
     """Port to listen on; 0 takes a free one."""
     db: Annotated[str, BeforeValidator(lambda given: str(given) if isinstance(given, Path) else given)] = "tape.db"
     """The tape: an SQLite file, made if it is not there, or postgresql://USER:PASSWORD@HOST/DATABASE."""
+
+    sync: Sync = Sync.FULL
+    """What has a turn before its answer is sent: full, the disk; normal, the system, and a power cut may take it."""
+    store_patience: Seconds = 10
+    """Seconds for which a turn is tried again while the tape cannot be written; then its caller is told."""
+    backlog_memory: int = Field(default=256 * 2**20, ge=0)
+    """Bytes of sampled turns kept until the tape can be written again; beyond, they go to a side file."""
 
     auth: AuthMode = AuthMode.AUTO
     """Whether an API key is asked for: auto (as soon as there is one), required, off."""

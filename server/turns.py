@@ -4,7 +4,6 @@ No protocol and no HTTP here. Whatever happens, the turn is on tape before the c
 outcome (NOTHING-SILENT).
 """
 
-import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -124,9 +123,11 @@ class Turns:
             live: gets it while it is sampled, if somebody reads along.
 
         Raises:
-            ProxyError: a turn failed; all are on tape with their outcomes, unless the tape itself failed.
+            ProxyError: a turn failed; all are on tape with their outcomes.
+            StoreFailed: the tape fails: nothing was sampled, or it is kept until the tape can take it.
             ClientGone: they are on tape as undelivered.
         """
+        self.check_tape()
         started = time.perf_counter()
         turns = [_opened(session_id, request, asked) for _ in range(request.n)]
         note_opened(*turns)
@@ -146,8 +147,7 @@ class Turns:
             settled = [error] * len(turns)
         results, answer, cause = settle(turns, settled, time.perf_counter() - started)
         stream = live is not None
-        commits = [self._commit(tree, turn, stream=stream) for turn in turns]
-        await (commits[0] if len(commits) == 1 else asyncio.gather(*commits))
+        await self._commit(tree, *turns, stream=stream)
         self.metrics.taken(turns, started, stream=stream)
         if answer is None:
             return results
@@ -185,6 +185,7 @@ class Turns:
         Raises:
             StoreFailed: the tape cannot be written.
         """
+        self.check_tape()
         turn = Turn(
             id=new_id(),
             session_id=session_id,
@@ -214,6 +215,17 @@ class Turns:
         """The session was taken off the tape; its id may be used anew."""
         self.sessions.forget(session_id)
         self.store.note_deleted(session_id)
+
+    def check_tape(self) -> None:
+        """Refuses a call while the tape is known to fail, before it costs anything.
+
+        Raises:
+            StoreFailed: it is.
+        """
+        try:
+            self.store.standing.check()
+        except StoreError as error:
+            raise StoreFailed(str(error)) from error
 
     # The steps.
 
@@ -276,16 +288,20 @@ class Turns:
             live.turns = turns
         return Task(request, asked, renderer, prepared, live), samplings
 
-    async def _commit(self, tree: SessionTree, turn: Turn, *, stream: bool = False) -> None:
+    async def _commit(self, tree: SessionTree, turn: Turn, *others: Turn, stream: bool = False) -> None:
+        """Of one call: the turns are all on tape, or none of them is."""
         options_digest = value_digest(turn.template_options)
         began = time.perf_counter()
         try:
-            await self.store.commit(turn, options_digest)
+            await self.store.commit(turn, options_digest, *others)
         except StoreError as error:
             self.metrics.commit_failures.add()
+            for each in (turn, *others):
+                tree.give_up(each)
             raise StoreFailed(str(error)) from error
-        tree.add(turn, options_digest)
-        self.metrics.committed(turn, began, stream=stream)
+        for each in (turn, *others):
+            tree.add(each, options_digest)
+            self.metrics.committed(each, began, stream=stream)
 
 
 def _cannot_render(error: ValueError) -> InvalidRequest:

@@ -36,6 +36,7 @@ async def answer_call(dialect: Dialect, request: Request) -> Response:
     service = service_of(request)
     try:
         caller = caller_of(request)
+        service.turns.check_tape()
     except ProxyError as error:
         return _response(_refusal(dialect, error, None))
     session_id = caller.session_id
@@ -225,7 +226,7 @@ def _refused(
 
 def _refusal(dialect: Dialect, error: ProxyError, session_id: str | None, ignored: Iterable[str] = ()) -> Answer:
     body = orjson.dumps(dialect.write_error(error))
-    return Answer(error.status, body, _headers(session_id, ignored), session_id)
+    return Answer(error.status, body, _headers(session_id, ignored) | dict(error.headers), session_id)
 
 
 def _headers(session_id: str | None, ignored: Iterable[str]) -> dict[str, str]:

@@ -20,10 +20,14 @@ async def health() -> Response:
 @router.get("/ready")
 @allow(Access.OPEN)
 async def ready(request: Request) -> Response:
-    """Turns can be taken: the engine answers."""
+    """Turns can be taken: the tape can be written and the engine answers."""
+    turns = service_of(request).turns
+    reason = turns.store.standing.reason
     try:
-        await service_of(request).turns.pool.check()
+        await turns.pool.check()
     except EngineError as error:
-        body = orjson.dumps({"status": "not_ready", "reason": str(error)})
+        reason = reason or str(error)
+    if reason is not None:
+        body = orjson.dumps({"status": "not_ready", "reason": reason})
         return Response(body, status_code=503, media_type="application/json")
     return Response(b'{"status":"ready"}', media_type="application/json")

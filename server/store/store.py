@@ -1,10 +1,10 @@
 """The tape: turns in, trees and turns out, and transactions for everything else that is on it."""
 
 import asyncio
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -12,17 +12,21 @@ import orjson
 import sqlalchemy as sa
 
 from tickertape.server.errors import InvalidRequest
-from tickertape.server.store import arrays, schema
-from tickertape.server.store.database import Database, NotHoldable, StoreError, insert
+from tickertape.server.store import arrays, runs, schema
+from tickertape.server.store.database import Database, NotHoldable, StoreError, StoreUnavailable, insert
+from tickertape.server.store.durability import Durability
 from tickertape.server.store.opening import open_tape
 from tickertape.server.store.rows import from_row, to_row
 from tickertape.server.store.schema import State
 from tickertape.server.store.sessions import Touched, state_of, touch
+from tickertape.server.store.side_file import SideFile, Write
+from tickertape.server.store.standing import Standing
+from tickertape.server.store.turn_writes import Call, TurnWrites, known_turns, log_lost, size_of
 from tickertape.server.store.writer import GroupWriter
 from tickertape.server.trajectories.tree import SessionTree
 from tickertape.server.trajectories.turn import Turn
 
-__all__ = ["SessionDeleted", "Store", "StoreError"]
+__all__ = ["SessionDeleted", "Store", "StoreError", "StoreUnavailable"]
 
 #: How many toolsets and closed sessions are remembered.
 _MOST_KNOWN = 100_000
@@ -48,27 +52,25 @@ class SessionDeleted(StoreError):
     """A session that is in use here was deleted, perhaps by another server."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Write:
-    turn: Turn
-    options_digest: str
-
-
 class Store:
     """One tape. Writes are durable when :meth:`commit` or :meth:`write` returns."""
 
-    def __init__(self, place: str | Path, *, serving: bool = False, make: bool = True) -> None:
+    def __init__(
+        self, place: str | Path, *, serving: bool = False, make: bool = True, durability: Durability | None = None
+    ) -> None:
         """Opens or creates a tape, and leads an older one to this schema version.
 
         Args:
             place: the path of an SQLite file, or ``sqlite:///PATH``; or ``postgresql://USER@HOST/DATABASE``.
             serving: this process answers agents. A file has one such process; readers go beside it.
             make: make a tape where there is none.
+            durability: what a commit survives, and what becomes of turns while the store fails.
 
         Raises:
             StoreError: it cannot be opened, is of a later schema version, or is a file that has a server.
         """
-        self._database = Database(place)
+        durability = durability or Durability()
+        self._database = Database(place, durability.sync)
         self.path = self._database.path
         """Where it is, without a password."""
         try:
@@ -80,7 +82,19 @@ class Store:
             raise StoreError(f"the tape {self.path} cannot be opened: {_why(error)}") from error
         self._known_toolsets: set[str] = set()
         self._closed: OrderedDict[str, None] = OrderedDict()
-        self._writer: GroupWriter[_Write] = GroupWriter(self._write)
+        self.standing = Standing()
+        """Whether it can be written, as far as is known."""
+        self.side_file = SideFile(Path("tickertape") if self.is_shared else Path(self.path))
+        self.run_id: str | None = None
+        """Of the server that runs on this tape here, see ``runs``."""
+        self._writer: GroupWriter[Call] = GroupWriter(
+            TurnWrites(self._write, self._known, self._probe, self.side_file),
+            self.standing,
+            patience=durability.patience,
+            backlog_bytes=durability.backlog_memory,
+            most=durability.batch,
+            every=runs.EVERY if serving else runs.NEVER,
+        )
 
     def _open(self, make: bool) -> None:
         def open_it(connection: sa.Connection) -> None:
@@ -96,15 +110,38 @@ class Store:
 
     # Turns.
 
-    async def commit(self, turn: Turn, options_digest: str = "") -> None:
-        """Makes a turn durable (DURABLE), and sets its ``seq``.
+    async def commit(self, turn: Turn, options_digest: str = "", *others: Turn) -> None:
+        """Makes a turn durable (DURABLE), and sets its ``seq``; with it ``others`` of the same call, or none of them.
 
         Raises:
-            StoreError: it could not be written; nothing of it was.
+            StoreUnavailable: the store failed for longer than its patience. The turns are kept, and committed as
+                undelivered as soon as it works again.
+            StoreError: they could not be written; nothing of them was.
         """
-        await self._writer.put(_Write(turn, options_digest))
+        call = [Write(each, options_digest) for each in (turn, *others)]
+        try:
+            await self._writer.put(call, sum(size_of(each.turn) for each in call))
+        except StoreUnavailable:
+            raise
+        except Exception as error:
+            for write in call:
+                log_lost(write.turn, error)
+            raise
 
-    def _write(self, batch: Sequence[_Write]) -> None:
+    @property
+    def backlog(self) -> int:
+        """How many calls' turns wait for a store that works again."""
+        return self._writer.backlog
+
+    def _known(self, turn_ids: Sequence[str]) -> set[str]:
+        return self.read_now(known_turns, turn_ids)
+
+    def _probe(self) -> None:
+        with self._database.writing() as connection:
+            runs.note_seen(connection, self.run_id, time.time())
+        self._database.tidy()
+
+    def _write(self, batch: Sequence[Write]) -> None:
         toolsets = {w.turn.tools_digest: w.turn.tools for w in batch if w.turn.tools_digest}
         new_toolsets = [
             {"digest": digest, "tools": orjson.dumps(tools)}
@@ -135,7 +172,7 @@ class Store:
 
     async def load_tree(self, session_id: str) -> SessionTree:
         """The live part of a session; an empty tree for one that is not known."""
-        return await asyncio.to_thread(self._load_tree, session_id)
+        return await self._on_thread(lambda: self._load_tree(session_id))
 
     def _load_tree(self, session_id: str) -> SessionTree:
         tree = SessionTree(session_id)
@@ -154,7 +191,7 @@ class Store:
             StoreError: the tape cannot be read.
             SessionDeleted: turns up to ``after`` were on tape, and are no more.
         """
-        return await asyncio.to_thread(self._news, session_id, after)
+        return await self._on_thread(lambda: self._news(session_id, after))
 
     def _news(self, session_id: str, after: int) -> list[tuple[Turn, str]]:
         table = schema.sessions.c
@@ -186,7 +223,7 @@ class Store:
             StoreError: the tape cannot be read.
             InvalidRequest: a value is none that a tape can hold.
         """
-        return await asyncio.to_thread(lambda: self.read_now(function, *args, **kwargs))
+        return await self._on_thread(lambda: self.read_now(function, *args, **kwargs))
 
     def read_now(self, function: Callable[Concatenate[sa.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """:meth:`read` for callers that are on a thread already."""
@@ -206,7 +243,16 @@ class Store:
             with _holdable():
                 return self._database.write(lambda connection: function(connection, *args, **kwargs))
 
-        return await asyncio.to_thread(run)
+        self.standing.check()
+        return await self._on_thread(run)
+
+    async def _on_thread(self, function: Callable[[], T]) -> T:
+        """If the store fails here, it is found out whether it fails everybody."""
+        try:
+            return await asyncio.to_thread(function)
+        except StoreUnavailable:
+            self._writer.suspect()
+            raise
 
     # Closed sessions: known here without a look at the tape, so that a call of an agent is refused before it costs.
 

@@ -76,7 +76,7 @@ class Answered:
 
 
 class SessionTree:
-    """All turns of one session. Only :meth:`begin` and :meth:`add` change it, and only by adding."""
+    """All turns of one session. Only :meth:`begin`, :meth:`add` and :meth:`give_up` change it, and only by adding."""
 
     def __init__(self, session_id: str) -> None:
         self.session_id = session_id
@@ -149,6 +149,10 @@ class SessionTree:
             self._ahead.remove(self.complete_to)
             self.complete_to += 1
         return True
+
+    def give_up(self, turn: Turn) -> None:
+        """The turn has ended and is not on tape. It keeps its place among those that were asked: it may come later."""
+        self._begun.pop(turn.id, None)
 
     def has_begun(self, turn_id: str) -> bool:
         """Whether the turn is being sampled."""

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -16,9 +15,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.server.failing_stores import FakeWrites
 from tickertape.server.errors import NotFound
 from tickertape.server.store import schema, sessions
 from tickertape.server.store.database import Database
+from tickertape.server.store.standing import Standing
 from tickertape.server.store.store import Store, StoreError
 from tickertape.server.store.writer import GroupWriter
 from tickertape.server.trajectories.turn import Outcome, Turn
@@ -110,11 +111,12 @@ async def test_turn_that_cannot_be_written_fails_alone(store: Store) -> None:
 async def test_writer_gathers_what_comes_while_it_commits() -> None:
     batches: list[int] = []
 
-    def write(batch: Sequence[int]) -> None:
-        time.sleep(0.02)
-        batches.append(len(batch))
+    class Slow(FakeWrites):
+        def write(self, items: Sequence[int], *, again: bool) -> None:
+            time.sleep(0.02)
+            batches.append(len(items))
 
-    writer = GroupWriter(write)
+    writer = GroupWriter(Slow(), Standing())
     await asyncio.gather(*(writer.put(number) for number in range(100)))
     writer.close()
     assert sum(batches) == 100
@@ -183,19 +185,3 @@ def test_kill_9_loses_no_acknowledged_turn(place: str) -> None:
         return len(found)
 
     assert asyncio.run(count()) >= acknowledged
-
-
-@pytest.mark.slow
-async def test_file_that_another_process_locks_is_a_store_error(tmp_path: Path) -> None:
-    store = Store(tmp_path / "tape.db")
-    await store.commit(turn(0))
-    other = sqlite3.connect(store.path, isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    try:
-        with pytest.raises(StoreError, match=r"cannot be written: .*locked"):
-            await store.commit(turn(1))  # after the ten seconds that it waits
-    finally:
-        other.execute("ROLLBACK")
-        other.close()
-    await store.commit(turn(1))
-    store.close()

@@ -3,13 +3,14 @@
 
 from tickertape.server.store.database.address import address, is_postgres, shown
 from tickertape.server.store.database.database import Database
-from tickertape.server.store.database.errors import NotHoldable, StoreError
+from tickertape.server.store.database.errors import NotHoldable, StoreError, StoreUnavailable
 from tickertape.server.store.database.statements import insert, json_equals, returned
 
 __all__ = [
     "Database",
     "NotHoldable",
     "StoreError",
+    "StoreUnavailable",
     "address",
     "insert",
     "is_postgres",

@@ -58,6 +58,16 @@ class Backend(ABC):
     def open_alone(self, connection: sa.Connection) -> None:
         """Keeps others from opening the tape until the end of the transaction."""
 
+    def check(self) -> None:  # noqa: B027  (a server answers for itself)
+        """Whether the tape is where it was.
+
+        Raises:
+            StoreUnavailable: it is not.
+        """
+
+    def tidy(self) -> None:  # noqa: B027  (a server tidies itself)
+        """What is to be done now and then."""
+
     def close(self) -> None:
         """Closes every connection."""
         self.reader.dispose()

@@ -11,9 +11,11 @@ import sqlalchemy as sa
 
 from tickertape.server.store.database.address import address, shown
 from tickertape.server.store.database.backend import Backend
-from tickertape.server.store.database.errors import Contended, NotHoldable, StoreError
+from tickertape.server.store.database.errors import Contended, NotHoldable, StoreError, StoreUnavailable
+from tickertape.server.store.database.faults import is_unavailable
 from tickertape.server.store.database.postgres import Postgres
 from tickertape.server.store.database.sqlite import Sqlite
+from tickertape.server.store.durability import Sync
 
 #: Seconds before a transaction that others were in the way of is tried again; up to twice as long, by chance.
 _PAUSES = (0.005, 0.02, 0.1, 0.3)
@@ -26,15 +28,16 @@ class Database:
 
     Args:
         place: a path or URL, see :func:`tickertape.server.store.database.address.address`.
+        sync: what a commit waits for.
 
     Raises:
         StoreError: there is no such place, or its driver is missing.
     """
 
-    def __init__(self, place: str | Path) -> None:
+    def __init__(self, place: str | Path, sync: Sync = Sync.FULL) -> None:
         url = address(place)
         self.path = shown(url)
-        self._backend: Backend = Sqlite(url) if url.drivername == "sqlite" else Postgres(url)
+        self._backend: Backend = Sqlite(url, sync) if url.drivername == "sqlite" else Postgres(url, sync)
         self._errors = sa.exc.SQLAlchemyError, self._backend.reader.dialect.loaded_dbapi.Error
 
     @property
@@ -58,6 +61,7 @@ class Database:
             StoreError: the tape cannot be read.
         """
         try:
+            self._backend.check()
             with self._backend.reader.begin() as connection:
                 yield connection
         except self._errors as error:
@@ -72,8 +76,11 @@ class Database:
             StoreError: the tape cannot be written.
         """
         try:
-            with self._backend.one_writer, self._backend.writer.begin() as connection:
-                yield connection
+            with self._backend.one_writer:
+                self._backend.check()
+                with self._backend.writer.begin() as connection:
+                    yield connection
+                self._backend.check()  # what was committed to a file that went meanwhile is not on tape
         except self._errors as error:
             raise self._failure(error, "written") from error
 
@@ -97,8 +104,20 @@ class Database:
         text = f"the tape {self.path} cannot be {what}: {said}"
         if isinstance(said, (NotHoldable, *self._backend.refused)):
             return NotHoldable(text)
-        contended = getattr(said, "sqlstate", None) in self._backend.contended
-        return Contended(text) if contended else StoreError(text)
+        if getattr(said, "sqlstate", None) in self._backend.contended:
+            return Contended(text)
+        return StoreUnavailable(text) if is_unavailable(error) else StoreError(text)
+
+    def tidy(self) -> None:
+        """What is to be done now and then.
+
+        Raises:
+            StoreError: the tape cannot be written.
+        """
+        try:
+            self._backend.tidy()
+        except self._errors as error:
+            raise self._failure(error, "written") from error
 
     def close(self) -> None:
         """Closes every connection."""

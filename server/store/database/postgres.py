@@ -7,7 +7,7 @@ row. Where two transactions block each other all the same, the server undoes one
 
 import re
 from contextlib import nullcontext
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,11 +15,19 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from tickertape.server.store.database.backend import ENGINE_OPTIONS, Backend, dumped
 from tickertape.server.store.database.errors import StoreError
+from tickertape.server.store.durability import Sync
 
 #: Of libpq, where the URL says nothing else; seconds, but for the last: milliseconds until data that nobody confirms is
 #: given up.
 _CONNECTING = {"connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10, "tcp_user_timeout": 30_000}
 _SETTINGS = "SET statement_timeout = '60s'; SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '120s'"
+#: A server may be set to wait for more than its own disk: that stays.
+_SYNC = {
+    Sync.FULL: (
+        "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
+    ),
+    Sync.NORMAL: "SET synchronous_commit = off",
+}
 #: Of one server: it keeps 5 connections and makes 20 at most; threads wait for one. A database has 100 by default.
 _POOL = {"pool_size": 5, "max_overflow": 15, "pool_timeout": 30, "pool_pre_ping": True}
 #: Any number that other users of the database do not lock: "tape", in ASCII.
@@ -30,7 +38,7 @@ class Postgres(Backend):
     is_shared = True
     contended = ("40001", "40P01")  # serialization_failure, deadlock_detected
 
-    def __init__(self, url: sa.URL) -> None:
+    def __init__(self, url: sa.URL, sync: Sync) -> None:
         connecting = {name: value for name, value in _CONNECTING.items() if name not in url.query}
         try:
             engine = sa.create_engine(url, connect_args=connecting, **_POOL, **ENGINE_OPTIONS)
@@ -38,7 +46,7 @@ class Postgres(Backend):
             raise StoreError(
                 f"a tape on PostgreSQL needs psycopg: pip install 'tickertape[postgres]' ({error})"
             ) from error
-        sa.event.listen(engine, "connect", _configure)
+        sa.event.listen(engine, "connect", partial(_configure, sync))
         self.reader = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         self.writer = engine.execution_options(isolation_level="READ COMMITTED", postgresql_readonly=False)
         self.one_writer = nullcontext()
@@ -67,6 +75,7 @@ def in_psycopg(statement: str) -> str:
     return re.sub(r":(\w+)", r"%(\1)s", statement)
 
 
-def _configure(connection: Any, _record: Any) -> None:
+def _configure(sync: Sync, connection: Any, _record: Any) -> None:
     connection.execute(_SETTINGS)
+    connection.execute(_SYNC[sync])
     connection.commit()

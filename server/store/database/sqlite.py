@@ -1,10 +1,11 @@
 """A tape in a file of SQLite's: many readers, one writer at a time, one server.
 
-A write-ahead log with ``synchronous=NORMAL``: a committed transaction survives the end of this process in any form,
-kill -9 included; a power cut can take the last commits, never the file.
+A write-ahead log, with ``synchronous`` as :class:`Sync` says: a committed transaction survives the end of this process
+in any form, kill -9 included; with ``NORMAL`` a power cut can take the last commits, never the file.
 """
 
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from filelock import FileLock, Timeout
 
 from tickertape.server.store.database.backend import ENGINE_OPTIONS, Backend
 from tickertape.server.store.database.errors import StoreError
+from tickertape.server.store.database.tape_file import WAL_KEPT, TapeFile
+from tickertape.server.store.durability import Sync
 
 _WRITES = "tickertape_writes"
 _JSON_TYPES: dict[type, tuple[str, ...]] = {
@@ -24,17 +27,18 @@ _JSON_TYPES: dict[type, tuple[str, ...]] = {
 
 
 class Sqlite(Backend):
-    """Writers of this process wait for each other on a lock, those of other processes up to ten seconds on the file."""
+    """Writers of this process wait for each other on a lock, those of other processes up to two seconds on the file."""
 
     is_shared = False
 
-    def __init__(self, url: sa.URL) -> None:
+    def __init__(self, url: sa.URL, sync: Sync) -> None:
         self.reader = sa.create_engine(url, connect_args={"check_same_thread": False}, **ENGINE_OPTIONS)
-        sa.event.listen(self.reader, "connect", _configure)
+        sa.event.listen(self.reader, "connect", partial(_configure, sync))
         sa.event.listen(self.reader, "begin", _begin)
         self.writer = self.reader.execution_options(**{_WRITES: True})
         self.one_writer = threading.Lock()
         self._path = url.database or ""
+        self._file = TapeFile(self._path)
         self._serving: FileLock | None = None
 
     def serve(self) -> None:
@@ -59,6 +63,15 @@ class Sqlite(Backend):
     def open_alone(self, connection: sa.Connection) -> None:
         """A transaction that writes is alone anyway."""
 
+    def check(self) -> None:
+        """See :meth:`TapeFile.check`."""
+        self._file.check()
+
+    def tidy(self) -> None:
+        """See :meth:`TapeFile.empty_wal`."""
+        with self.one_writer, self.reader.connect() as connection:
+            self._file.empty_wal(connection.connection.dbapi_connection)
+
     def close(self) -> None:
         super().close()
         if self._serving is not None:
@@ -73,11 +86,12 @@ def json_equals(column: sa.ColumnElement[Any], key: str, value: str | int | floa
     return kind.in_(_JSON_TYPES[type(value)]) & (sa.func.json_extract(column, path) == value)
 
 
-def _configure(connection: Any, _record: Any) -> None:
+def _configure(sync: Sync, connection: Any, _record: Any) -> None:
     # Transactions are begun by _begin: the driver would begin them at the first write, too late to have read safely.
     connection.isolation_level = None
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=10000", "foreign_keys=ON"):
+    kept = f"journal_size_limit={WAL_KEPT}"
+    for pragma in ("journal_mode=WAL", f"synchronous={sync.value}", "busy_timeout=2000", "foreign_keys=ON", kept):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 

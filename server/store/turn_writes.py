@@ -1,0 +1,107 @@
+"""What the group writer does with turns: commits them once, and changes and keeps those that their callers lost."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import sqlalchemy as sa
+
+from tickertape.server.store import schema
+from tickertape.server.store.side_file import SideFile, Write
+from tickertape.server.trajectories.turn import Outcome, Turn
+
+#: The turns of one call, which are committed together or not at all.
+Call: TypeAlias = Sequence[Write]
+
+#: Outcomes of turns that had an answer to deliver.
+_ANSWERED = {Outcome.STOP, Outcome.LENGTH, Outcome.TOOL_CALLS, Outcome.PARSE_FAILED, Outcome.REPLAYED}
+#: Bytes that a turn takes up beside its tokens and messages, about.
+_OVERHEAD = 2048
+#: Ids asked for in one query.
+_AT_ONCE = 500
+
+_log = logging.getLogger("tickertape")
+
+
+@dataclass(frozen=True, slots=True)
+class TurnWrites:
+    """See :class:`tickertape.server.store.writer.Writes`.
+
+    Args:
+        commit: commits turns that are not on tape.
+        known: which of these ids are.
+        probe: writes something that nobody misses.
+        side_file: takes what cannot be kept in memory.
+    """
+
+    commit: Callable[[Call], None]
+    known: Callable[[Sequence[str]], set[str]]
+    probe: Callable[[], None]
+    side_file: SideFile
+
+    def write(self, items: Sequence[Call], *, again: bool) -> None:
+        """Commits what is not on tape yet."""
+        writes = [write for item in items for write in item]
+        if again:
+            known = self.known([write.turn.id for write in writes])
+            writes = [write for write in writes if write.turn.id not in known]
+        if writes:
+            self.commit(writes)
+
+    def given_up(self, item: Call, reason: str) -> Call:
+        """The turns as their client knows them: without an answer."""
+        return [replace(write, turn=undelivered(write.turn, reason)) for write in item]
+
+    def spill(self, items: Sequence[Call]) -> None:
+        """To the side file, else to the log."""
+        writes = [write for item in items for write in item]
+        try:
+            self.side_file.add(writes)
+        except OSError as error:
+            for write in writes:
+                log_lost(write.turn, error)
+        else:
+            _log.error("%d turns wait in %s, which is read at the next start", len(writes), self.side_file.path)
+
+    def lost(self, item: Call, error: Exception) -> None:
+        """To the log; there is nobody else."""
+        for write in item:
+            log_lost(write.turn, error)
+
+
+def undelivered(turn: Turn, reason: str) -> Turn:
+    """A turn whose client was told that the tape failed."""
+    told = f"the client was told 503, since the tape failed: {reason}"
+    if turn.outcome in _ANSWERED:
+        text = f"{told}; it would have been {turn.outcome}"
+        return replace(turn, outcome=Outcome.UNDELIVERED, error=text, context_digest=b"")
+    return replace(turn, error=f"{turn.error}; {told}" if turn.error else told, context_digest=b"")
+
+
+def log_lost(turn: Turn, error: Exception) -> None:
+    """Says of a turn that it is on no tape, and never will be."""
+    _log.error(
+        "turn %s of session %s is lost, with %d prompt tokens and %d sampled tokens: %s",
+        turn.id,
+        turn.session_id,
+        len(turn.prompt_delta),
+        len(turn.completion),
+        error,
+    )
+
+
+def size_of(turn: Turn) -> int:
+    """Bytes that it takes up in memory, about: tokens, arrays, and its words."""
+    words = sum(len(message.get("content") or "") for message in turn.messages)
+    arrays = sum(array.nbytes for array in turn.token_arrays.values())
+    return turn.prompt_delta.nbytes + turn.completion.nbytes + turn.logprobs.nbytes + arrays + words + _OVERHEAD
+
+
+def known_turns(connection: sa.Connection, turn_ids: Sequence[str]) -> set[str]:
+    """Those that are on tape."""
+    known: set[str] = set()
+    for start in range(0, len(turn_ids), _AT_ONCE):
+        part = turn_ids[start : start + _AT_ONCE]
+        known.update(connection.scalars(sa.select(schema.turns.c.id).where(schema.turns.c.id.in_(part))))
+    return known
