@@ -127,6 +127,7 @@ async def running_service(settings: Settings, parts: Parts) -> AsyncIterator[Ser
             try:
                 async with (
                     _keeping(service, settings),
+                    service.shared_policy.followed(),
                     loop_watched(turns.metrics.loop_lag),
                     tracing_to(settings.otlp_endpoint) as service.tracing,
                 ):

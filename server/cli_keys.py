@@ -17,8 +17,9 @@ from tickertape.server.auth.keyring import make_key
 from tickertape.server.auth.session_keys import SECRET_SIZE
 from tickertape.server.errors import ProxyError
 from tickertape.server.settings import SettingsError
-from tickertape.server.settings_sources import load, without_password
+from tickertape.server.settings_sources import load
 from tickertape.server.store import keys as rows
+from tickertape.server.store.database import shown_place
 from tickertape.server.store.keys import KeyRecord
 from tickertape.server.store.store import Store, StoreError
 
@@ -93,7 +94,7 @@ def _write(
     path = load({} if db is None else {"db": db}, config=config).settings.db
     store = Store(path)
     try:
-        return without_password(path), asyncio.run(store.write(function, *args, **kwargs))
+        return shown_place(path), asyncio.run(store.write(function, *args, **kwargs))
     finally:
         store.close()
 

@@ -10,6 +10,7 @@ from tickertape.server.auth.keyring import Keyring
 from tickertape.server.dialects.request import TurnRequest
 from tickertape.server.errors import InvalidRequest, ModelNotFound
 from tickertape.server.observing.registry import make_registry
+from tickertape.server.policy_sharing import SharedPolicy
 from tickertape.server.recognition import Recognition
 from tickertape.server.retries import Retries
 from tickertape.server.settings import UnknownFields
@@ -49,6 +50,7 @@ class Service:
         self.keyring = keyring
         self.heartbeat = heartbeat
         self.recognition = Recognition()
+        self.shared_policy = SharedPolicy(turns.policy, turns.store)
         self.tracing: Tracing | None = None
         self.registry = make_registry(turns, retries, self.recognition)
         self.model_names = [name for name in model_names if name != ANY_MODEL]

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from pydantic import SecretStr, ValidationError
 from pydantic_core import ErrorDetails
@@ -20,6 +19,7 @@ from pydantic_settings import (
 from pydantic_settings.exceptions import SettingsError as SourceError
 
 from tickertape.server.settings import Settings, SettingsError
+from tickertape.server.store.database import shown_place
 
 PREFIX = "TICKERTAPE_"
 CONFIG = f"{PREFIX}CONFIG"
@@ -90,15 +90,9 @@ def shown(loaded: Loaded) -> str:
         elif isinstance(value, SecretStr):
             lines.append(f"{said}# {name} is set, and secret; {source}")
         else:
-            value = without_password(value) if name == "db" else value
+            value = shown_place(value) if name == "db" else value
             lines.append(f"{said}{name} = {_toml_value(value)}  # {source}")
     return "\n\n".join(lines) + "\n"
-
-
-def without_password(url: str) -> str:
-    """A database's URL as it may be shown."""
-    parts = urlsplit(url)
-    return url if parts.password is None else url.replace(f":{parts.password}@", ":***@", 1)
 
 
 def _environment(environ: Mapping[str, str]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from ipaddress import ip_address
 
 from tickertape.server.auth.keyring import Keyring
 from tickertape.server.settings import AuthMode, Settings, SettingsError
-from tickertape.server.settings_sources import without_password
+from tickertape.server.store.database import shown_place
 
 _ADVICE = (
     "make a key first (tickertape keys create --role admin --name NAME --db {db}), or set one (TICKERTAPE_ADMIN_KEY, or"
@@ -22,7 +22,7 @@ async def check_exposure(settings: Settings, keyring: Keyring) -> None:
     if settings.insecure_public or is_loopback(settings.host) or await keyring.is_on():
         return
     why = "auth is off" if settings.auth is AuthMode.OFF else "there is no API key yet"
-    advice = _ADVICE.format(db=without_password(settings.db))
+    advice = _ADVICE.format(db=shown_place(settings.db))
     raise SettingsError(
         f"host {settings.host} is reached by other machines, and {why}, so that anybody could read the tape: {advice}"
     )

@@ -1,4 +1,4 @@
-"""The policy: its version, and the pauses in which a trainer updates it."""
+"""The policy: its version, and the pauses in which a trainer updates it: for all servers of the tape."""
 
 from typing import Annotated
 
@@ -51,7 +51,7 @@ async def get_policy(request: Request) -> Response:
 @allow(Access.ADMIN)
 async def set_policy(request: Request, given: GivenVersion) -> Response:
     """Sets the version without a pause: for weights that were updated while engines sampled on."""
-    _policy(request).set_version(given.version)
+    await service_of(request).shared_policy.set_version(given.version)
     return json_answer(_shown(_policy(request)))
 
 
@@ -60,7 +60,7 @@ async def set_policy(request: Request, given: GivenVersion) -> Response:
 async def pause(request: Request, given: Pause | None = None) -> Response:
     """Returns when no engine samples for this proxy any more: weights may be updated. 409 if something still runs."""
     given = given or Pause()
-    told = await _policy(request).pause(given.mode, given.timeout)
+    told = await service_of(request).shared_policy.pause(given.mode, given.timeout)
     return json_answer({**_shown(_policy(request)), "engines": told})
 
 
@@ -68,7 +68,7 @@ async def pause(request: Request, given: Pause | None = None) -> Response:
 @allow(Access.ADMIN)
 async def resume(request: Request, given: Resume | None = None) -> Response:
     """Goes on, generations that were broken off first."""
-    told = await _policy(request).resume((given or Resume()).version)
+    told = await service_of(request).shared_policy.resume((given or Resume()).version)
     return json_answer({**_shown(_policy(request)), "engines": told})
 
 

@@ -59,7 +59,7 @@ def test_many_random_agents_on_two_servers(tmp_path: Path, postgres_url: str, re
             run(20, 50, ReplicatedTraffic)
 
 
-def test_a_conversation_goes_on_at_whichever_server(start_proxy: StartProxy, session: str, postgres_url: str) -> None:
+def test_a_conversation_goes_on_at_whichever_server(postgres_url: str, start_proxy: StartProxy, session: str) -> None:
     engine = ScriptedEngine(lambda _ids, _sampling: [1000 + len(engine.calls), 151645])
     proxies = [start_proxy(engine, db=postgres_url) for _ in range(3)]
     messages: list[dict[str, Any]] = [*HELLO]
@@ -76,7 +76,7 @@ def test_a_conversation_goes_on_at_whichever_server(start_proxy: StartProxy, ses
 
 
 def test_parallel_calls_of_one_session_on_two_servers_keep_every_token_once(
-    start_proxy: StartProxy, session: str, postgres_url: str
+    postgres_url: str, start_proxy: StartProxy, session: str
 ) -> None:
     engine = ScriptedEngine(lambda _ids, _sampling: [1000 + len(engine.calls), 151645], delay=0.01)
     proxies = [start_proxy(engine, db=postgres_url) for _ in range(2)]
@@ -93,7 +93,7 @@ def test_parallel_calls_of_one_session_on_two_servers_keep_every_token_once(
 
 
 def test_a_session_that_another_server_deleted_begins_anew(
-    start_proxy: StartProxy, session: str, postgres_url: str
+    postgres_url: str, start_proxy: StartProxy, session: str
 ) -> None:
     engine = ScriptedEngine(lambda _ids, _sampling: [1000, 151645])
     one, other = (start_proxy(engine, db=postgres_url) for _ in range(2))

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from tickertape.renderers.format import History
 from tickertape.server.cli import app
 from tickertape.server.settings import Settings, SettingsError
-from tickertape.server.settings_sources import load, shown, without_password
+from tickertape.server.settings_sources import load, shown
 
 
 @pytest.fixture
@@ -99,11 +99,6 @@ def test_what_is_shown_can_be_read_back_and_has_no_secret(tmp_path: Path) -> Non
     again = load({}, config=tmp_path / "t.toml", environ={}).settings
     assert again.served_model_names == ("a", '"b"')
     assert set(tomllib.loads(text)) <= set(Settings.model_fields)
-
-
-def test_password_alone_is_hidden() -> None:
-    assert without_password("postgresql://u:pw@h:5432/d?a=b") == "postgresql://u:***@h:5432/d?a=b"
-    assert without_password("tape.db") == "tape.db"
 
 
 def test_every_setting_is_a_flag_with_help_and_config_takes_the_same() -> None:

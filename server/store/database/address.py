@@ -45,3 +45,12 @@ def shown(url: sa.URL) -> str:
     hidden = {name: "***" for name in _SECRET if name in url.query}
     url = url.set(drivername="postgresql").update_query_dict(hidden)
     return url.render_as_string(hide_password=True).replace("%2A%2A%2A", "***").replace("%2F", "/")
+
+
+def shown_place(place: str | Path) -> str:
+    """A path or URL as people may read it.
+
+    Raises:
+        StoreError: see :func:`address`.
+    """
+    return shown(address(place))
