@@ -101,9 +101,9 @@ def test_key_ends_when_it_expires(proxy: Proxy) -> None:
     assert time.time() >= made["expires_at"]
 
 
-def test_keys_of_another_replica_count_within_seconds(start_proxy: StartProxy, tmp_path: Path) -> None:
+def test_keys_of_another_replica_count_within_seconds(start_proxy: StartProxy, postgres_url: str) -> None:
     """Two servers on one tape: what one makes and revokes, the other knows."""
-    here, there = (start_proxy(engine(), api_key=ADMIN, admin_key=ADMIN) for _ in range(2))
+    here, there = (start_proxy(engine(), db=postgres_url, api_key=ADMIN, admin_key=ADMIN) for _ in range(2))
     made = make(here, "trainer")
     assert there.http.get("/sessions", headers=bearer("tt-trainer-nobody's")).status_code == 401  # it has read the tape
     until(lambda: there.http.get("/sessions", headers=bearer(made["key"])).status_code == 200, FRESH + 1)
