@@ -16,6 +16,7 @@ from tickertape.server.auth.guard import Guard, Rules
 from tickertape.server.auth.keyring import Keyring
 from tickertape.server.dialects import messages
 from tickertape.server.errors import InvalidRequest, ProxyError, StoreFailed, openai_error
+from tickertape.server.observing.access import REQUEST_ID_HEADER, Observed, paths_of, request_id_of
 from tickertape.server.openapi import describe
 from tickertape.server.routes import (
     agents,
@@ -24,6 +25,7 @@ from tickertape.server.routes import (
     health,
     keys,
     leases,
+    metrics,
     policy,
     responses,
     retention,
@@ -47,6 +49,7 @@ ROUTERS = (
     policy.router,
     keys.router,
     health.router,
+    metrics.router,
 )
 
 _log = logging.getLogger("tickertape")
@@ -62,13 +65,15 @@ def create_app(service: Service) -> FastAPI:
     rules = Rules([*app.routes, *(route for router in ROUTERS for route in router.routes)])
     for router in ROUTERS:
         app.include_router(router)
-    app.openapi = cache(partial(describe, app, [route for router in ROUTERS for route in router.routes]))  # type: ignore[method-assign]
+    routes = [route for router in ROUTERS for route in router.routes]
+    app.openapi = cache(partial(describe, app, routes))  # type: ignore[method-assign]
     app.add_exception_handler(ProxyError, _proxy_error)
     app.add_exception_handler(StoreError, _store_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _internal_error)
     app.add_middleware(Guard, rules=rules, keyring=_keyring, respond=_respond)
+    app.add_middleware(Observed, paths=paths_of(routes))  # the outermost: what is refused is seen too
     return app
 
 
@@ -109,4 +114,6 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 async def _internal_error(request: Request, error: Exception) -> Response:
     _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return _respond(request, ProxyError(f"internal error ({type(error).__name__}); the server's log has the details"))
+    answer = _respond(request, ProxyError(f"internal error ({type(error).__name__}); the server's log has the details"))
+    answer.headers[REQUEST_ID_HEADER] = request_id_of(request)  # sent from outside of what adds it elsewhere
+    return answer

@@ -18,6 +18,8 @@ from tickertape.server.auth.exposure import check_exposure
 from tickertape.server.auth.keyring import Keyring
 from tickertape.server.auth.keys import ConfiguredKey, hash_of
 from tickertape.server.keeping import keep_keeping
+from tickertape.server.observing.process import loop_watched
+from tickertape.server.observing.traced import tracing_to
 from tickertape.server.renderer_pool import RendererPool
 from tickertape.server.retries import Retries
 from tickertape.server.sampling import SamplingLimits, missing_arrays
@@ -118,7 +120,11 @@ async def running_service(settings: Settings, parts: Parts) -> AsyncIterator[Ser
             retries = Retries(window=settings.replay_window, memory=settings.replay_memory)
             names = [*dict.fromkeys([pool.info.model, *settings.served_model_names])]
             service = Service(turns, names, settings.unknown_fields, retries, keyring, settings.heartbeat)
-            async with _keeping(service, settings):
+            async with (
+                _keeping(service, settings),
+                loop_watched(turns.metrics.loop_lag),
+                tracing_to(settings.otlp_endpoint) as service.tracing,
+            ):
                 yield service
         finally:
             await pool.close()

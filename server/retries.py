@@ -91,6 +91,14 @@ class Retries:
     _kept: "OrderedDict[Key, _Kept]" = field(default_factory=OrderedDict)
     _size: int = 0
 
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    @property
+    def size(self) -> int:
+        """Bytes that kept answers take up."""
+        return self._size
+
     def running(self, key: Key) -> Call | None:
         """The call that a retry can join."""
         call = self._running.get(key)

@@ -1,6 +1,7 @@
 """Running the server: in the foreground, or behind a ``with`` for demos and tests."""
 
 import asyncio
+import logging
 import signal
 import socket
 import threading
@@ -14,10 +15,13 @@ from tickertape.clients.engines.pool import Member
 from tickertape.renderers.template import TemplateRenderer
 from tickertape.server.app import create_app
 from tickertape.server.assembly import Parts, make_parts, running_service
+from tickertape.server.observing.logs import LogFormat, configure_logging
 from tickertape.server.service import Service
 from tickertape.server.settings import Settings
 
 Say = Callable[[str], None]
+
+_log = logging.getLogger("tickertape")
 
 
 class PortInUse(OSError):
@@ -27,6 +31,9 @@ class PortInUse(OSError):
 def serve_forever(settings: Settings, *, say: Say) -> None:
     """Serves until SIGTERM or SIGINT. Raises what :func:`make_parts` and :func:`running_service` raise, and
     :class:`PortInUse`."""
+    configure_logging(settings.log_format, settings.log_level, access=settings.access_log)
+    if settings.log_format is LogFormat.JSON:
+        say = _log.info
     listening = _listen(settings)
     parts = make_parts(settings, say=say)
     _tell_choice(parts, say)
@@ -101,7 +108,7 @@ async def _serve(
             http="httptools",
             ws="none",
             lifespan="off",
-            log_level="warning",
+            log_config=None,
             access_log=False,
             server_header=False,
             date_header=False,

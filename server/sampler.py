@@ -14,6 +14,7 @@ from tickertape.server.dialects.request import TurnRequest, TurnResult
 from tickertape.server.generating import Generating, Wanted
 from tickertape.server.generation import Generation
 from tickertape.server.live import Live
+from tickertape.server.observing.traced import engine_span
 from tickertape.server.policy import BrokenOff
 from tickertape.server.trajectories import forks
 from tickertape.server.trajectories.forks import Asked
@@ -60,7 +61,9 @@ class Sampler:
         reader = AnswerReader(
             turn, task.renderer, task.request, answered=prepared.answered, prompt_end=prepared.opening.tolist()
         )
-        await self._generate(choice, turn, sampling, task, generation, reader)
+        with engine_span(turn, sampling.adapter or self._generating.pool.info.model):
+            await self._generate(choice, turn, sampling, task, generation, reader)
+        began = time.perf_counter()
         if not task.reads_along:
             reader.feed(generation.token_ids)
         deltas, read = reader.finish()
@@ -68,6 +71,7 @@ class Sampler:
             task.live.put(choice, deltas)
         self._digest(turn, read, task.asked)
         turn.response = as_recorded(read.told)
+        turn.timings["parse"] = time.perf_counter() - began
         return TurnResult(
             turn=turn,
             message=read.told,
@@ -83,6 +87,7 @@ class Sampler:
         started = time.perf_counter()
 
         def on_engine(member: Member) -> None:
+            turn.timings.setdefault("queue", time.perf_counter() - started)
             _enter_engine(turn, member, gone_on=bool(generation.token_ids))
 
         wanted = Wanted(

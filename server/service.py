@@ -2,19 +2,23 @@
 
 import time
 from collections.abc import Collection, Sequence
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from starlette.requests import Request
 
 from tickertape.server.auth.keyring import Keyring
 from tickertape.server.dialects.request import TurnRequest
 from tickertape.server.errors import InvalidRequest, ModelNotFound
+from tickertape.server.observing.registry import make_registry
 from tickertape.server.recognition import Recognition
 from tickertape.server.retries import Retries
 from tickertape.server.settings import UnknownFields
 from tickertape.server.store import conversations
 from tickertape.server.trajectories.forks import Asked
 from tickertape.server.turns import Turns
+
+if TYPE_CHECKING:
+    from tickertape.server.observing.tracing import Tracing
 
 ANY_MODEL = "*"
 
@@ -45,6 +49,8 @@ class Service:
         self.keyring = keyring
         self.heartbeat = heartbeat
         self.recognition = Recognition()
+        self.tracing: Tracing | None = None
+        self.registry = make_registry(turns, retries, self.recognition)
         self.model_names = [name for name in model_names if name != ANY_MODEL]
         self.started_at = int(time.time())
         self._accepts_any = ANY_MODEL in model_names

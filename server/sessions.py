@@ -66,6 +66,10 @@ class Sessions:
             return None
         return tree
 
+    def live(self) -> list[SessionTree]:
+        """The trees that are in memory."""
+        return list(self._alive.values())
+
     def is_running(self, turn_id: str) -> bool:
         """Whether the turn is being sampled here."""
         return any(tree.has_begun(turn_id) for tree in self._alive.values())

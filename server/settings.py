@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from tickertape.renderers.format import History
 from tickertape.server.auth.keys import hash_of
+from tickertape.server.observing.logs import LogFormat, LogLevel
 
 
 class SettingsError(ValueError):
@@ -140,6 +141,15 @@ class Settings(BaseSettings):
     """Seconds between two looks at these limits."""
     grace: int = Field(default=20, ge=0)
     """Seconds that running calls get when the server is stopped; then they are recorded as aborted."""
+
+    log_format: LogFormat = LogFormat.TEXT
+    """How log lines are written: text, or json, an object a line."""
+    log_level: LogLevel = LogLevel.INFO
+    """The least that is logged: debug, info, warning or error."""
+    access_log: bool = True
+    """Log a line for each request, at level info."""
+    otlp_endpoint: str | None = None
+    """Send traces over OTLP/HTTP to this URL, without a path. Default: OTEL_EXPORTER_OTLP_ENDPOINT, if set."""
 
     @classmethod
     def settings_customise_sources(

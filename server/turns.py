@@ -5,8 +5,6 @@ outcome (NOTHING-SILENT).
 """
 
 import asyncio
-import os
-import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,7 +17,10 @@ from tickertape.server.audience import Audience
 from tickertape.server.dialects.request import TurnRequest, TurnResult
 from tickertape.server.errors import InvalidRequest, SessionClosed, StoreFailed
 from tickertape.server.generating import Generating
+from tickertape.server.ids import new_id
 from tickertape.server.live import Live
+from tickertape.server.observing.call import note_opened
+from tickertape.server.observing.metrics import Metrics
 from tickertape.server.policy import Policy
 from tickertape.server.renderer_pool import RendererPool
 from tickertape.server.repeats import answered_before
@@ -44,8 +45,6 @@ from tickertape.server.trajectories.preparing import (
 )
 from tickertape.server.trajectories.tree import SessionTree
 from tickertape.server.trajectories.turn import Outcome, Turn
-
-_random = random.Random(os.urandom(32))  # noqa: S311  (names, not secrets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +88,7 @@ class Turns:
         self.history = history
         self.matching = matching
         self.limits = limits or TurnLimits()
+        self.metrics = Metrics()
         generating = Generating(pool, self.policy, renderers.tokenizer.token_bytes)
         self._sampler = Sampler(generating, matching, self.limits.seconds)
 
@@ -129,6 +129,7 @@ class Turns:
         """
         started = time.perf_counter()
         turns = [_opened(session_id, request, asked) for _ in range(request.n)]
+        note_opened(*turns)
         tree = await self._tree(session_id, is_new=is_new)
         settled: Sequence[Settled]
         try:
@@ -144,8 +145,10 @@ class Turns:
         except BaseException as error:  # noqa: BLE001  (raised below, when it is on tape)
             settled = [error] * len(turns)
         results, answer, cause = settle(turns, settled, time.perf_counter() - started)
-        commits = [self._commit(tree, turn) for turn in turns]
+        stream = live is not None
+        commits = [self._commit(tree, turn, stream=stream) for turn in turns]
         await (commits[0] if len(commits) == 1 else asyncio.gather(*commits))
+        self.metrics.taken(turns, started, stream=stream)
         if answer is None:
             return results
         if answer is cause:
@@ -183,7 +186,7 @@ class Turns:
             StoreFailed: the tape cannot be written.
         """
         turn = Turn(
-            id=_new_id(),
+            id=new_id(),
             session_id=session_id,
             parent_id=parent_id,
             created_at=time.time(),
@@ -192,6 +195,7 @@ class Turns:
             outcome=outcome,
             error=error,
         )
+        note_opened(turn)
         await self._commit(await self._tree(session_id, is_new=False), turn)
 
     def count_prompt(self, request: TurnRequest) -> int:
@@ -272,13 +276,16 @@ class Turns:
             live.turns = turns
         return Task(request, asked, renderer, prepared, live), samplings
 
-    async def _commit(self, tree: SessionTree, turn: Turn) -> None:
+    async def _commit(self, tree: SessionTree, turn: Turn, *, stream: bool = False) -> None:
         options_digest = value_digest(turn.template_options)
+        began = time.perf_counter()
         try:
             await self.store.commit(turn, options_digest)
         except StoreError as error:
+            self.metrics.commit_failures.add()
             raise StoreFailed(str(error)) from error
         tree.add(turn, options_digest)
+        self.metrics.committed(turn, began, stream=stream)
 
 
 def _cannot_render(error: ValueError) -> InvalidRequest:
@@ -291,7 +298,7 @@ def _opened(session_id: str, request: TurnRequest, asked: Asked) -> Turn:
     if request.body_digest:
         digests["body"] = request.body_digest
     return Turn(
-        id=_new_id(),
+        id=new_id(),
         session_id=session_id,
         created_at=time.time(),
         dialect=request.dialect,
@@ -315,9 +322,3 @@ def _enter(turn: Turn, prepared: Prepared, added: list[dict[str, Any]], number: 
     turn.prompt_spans = prepared.prompt_spans
     turn.fork_reason = forks.N if number else prepared.fork_reason
     turn.usage = {"prompt_tokens": len(prepared.prompt_ids)}
-
-
-def _new_id() -> str:
-    """128 random bits. Not from the kernel: while that is asked, another thread may take the interpreter for
-    milliseconds."""
-    return f"{_random.getrandbits(128):032x}"

@@ -94,7 +94,8 @@ class ScriptedEngine(Engine):
         self.script = script
         self.calls: list[Call] = []
         self._max_context = max_context
-        self._delay = delay
+        self.delay = delay
+        """Seconds before each token; may be changed."""
         self._version = version
         self._going = asyncio.Event()
         self._going.set()
@@ -134,7 +135,7 @@ class ScriptedEngine(Engine):
                     raise token
                 if number == sampling.max_tokens:
                     break
-                await asyncio.sleep(self._delay)
+                await asyncio.sleep(self.delay)
                 if self._aborted != aborted:
                     yield Chunk([], [], finish_reason="abort")
                     return

@@ -1,7 +1,9 @@
 """HTTP to an engine, with its failures named."""
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Any
 
 import aiohttp
@@ -13,6 +15,10 @@ _JSON = {"Content-Type": "application/json"}
 _PROBE = aiohttp.ClientTimeout(total=5.0)
 #: How engines call the limit that a prompt exceeds.
 _CONTEXT_LIMITS = ("context length", "context size", "maximum model length", "exceeds the maximum allowed length")
+
+
+#: Headers that go with what a task asks of engines, such as the trace that it belongs to.
+passed_on: ContextVar[Mapping[str, str]] = ContextVar("passed_on", default=MappingProxyType({}))
 
 
 class EngineConnection:
@@ -129,7 +135,7 @@ class EngineConnection:
                     method,
                     self.url + path,
                     data=body,
-                    headers=self._headers if headers is None else {**self._headers, **headers},
+                    headers={**self._headers, **(headers or {}), **passed_on.get()},
                     timeout=patience or self._timeout,
                     allow_redirects=False,
                 )

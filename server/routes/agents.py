@@ -1,12 +1,11 @@
 """What agents call."""
 
-import uuid
-
 import orjson
 from fastapi import APIRouter, Request, Response
 
 from tickertape.server.auth.access import Access, allow
 from tickertape.server.dialects import chat, completions, messages
+from tickertape.server.observing.access import request_id_of
 from tickertape.server.routes.calls import answer_call, answer_count
 from tickertape.server.service import service_of
 
@@ -33,18 +32,18 @@ async def plain_completions(request: Request) -> Response:
 @allow(Access.AGENT)
 async def anthropic_messages(request: Request) -> Response:
     """Anthropic's Messages."""
-    return _with_request_id(await answer_call(messages, request))
+    return _with_request_id(request, await answer_call(messages, request))
 
 
 @allow(Access.AGENT)
 async def count_tokens(request: Request) -> Response:
     """How many tokens a prompt of Anthropic's Messages has."""
-    return _with_request_id(await answer_count(messages, request))
+    return _with_request_id(request, await answer_count(messages, request))
 
 
-def _with_request_id(answer: Response) -> Response:
+def _with_request_id(request: Request, answer: Response) -> Response:
     """Anthropic's clients name calls by this header when they complain."""
-    answer.headers["request-id"] = f"req_{uuid.uuid4().hex}"
+    answer.headers["request-id"] = request_id_of(request)
     return answer
 
 

@@ -86,6 +86,8 @@ class SessionTree:
         self.complete_to = 0
         """All turns with a lower ``seq`` are known here; of later ones some may be, when several processes add."""
         self._ahead: set[int] = set()
+        self.n_tokens = 0
+        """Tokens that its nodes hold."""
         self._nodes: dict[str, Node] = {}
         self._by_context: dict[bytes, list[Node]] = {}
         self._asked: Counter[str] = Counter()
@@ -130,6 +132,7 @@ class SessionTree:
         )
         (parent.children if parent else self.roots).append(node)
         self._nodes[turn.id] = node
+        self.n_tokens += len(turn.prompt_delta) + len(turn.completion)
         self._by_context.setdefault(turn.context_digest, []).append(node)
         if answer := turn.digests.get("answer"):
             self._depths[answer] = turn.answer_index

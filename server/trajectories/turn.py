@@ -109,7 +109,8 @@ class Turn:
     stop_reason: int | str | None = None
     usage: dict[str, int] = field(default_factory=dict)
     timings: dict[str, float] = field(default_factory=dict)
-    """Seconds: ``prepare``, ``engine`` and ``total`` up to the commit."""
+    """Seconds: ``prepare``; ``engine``, of which ``queue`` until an engine had it and ``first_token`` until that was
+    there, both from the same start; ``parse`` behind it; ``total`` up to the commit."""
     fork_reason: str | None = None
     """Why this turn does not simply extend the newest one; ``None`` where it does."""
     context_digest: bytes = b""

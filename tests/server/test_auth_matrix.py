@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import httpx
@@ -21,6 +22,7 @@ from tickertape.server.auth.keyring import Keyring, make_key
 from tickertape.server.auth.keys import digest_of
 from tickertape.server.auth.rules_table import rules_table
 from tickertape.server.auth.session_keys import SessionKeys
+from tickertape.server.observing.metrics import Metrics
 from tickertape.server.service import Service
 from tickertape.server.settings import AuthMode
 from tickertape.server.store import keys as rows
@@ -167,10 +169,12 @@ def test_the_documented_table_is_that_of_the_rules() -> None:
 
 
 class _Service:
-    """Nothing but keys: of a server that asks for none."""
+    """Nothing but keys, of a server that asks for none, and what counts requests."""
 
     def __init__(self, path: Path) -> None:
         self.keyring = Keyring(Store(path), AuthMode.OFF)
+        self.tracing = None
+        self.turns = SimpleNamespace(metrics=Metrics())
 
 
 async def test_route_without_a_rule_is_refused_to_everybody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,22 @@
+"""One server's metrics, together: a registry of its own, so that servers in one process do not mix."""
+
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry
+
+from tickertape.server.observing.process import observe_process
+from tickertape.server.observing.standing import Standing
+from tickertape.server.recognition import Recognition
+from tickertape.server.retries import Retries
+
+if TYPE_CHECKING:
+    from tickertape.server.turns import Turns
+
+
+def make_registry(turns: "Turns", retries: Retries, recognition: Recognition) -> CollectorRegistry:
+    """What ``/metrics`` shows."""
+    registry = CollectorRegistry()
+    registry.register(turns.metrics)
+    registry.register(Standing(turns, retries, recognition))
+    observe_process(registry)
+    return registry
