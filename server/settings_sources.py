@@ -19,6 +19,7 @@ from pydantic_settings import (
 )
 from pydantic_settings.exceptions import SettingsError as SourceError
 
+from tickertape.clients.engines.choose import shown as shown_engine
 from tickertape.server.settings import Settings, SettingsError
 
 PREFIX = "TICKERTAPE_"
@@ -90,9 +91,16 @@ def shown(loaded: Loaded) -> str:
         elif isinstance(value, SecretStr):
             lines.append(f"{said}# {name} is set, and secret; {source}")
         else:
-            value = without_password(value) if name == "db" else value
+            value = _told(name, value)
             lines.append(f"{said}{name} = {_toml_value(value)}  # {source}")
     return "\n\n".join(lines) + "\n"
+
+
+def _told(name: str, value: Any) -> Any:
+    """A setting without the passwords that it may hold."""
+    if name == "engines":
+        return tuple(shown_engine(spec) for spec in value)
+    return without_password(value) if name == "db" else value
 
 
 def without_password(url: str) -> str:
