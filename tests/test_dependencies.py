@@ -23,7 +23,7 @@ def declared(*extras: str) -> set[str]:
 
 
 #: What comes with another distribution, of one version with it.
-PARTS = {"pydantic-core": "pydantic"}
+PARTS = {"pydantic-core": "pydantic", "click": "typer"}
 
 
 def imported(folder: str) -> Iterator[tuple[Path, str]]:
