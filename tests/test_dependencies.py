@@ -23,7 +23,7 @@ def declared(*extras: str) -> set[str]:
 
 
 #: What comes with another distribution, of one version with it.
-PARTS = {"pydantic-core": "pydantic", "click": "typer"}
+PARTS = {"pydantic-core": "pydantic", "click": "typer", "langchain-core": "langchain-openai"}
 
 
 def imported(folder: str) -> Iterator[tuple[Path, str]]:
@@ -42,7 +42,6 @@ def imported(folder: str) -> Iterator[tuple[Path, str]]:
         ("clients", ("embedded", "tinker")),
         ("server", EXTRAS),
         ("examples", ("embedded", "dev")),
-        ("tests", tuple(PROJECT["optional-dependencies"])),
     ],
 )
 def test_what_is_imported_is_declared(folder: str, extras: tuple[str, ...]) -> None:
