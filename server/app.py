@@ -14,6 +14,7 @@ from starlette.types import Scope
 from tickertape.server.auth.access import Access, allow
 from tickertape.server.auth.guard import Guard, Rules
 from tickertape.server.auth.keyring import Keyring
+from tickertape.server.body_limit import BodyLimit
 from tickertape.server.dialects import messages
 from tickertape.server.errors import InvalidRequest, ProxyError, StoreFailed, openai_error
 from tickertape.server.observing.access import REQUEST_ID_HEADER, Observed, paths_of, request_id_of
@@ -72,9 +73,14 @@ def create_app(service: Service) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _internal_error)
+    app.add_middleware(BodyLimit, most=_most_body, respond=_respond)
     app.add_middleware(Guard, rules=rules, keyring=_keyring, respond=_respond)
     app.add_middleware(Observed, paths=paths_of(routes))  # the outermost: it sees what the guard refuses, too
     return app
+
+
+def _most_body(scope: Scope) -> int:
+    return service_of(Request(scope)).max_body_bytes
 
 
 def _keyring(scope: Scope) -> Keyring:

@@ -122,7 +122,9 @@ async def running_service(settings: Settings, parts: Parts) -> AsyncIterator[Ser
             )
             retries = Retries(window=settings.replay_window, memory=settings.replay_memory)
             names = [*dict.fromkeys([pool.info.model, *settings.served_model_names])]
-            service = Service(turns, names, settings.unknown_fields, retries, keyring, settings.heartbeat)
+            service = Service(
+                turns, names, settings.unknown_fields, retries, keyring, settings.heartbeat, settings.max_body_bytes
+            )
             service.found_on_tape = tell(await recover(store))
             try:
                 async with (

@@ -15,6 +15,7 @@ from tickertape.clients.engines.pool import Member
 from tickertape.renderers.template import TemplateRenderer
 from tickertape.server.app import create_app
 from tickertape.server.assembly import Parts, make_parts, running_service
+from tickertape.server.http_protocol import BoundedProtocol
 from tickertape.server.observing.logs import LogFormat, configure_logging
 from tickertape.server.service import Service
 from tickertape.server.settings import Settings
@@ -107,7 +108,7 @@ async def _serve(
     async with running_service(settings, parts) as service:
         config = uvicorn.Config(
             create_app(service),
-            http="httptools",
+            http=BoundedProtocol,
             ws="none",
             lifespan="off",
             log_config=None,

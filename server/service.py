@@ -34,6 +34,7 @@ class Service:
         retries: answers that a retry gets again.
         keyring: tells who calls.
         heartbeat: seconds of silence after which a stream gets a sign of life.
+        max_body_bytes: of a request; longer ones are refused.
     """
 
     def __init__(
@@ -44,11 +45,13 @@ class Service:
         retries: Retries,
         keyring: Keyring,
         heartbeat: float = 15.0,
+        max_body_bytes: int = 64 * 2**20,
     ) -> None:
         self.turns = turns
         self.retries = retries
         self.keyring = keyring
         self.heartbeat = heartbeat
+        self.max_body_bytes = max_body_bytes
         self.recognition = Recognition()
         self.shared_policy = SharedPolicy(turns.policy, turns.store)
         self.tracing: Tracing | None = None

@@ -18,6 +18,7 @@ from pydantic_settings import (
 )
 from pydantic_settings.exceptions import SettingsError as SourceError
 
+from tickertape.clients.engines.choose import shown as shown_engine
 from tickertape.server.settings import Settings, SettingsError
 from tickertape.server.store.database import shown_place
 
@@ -90,9 +91,16 @@ def shown(loaded: Loaded) -> str:
         elif isinstance(value, SecretStr):
             lines.append(f"{said}# {name} is set, and secret; {source}")
         else:
-            value = shown_place(value) if name == "db" else value
+            value = _told(name, value)
             lines.append(f"{said}{name} = {_toml_value(value)}  # {source}")
     return "\n\n".join(lines) + "\n"
+
+
+def _told(name: str, value: Any) -> Any:
+    """A setting without the passwords that it may hold."""
+    if name == "engines":
+        return tuple(shown_engine(spec) for spec in value)
+    return shown_place(value) if name == "db" else value
 
 
 def _environment(environ: Mapping[str, str]) -> dict[str, Any]:

@@ -1,11 +1,15 @@
 """An engine by what it is called on the command line and in the admin API: ``KIND=URL``, or ``tinker=WEIGHTS``."""
 
+import re
 from collections.abc import Callable
 
 from tickertape.clients.engines.engine import Engine
 from tickertape.clients.engines.sglang import SglangEngine
 from tickertape.clients.engines.tinker import TinkerEngine
 from tickertape.clients.engines.vllm import VllmEngine
+
+#: Of a URL: who logs in, or a query or fragment.
+_SECRET = re.compile(r"//[^/?#]*@|[?#].*", re.DOTALL)
 
 
 class UnknownEngine(ValueError):
@@ -37,12 +41,23 @@ def make_engine(spec: str, api_key: str | None) -> Engine:
         api_key: a Bearer token, if the engine wants one.
 
     Raises:
-        UnknownEngine: the text names the kinds that there are.
+        UnknownEngine: the text names the kinds that there are, and no password.
     """
     kind, _, where = spec.partition("=")
+    if kind in KINDS and _SECRET.search(where):
+        raise UnknownEngine(
+            f"engine {shown(spec)!r}: a URL has no password and no query here; a key is given beside it"
+        )
     if kind not in KINDS or not _can_be(kind, where):
-        raise UnknownEngine(f"engine {spec!r}: it must be {' or '.join(f'{kind}={_shape(kind)}' for kind in KINDS)}")
+        raise UnknownEngine(
+            f"engine {shown(spec)!r}: it must be {' or '.join(f'{kind}={_shape(kind)}' for kind in KINDS)}"
+        )
     return KINDS[kind](where, api_key)
+
+
+def shown(spec: str) -> str:
+    """An engine's address as it may be told: without what stands where passwords do."""
+    return _SECRET.sub(lambda found: "//***@" if found.group().startswith("//") else "?***", spec)
 
 
 def _can_be(kind: str, where: str) -> bool:

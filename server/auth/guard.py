@@ -86,6 +86,8 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        # A copy: what is judged is what is answered, whatever a client adds while its body comes.
+        scope = {**scope, "headers": [*scope["headers"]]}
         try:
             await self._admit(scope)
         except ProxyError as error:

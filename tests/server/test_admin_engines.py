@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any, cast
+from unittest.mock import AsyncMock
 
 import httpx
 import pytest
@@ -14,6 +15,8 @@ from tests.engines import faulty_vllm
 from tickertape.clients.engines.engine import EngineInfo, Feature, LogprobKind
 from tickertape.clients.engines.pool import EnginePool, MemberState
 from tickertape.server.app import create_app
+from tickertape.server.auth.access import ANYBODY
+from tickertape.server.observing.metrics import Metrics
 from tickertape.server.service import Service
 
 INFO = EngineInfo(
@@ -35,7 +38,10 @@ class Admin:
     def __init__(self) -> None:
         self.engine = FlakyEngine(info=INFO)
         self.pool = EnginePool({"one": self.engine}, limit=4, **FAST)
-        service = cast("Service", SimpleNamespace(turns=SimpleNamespace(pool=self.pool)))
+        turns = SimpleNamespace(pool=self.pool, metrics=Metrics())
+        open_to_all = SimpleNamespace(identify=AsyncMock(return_value=ANYBODY))
+        around = {"keyring": open_to_all, "tracing": None, "max_body_bytes": 10_000}
+        service = cast("Service", SimpleNamespace(turns=turns, **around))
         transport = httpx.ASGITransport(create_app(service))
         self.http = httpx.AsyncClient(transport=transport, base_url="http://proxy")
 

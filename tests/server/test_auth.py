@@ -11,7 +11,6 @@ import anthropic
 import httpx
 import openai
 import pytest
-from click.testing import Result
 from typer.testing import CliRunner
 
 from tests.engines import ScriptedEngine
@@ -101,7 +100,7 @@ def test_key_ends_when_it_expires(proxy: Proxy) -> None:
     assert time.time() >= made["expires_at"]
 
 
-def test_keys_of_another_replica_count_within_seconds(start_proxy: StartProxy, postgres_url: str) -> None:
+def test_keys_of_another_replica_count_within_seconds(postgres_url: str, start_proxy: StartProxy) -> None:
     """Two servers on one tape: what one makes and revokes, the other knows."""
     here, there = (start_proxy(engine(), db=postgres_url, api_key=ADMIN, admin_key=ADMIN) for _ in range(2))
     made = make(here, "trainer")
@@ -383,7 +382,7 @@ async def test_public_address_needs_a_key_or_a_word(tmp_path: Path) -> None:
 # The command line.
 
 
-def tickertape(*arguments: str) -> Result:
+def tickertape(*arguments: str) -> Any:
     return CliRunner().invoke(app, arguments)
 
 

@@ -175,6 +175,7 @@ class _Service:
         self.keyring = Keyring(Store(path), AuthMode.OFF)
         self.tracing = None
         self.turns = SimpleNamespace(metrics=Metrics())
+        self.max_body_bytes = 1000
 
 
 async def test_route_without_a_rule_is_refused_to_everybody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
