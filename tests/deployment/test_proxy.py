@@ -73,21 +73,21 @@ def replicas(tmp_path: Path, postgres_url: str) -> Iterator[Replicas]:
 
 
 def test_sessions_go_on_when_the_replica_that_served_them_is_killed(replicas: Replicas) -> None:
-    client = httpx.Client(base_url=replicas.proxy, headers=replicas.headers, timeout=30, trust_env=False)
     messages = {f"s{number}": chat()["messages"] for number in range(8)}
 
-    def turn(session_id: str) -> None:
+    def turn(client: httpx.Client, session_id: str) -> None:
         body = {"model": "faulty", "messages": messages[session_id]}
         answer = client.post(f"/sessions/{session_id}/v1/chat/completions", json=body)
         assert answer.status_code == 200, answer.text
         messages[session_id] += [answer.json()["choices"][0]["message"], {"role": "user", "content": "More."}]
 
-    for session_id in [*messages, *messages]:
-        turn(session_id)
-    replicas.servers[0].process.kill()
-    replicas.servers[0].process.wait()
-    for session_id in [*messages, *messages]:
-        turn(session_id)
+    with httpx.Client(base_url=replicas.proxy, headers=replicas.headers, timeout=30, trust_env=False) as client:
+        for session_id in [*messages, *messages]:
+            turn(client, session_id)
+        replicas.servers[0].process.kill()
+        replicas.servers[0].process.wait()
+        for session_id in [*messages, *messages]:
+            turn(client, session_id)
     for session_id in messages:
         turns = replicas.turns(session_id)
         assert [turn["parent_id"] for turn in turns] == [None, *(turn["id"] for turn in turns[:-1])]
