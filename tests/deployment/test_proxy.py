@@ -149,6 +149,7 @@ def test_a_session_stays_on_its_replica_however_it_is_named(fakes: tuple[str, li
             replica_of(url, f"/sessions/{name}/v1/messages"),
             replica_of(url, **{"X-Session-Id": name}),
             replica_of(url, Authorization=f"Bearer session-{name}"),
+            replica_of(url, "/v1/messages", **{"X-Api-Key": f"tt-session-{name}"}),
             replica_of(url, **{"X-Session-Id": name, "X-Tickertape-Affinity": "mine"}),
         }
         (by_session[name],) = found
