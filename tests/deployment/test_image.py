@@ -163,7 +163,7 @@ def test_it_serves_as_process_1_of_its_user_on_a_read_only_root(image: Image, vo
                 assert re.search(f"^{pattern}", status, re.MULTILINE), status
             os.kill(process, signal.SIGTERM)
             assert unshare.wait(30) == 0, log.read_text()
-    assert {path.name for path in volume.iterdir()} == {"tape.db"}
+    assert {path.name for path in volume.iterdir()} == {"tape.db", "tape.db-server"}
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import base64
 import os
 import re
+import shutil
 import subprocess
 import tomllib
 from collections.abc import Iterator
@@ -128,6 +129,29 @@ def test_selectors_and_references_lead_somewhere(path: Path, tmp_path: Path) -> 
             for variable in each.get("env", []):
                 reference = variable.get("valueFrom", {}).get("secretKeyRef")
                 assert reference is None or reference["key"] in made
+
+
+@pytest.mark.parametrize(("path", "tape"), [("sidecar.yaml", "/tape/tape.db"), ("replicas.yaml", "postgresql://")])
+def test_what_is_effective_in_a_pod(path: str, tape: str, tmp_path: Path) -> None:
+    """Its variables, the secrets that are mounted, and its settings file together."""
+    ((pod, container),) = ours(KUBERNETES / path)
+    subprocess.run([DOCKER / "make-secrets", tmp_path / "all"], check=True)
+    (items,) = (volume["secret"]["items"] for volume in pod["volumes"] if volume["name"] == "keys")
+    (tmp_path / "mounted").mkdir()
+    for item in items:
+        shutil.copy(tmp_path / "all" / item["key"], tmp_path / "mounted" / item["path"])
+    (tmp_path / "tickertape.toml").write_text(
+        next(each["data"]["tickertape.toml"] for each in objects(KUBERNETES / path) if each["kind"] == "ConfigMap")
+    )
+    variables = {each["name"]: each["value"] for each in container["env"]}
+    mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+    assert mounts[variables["TICKERTAPE_SECRETS_DIR"]] == "keys"
+    assert mounts[str(Path(variables["TICKERTAPE_CONFIG"]).parent)] == "settings"
+    here = {"TICKERTAPE_SECRETS_DIR": str(tmp_path / "mounted"), "TICKERTAPE_CONFIG": str(tmp_path / "tickertape.toml")}
+    settings = load({}, environ=variables | here).settings
+    assert settings.db.startswith(tape)
+    assert settings.admin_key is not None
+    assert settings.session_key_secret is not None
 
 
 def test_kubectl_makes_one_secret_of_all_that_make_secrets_makes(tmp_path: Path) -> None:
