@@ -17,7 +17,15 @@ from tickertape.server.settings_table import with_table
 OPERATIONS = ROOT / "docs" / "operations.md"
 #: Read by the compose file itself, before it says TICKERTAPE_…'s value.
 COMPOSE_ONLY = {"TICKERTAPE_MEMORY", "TICKERTAPE_CPUS"}
-NO_SETTINGS = {"TICKERTAPE_CONFIG", "TICKERTAPE_SECRETS_DIR", "TICKERTAPE_CACHE", "TICKERTAPE_PORT_", "TICKERTAPE_"}
+#: With the typing error that the docs show.
+NO_SETTINGS = {
+    "TICKERTAPE_PROT",
+    "TICKERTAPE_CONFIG",
+    "TICKERTAPE_SECRETS_DIR",
+    "TICKERTAPE_CACHE",
+    "TICKERTAPE_PORT_",
+    "TICKERTAPE_",
+}
 FILES = [DOCKERFILE, COMPOSE, DOCKER / "make-secrets", OPERATIONS]
 FILES += sorted(path for folder in (KUBERNETES, SYSTEMD) for path in folder.iterdir())
 
