@@ -26,7 +26,7 @@ from tests.engines import faulty_vllm
 
 LOCKED = DOCKER / "requirements.txt"
 #: What is locked: the extras of the image.
-EXTRAS = {"postgres"}
+EXTRAS = {"otel", "postgres"}
 
 
 def locked(path: Path) -> list[tuple[Requirement, int]]:
