@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.deployment.places import COMPOSE, DOCKER, ROOT
 from tests.deployment.processes import bin_directory
@@ -126,3 +127,13 @@ def test_the_image_is_built_from_this_source() -> None:
         build = services()[name]["build"]
         assert Path(build["context"]) == ROOT
         assert build["dockerfile"] == "docker/Dockerfile"
+
+
+def test_prometheus_reads_every_server_and_has_a_key_for_it() -> None:
+    (job,) = yaml.safe_load((DOCKER / "prometheus.yml").read_text())["scrape_configs"]
+    targets = [target for each in job["static_configs"] for target in each["targets"]]
+    targets += [f"{name}:{each['port']}" for each in job["dns_sd_configs"] for name in each["names"]]
+    assert set(targets) == {f"{name}:{Settings().port}" for name in OURS}
+    key = job["authorization"]["credentials_file"].removeprefix("/run/secrets/")
+    assert key in {secret["source"] for secret in services()["prometheus"]["secrets"]}
+    assert key in {secret["source"] for secret in services()["tickertape"]["secrets"]}
