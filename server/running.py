@@ -32,6 +32,8 @@ class PortInUse(OSError):
 def serve_forever(settings: Settings, *, say: Say) -> None:
     """Serves until SIGTERM or SIGINT. Raises what :func:`make_parts` and :func:`running_service` raise, and
     :class:`PortInUse`."""
+    # Until calls can be under way. Process 1 of a container gets no signal that it has no handler for.
+    signal.signal(signal.SIGTERM, _leave)
     configure_logging(settings.log_format, settings.log_level, access=settings.access_log)
     if settings.log_format is LogFormat.JSON:
         say = _log.info
@@ -51,6 +53,10 @@ def serve_forever(settings: Settings, *, say: Say) -> None:
         say(f"listening on http://{host}:{port}  (base_url for agents: http://{host}:{port}/v1)")
 
     uvloop.run(_serve(settings, parts, listening, on_ready))
+
+
+def _leave(_number: int, _frame: object) -> None:
+    raise SystemExit(0)
 
 
 @contextmanager
