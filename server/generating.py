@@ -107,6 +107,7 @@ class Generating:
             request_id=request_id,
             affinity=wanted.session_id,
             min_version=wanted.min_version,
+            goes_on=bool(seen),
             on_engine=on_engine,
         )
         async with aclosing(chunks):

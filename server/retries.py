@@ -60,10 +60,10 @@ class Call:
             self.audience.leave()
             if self.audience.gone:
                 await asyncio.wait((self.task,))
-        except asyncio.CancelledError:  # the server is stopping
+        except asyncio.CancelledError:  # the server is stopping, which is what the client is told
             self.audience.stop()
             await asyncio.wait((self.task,))
-            raise
+            return self.task.result()
         finally:
             watching.cancel()
         return None
