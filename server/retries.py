@@ -128,6 +128,11 @@ class Retries:
         self._running[key] = call
         return call
 
+    async def ended(self) -> None:
+        """Returns when all calls have ended, their turns on tape."""
+        while self._running:
+            await asyncio.wait([call.task for call in self._running.values()])
+
     def forget(self, session_ids: Collection[str]) -> None:
         """These sessions are no more: an answer of theirs must not be given again."""
         for key in [key for key, kept in self._kept.items() if kept.answer.session_id in session_ids]:

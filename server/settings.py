@@ -133,6 +133,16 @@ class Settings(BaseSettings):
 
     heartbeat: float = Field(default=15, ge=0.1, allow_inf_nan=False)
     """Seconds of silence after which a stream gets a sign of life."""
+    send_timeout: Timeout = 60
+    """Seconds after which a client that does not read what it is sent is cut off."""
+    request_timeout: Timeout = 60
+    """Seconds within which a request must have arrived, head and body."""
+    keep_alive: Count = 5
+    """Seconds for which a connection without a request is kept."""
+    max_connections: Count = 16384
+    """Clients' connections at once; on further ones all but health and metrics gets a 503."""
+    backlog: Count = 2048
+    """Connections that the kernel holds until they are accepted."""
     engine_limit: Count | None = None
     """Generations that one engine gets at once; more wait. Default: as many as come."""
     engine_patience: Seconds = 30
