@@ -22,6 +22,9 @@ _ALWAYS = ("/health", "/ready", "/metrics")
 _REFUSED_AT_ONCE = 1024
 #: Seconds of silence after which a client's host is asked whether it is there, seconds between asking, and how often.
 _KEEPALIVE = (30, 10, 3)
+#: Bytes that the kernel holds for a client beyond what is on its way. By default it is megabytes, and who does not read
+#: would not be found out before.
+_UNSENT = 128 * 1024
 
 
 class TooManyConnections(ProxyError):
@@ -126,14 +129,16 @@ def _too_slow(seconds: float) -> bytes:
 
 
 def watch_peers(listening: socket.socket, send_seconds: float) -> None:
-    """Has the kernel end connections whose client's host is gone without a word; those accepted inherit it.
+    """Has the kernel end connections whose client's host is gone without a word, and hold little for clients that do
+    not read; connections that are accepted inherit it.
 
     Args:
         listening: listens.
         send_seconds: after which what was sent must have been acknowledged.
     """
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    options = zip(("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT"), _KEEPALIVE, strict=True)
-    for name, value in (*options, ("TCP_USER_TIMEOUT", int(send_seconds * 1000))):
+    options = dict(zip(("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT"), _KEEPALIVE, strict=True))
+    options |= {"TCP_USER_TIMEOUT": int(send_seconds * 1000), "TCP_NOTSENT_LOWAT": _UNSENT}
+    for name, value in options.items():
         if hasattr(socket, name):  # not every system has all of them
             listening.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

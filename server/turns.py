@@ -88,7 +88,7 @@ class Turns:
         self.matching = matching
         self.limits = limits or TurnLimits()
         self.metrics = Metrics()
-        generating = Generating(pool, self.policy, renderers.tokenizer.token_bytes)
+        generating = Generating(pool, self.policy, renderers.tokenizer)
         self._sampler = Sampler(generating, matching, self.limits.seconds)
 
     @property

@@ -256,6 +256,7 @@ def serving_aiohttp(app: web.Application, port: int = 0) -> Iterator[str]:
         started.set_result(runner.addresses[0][1])
         await stop.wait()
         await runner.cleanup()
+        await asyncio.sleep(0.02)  # connections are closed by callbacks; a loop that ends before leaves them open
 
     stop = asyncio.Event()
     thread = threading.Thread(target=loop.run_until_complete, args=(run(),), daemon=True)
