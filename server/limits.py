@@ -22,8 +22,9 @@ from tickertape.server.errors import ProxyError, retry_in
 _SPAN = 1.0
 #: Sessions whose refusals are noted within a span; those of further ones are in the log alone.
 _MOST_SESSIONS = 4096
-#: How many turns of refused calls are written at once.
-_TOGETHER = 64
+#: How many turns of refused calls are written at once, and seconds of rest afterwards: calls come first.
+_TOGETHER = 4
+_REST = 0.005
 
 _log = logging.getLogger("tickertape")
 
@@ -217,9 +218,10 @@ class Refusals:
             )
         keys = list(noted)
         for start in range(0, len(keys), _TOGETHER):
-            await asyncio.gather(
-                *(self._write_one(*key, noted[key], reasons[key]) for key in keys[start : start + _TOGETHER])
-            )
+            together = keys[start : start + _TOGETHER]
+            await asyncio.gather(*(self._write_one(*key, noted[key], reasons[key]) for key in together))
+            if not self._closing.is_set():
+                await asyncio.sleep(_REST)
 
     async def _write_one(self, session_id: str, dialect: str, calls: int, why: str) -> None:
         text = why if calls == 1 else f"{calls} calls within {_SPAN:g} s: {why}"
