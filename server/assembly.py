@@ -122,7 +122,7 @@ async def running_service(settings: Settings, parts: Parts) -> AsyncIterator[Ser
                 pool,
                 RendererPool(parts.choice),
                 store,
-                Sessions(store),
+                Sessions(store, most=settings.live_sessions),
                 history=settings.history,
                 matching=matching,
                 limits=_limits(settings),
@@ -167,7 +167,7 @@ def _keyring(settings: Settings, store: Store) -> Keyring:
 
 def _limits(settings: Settings) -> TurnLimits:
     sampling = SamplingLimits(settings.max_prompt_tokens, settings.max_output_tokens, settings.token_arrays)
-    return TurnLimits(sampling, settings.turn_timeout)
+    return TurnLimits(sampling, settings.turn_timeout, settings.max_session_turns)
 
 
 @asynccontextmanager

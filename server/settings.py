@@ -151,6 +151,10 @@ class Settings(BaseSettings):
     """Calls under way at once, those that wait included; further ones get a 429."""
     session_calls: Count | None = None
     """Calls under way at once of one session; further ones get a 429. Default: as many as come."""
+    max_session_turns: Count | None = None
+    """Turns of one session, however they ended; further calls get a 400. Default: any number."""
+    live_sessions: Count = 20_000
+    """Sessions whose trees are kept in memory without a call; others are read from the tape when a call comes."""
     queue_limit: int = Field(default=1000, ge=0)
     """Generations that wait for a place at an engine, beyond what engine_limit lets through; further ones get a 429."""
     queue_timeout: Timeout | None = 300

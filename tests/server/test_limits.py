@@ -16,6 +16,7 @@ import pytest
 
 from tests.engines import ScriptedEngine
 from tests.server.conftest import Proxy, StartProxy, until
+from tickertape.server.recognition import Recognition
 
 HELLO = [{"role": "user", "content": "Hello"}]
 END = 151645
@@ -162,6 +163,23 @@ def test_one_session_does_not_keep_others_waiting(start_proxy: StartProxy) -> No
         took = time.perf_counter() - began
         assert [call.result().status_code for call in greedy] == [200] * 60
         assert took < (time.perf_counter() - began) / 4
+
+
+def test_session_with_as_many_turns_as_it_may_have_takes_no_more(start_proxy: StartProxy, session: str) -> None:
+    proxy = start_proxy(ScriptedEngine(lambda *_: [9707, END]), max_session_turns=2)
+    assert [proxy.chat(session, asking()).status_code for _ in range(3)] == [200, 200, 400]
+    refused = proxy.chat(session, asking()).json()["error"]
+    assert refused["code"] == "session_turns_exceeded"
+    assert proxy.chat("another", asking()).status_code == 200
+
+
+def test_what_is_remembered_of_like_conversations_is_bounded() -> None:
+    recognition = Recognition(most=3)
+    for number in range(10):
+        recognition.remember(b"client", b"same", f"s{number}")
+    assert {recognition.find(b"client", [b"same"]) for _ in range(10)} == {"s7", "s8", "s9"}
+    recognition.remember(b"client", b"other", "o")
+    assert {recognition.find(b"client", [b"same"]) for _ in range(10)} < {"s7", "s8", "s9"}
 
 
 def test_queue_timeout_is_a_503_with_retry_after(start_proxy: StartProxy, session: str) -> None:
