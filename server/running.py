@@ -167,7 +167,7 @@ async def _serve(
             date_header=False,
             timeout_graceful_shutdown=settings.grace,
             timeout_keep_alive=settings.keep_alive,
-            backlog=settings.backlog,
+            backlog=settings.listen_backlog,
         )
         server = _Server(config, service)
         on_ready(server, service)
@@ -193,7 +193,7 @@ def _listen(settings: Settings) -> socket.socket:
         listening.close()
         raise PortInUse(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}") from error
     watch_peers(listening, settings.send_timeout)
-    listening.listen(settings.backlog)
+    listening.listen(settings.listen_backlog)
     return listening
 
 

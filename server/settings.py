@@ -141,7 +141,7 @@ class Settings(BaseSettings):
     """Seconds for which a connection without a request is kept."""
     max_connections: Count = 16384
     """Clients' connections at once; on further ones all but health and metrics gets a 503."""
-    backlog: Count = 2048
+    listen_backlog: Count = 2048
     """Connections that the kernel holds until they are accepted."""
     engine_limit: Count | None = None
     """Generations that one engine gets at once; more wait. Default: as many as come."""
