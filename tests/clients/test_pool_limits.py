@@ -89,7 +89,7 @@ def test_engine_that_stops_between_tokens_is_given_up_with_what_it_gave() -> Non
 def test_engine_that_is_slow_but_not_silent_is_waited_for() -> None:
     async def play() -> None:
         engine = FlakyEngine(tokens=6)
-        engine._delay = 0.04
+        engine.delay = 0.04
         async with started({"e": engine}, timeouts=Silence(0.1, 0.1)) as pool:
             seen: list[int] = []
             await ask(pool, on_token=seen.append)

@@ -159,7 +159,7 @@ def stream_unread(stage: Stage) -> None:
 
 
 def whole_unread(stage: Stage) -> None:
-    stage.engine._delay = 0.0
+    stage.engine.delay = 0.0
     stage.send(logprobs=True, top_logprobs=20, max_tokens=3900)
     until(lambda: bool(stage.proxy.tape.turns(stage.session)))
     time.sleep(1.5)
@@ -203,7 +203,7 @@ def test_fault_of_a_client(fault: ClientFault, tmp_path: Path, session: str) -> 
             assert turn.outcome == ("length" if fault.outcome == "its own" else fault.outcome)
             assert len(turn.completion) == (0 if fault.kept == "0" else sampled)
             check_once(proxy.tape, session)
-        stage.engine._delay = 0.0
+        stage.engine.delay = 0.0
         assert proxy.chat(session, [{"role": "user", "content": "Next"}], max_tokens=3).status_code == 200
 
 
@@ -213,7 +213,7 @@ def test_peers_that_vanish_are_asked_whether_they_are_there(tmp_path: Path, sess
         stage = Stage(stack, tmp_path, session)
         stage.send(stream=True)
         assert stage.client.recv(64)
-        stage.engine._delay = 3600.0
+        stage.engine.delay = 3600.0
         ours = f":{stage.client.getpeername()[1]:04X}"
         theirs = f":{stage.client.getsockname()[1]:04X}"
         until(lambda: _timer(ours, theirs) == "02")

@@ -28,7 +28,7 @@ class Gate:
     def __init__(self) -> None:
         self.open = threading.Event()
         self.engine = ScriptedEngine(self._sample)
-        self.engine._delay = 0.005
+        self.engine.delay = 0.005
 
     def _sample(self, _ids: list[int], _sampling: object) -> Any:
         """Tokens without end until it is let; the scripted engine asks for each when it is due."""
