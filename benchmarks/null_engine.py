@@ -4,7 +4,8 @@ It speaks what vLLM 0.32 speaks on `/v1/completions`, streamed, on `/v1/models` 
 can per request, because it shares its core with the load generator: answers are serialised once, bodies are skipped
 unread, and all tokens come in one event. Only what Tickertape tries out at start is read and answered as asked.
 `GET /stats` tells how many completions it served and how many bytes came with them, so that a benchmark can show that
-whole contexts reached the engine.
+whole contexts reached the engine. With `--seconds` each completion takes so long; `GET /prompts` then gives a digest of
+every prompt, so that a tape can be held against what was really asked.
 
 One thing differs from vLLM: `prompt_token_ids` is null unless `--echo-prompt` is given. The echo makes a response as
 large as its request, for every caller alike.
@@ -12,6 +13,7 @@ large as its request, for every caller alike.
 
 import argparse
 import asyncio
+import hashlib
 import re
 from pathlib import Path
 from typing import cast
@@ -79,9 +81,11 @@ def response(body: bytes, status: str = "200 OK") -> bytes:
 class Answers:
     """What the engine says, ready to send, and what it has heard so far."""
 
-    def __init__(self, text: str, ids: list[int], *, echo: bool) -> None:
+    def __init__(self, text: str, ids: list[int], *, echo: bool, seconds: float = 0) -> None:
         body = completion(text, ids)
         self.echo = echo
+        self.seconds = seconds
+        self.prompts: list[str] = []
         self.completion = response(body)
         self._before_echo, self._after_echo = body.split(ECHO_SLOT)
         self._others = {
@@ -93,14 +97,14 @@ class Answers:
         self.bytes = 0
 
     def echoing(self, request: bytes) -> bytes:
-        """The completion with the request's prompt, which is cut out of its JSON and never parsed."""
-        start = request.index(b"[", request.index(b'"prompt"'))
-        ids = request[start : request.index(b"]", start) + 1]
-        return response(b"".join((self._before_echo, b'"prompt_token_ids":', ids, self._after_echo)))
+        """The completion with the request's prompt."""
+        return response(b"".join((self._before_echo, b'"prompt_token_ids":', prompt_of(request), self._after_echo)))
 
     def other(self, path: bytes) -> bytes:
         if path == b"/stats":
             return response(orjson.dumps({"requests": self.requests, "bytes": self.bytes}))
+        if path == b"/prompts":
+            return response(orjson.dumps(self.prompts))
         return self._others.get(path) or response(b'{"detail":"Not Found"}', "404 Not Found")
 
 
@@ -113,7 +117,7 @@ class Connection(asyncio.Protocol):
         self._path = b""
         self._received = 0
         self._small: list[bytes] = []
-        if answers.echo:
+        if answers.echo or answers.seconds:
             self.on_body = self._chunks.append  # the parser copies bodies out only for who asks
         self._parser = httptools.HttpRequestParser(self)
 
@@ -138,10 +142,29 @@ class Connection(asyncio.Protocol):
         else:
             answers.requests += 1
             answers.bytes += self._received
+            if answers.seconds:
+                answers.prompts.append(digest(prompt_of(b"".join(self._chunks))))
+                asyncio.get_running_loop().call_later(answers.seconds, self._transport.write, answers.completion)
+                self._clear()
+                return
             self._transport.write(answers.echoing(b"".join(self._chunks)) if answers.echo else answers.completion)
+        self._clear()
+
+    def _clear(self) -> None:
         self._received = 0
         self._small.clear()
         self._chunks.clear()
+
+
+def prompt_of(request: bytes) -> bytes:
+    """The request's prompt, which is cut out of its JSON and never parsed."""
+    start = request.index(b"[", request.index(b'"prompt"'))
+    return request[start : request.index(b"]", start) + 1]
+
+
+def digest(prompt: bytes) -> str:
+    """Of a prompt as JSON without spaces."""
+    return hashlib.sha256(prompt).hexdigest()
 
 
 async def serve(port: int, answers: Answers) -> None:
@@ -154,10 +177,13 @@ def main() -> None:
     options.add_argument("--port", type=int, required=True)
     options.add_argument("--tokenizer", type=Path, required=True, help="directory whose vocabulary the answer is from")
     options.add_argument("--echo-prompt", action="store_true", help="answer with the request's prompt_token_ids")
+    options.add_argument("--seconds", type=float, default=0, help="that a completion takes")
     given = options.parse_args()
     vocabulary = Vocabulary(given.tokenizer)
     text, ids = vocabulary.text(COMPLETION_TOKENS - 1)
-    uvloop.run(serve(given.port, Answers(text, [*ids, vocabulary.stop_id], echo=given.echo_prompt)))
+    uvloop.run(
+        serve(given.port, Answers(text, [*ids, vocabulary.stop_id], echo=given.echo_prompt, seconds=given.seconds))
+    )
 
 
 if __name__ == "__main__":

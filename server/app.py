@@ -9,7 +9,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
-from starlette.types import Scope
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tickertape.server.auth.access import Access, allow
 from tickertape.server.auth.guard import Guard, Rules
@@ -92,6 +92,15 @@ def _respond(request: Request, error: ProxyError) -> Response:
     speaks_messages = "anthropic-version" in request.headers or "/v1/messages" in request.url.path
     shape = messages.write_error(error) if speaks_messages else openai_error(error)
     return Response(orjson.dumps(shape), error.status, error.headers, media_type="application/json")
+
+
+def refusing(error: ProxyError) -> ASGIApp:
+    """An application that answers everything with an error."""
+
+    async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+        await _respond(Request(scope), error)(scope, receive, send)
+
+    return refuse
 
 
 async def _proxy_error(request: Request, error: Exception) -> Response:

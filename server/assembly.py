@@ -10,7 +10,7 @@ from tickertape.clients.engines.embedded import EmbeddedEngine
 from tickertape.clients.engines.engine import Engine
 from tickertape.clients.engines.gguf import tokenizer_from_gguf
 from tickertape.clients.engines.model_file import model_file
-from tickertape.clients.engines.pool import EnginePool
+from tickertape.clients.engines.pool import EnginePool, Silence
 from tickertape.renderers.choose import Choice, choose_renderer, get_renderer
 from tickertape.renderers.tokenizer import Tokenizer
 from tickertape.server.auth.access import Role
@@ -18,6 +18,7 @@ from tickertape.server.auth.exposure import check_exposure
 from tickertape.server.auth.keyring import Keyring
 from tickertape.server.auth.keys import ConfiguredKey, hash_of
 from tickertape.server.keeping import keep_keeping
+from tickertape.server.limits import CallLimits
 from tickertape.server.observing.process import loop_watched
 from tickertape.server.observing.traced import tracing_to
 from tickertape.server.recovery import end, recover, tell
@@ -78,7 +79,7 @@ def _engines(settings: Settings) -> dict[str, Engine]:
     api_key = None if settings.engine_api_key is None else settings.engine_api_key.get_secret_value()
     for number, spec in enumerate(settings.engines):
         kind = spec.partition("=")[0]
-        engines[f"{kind}-{number}"] = make_engine(spec, api_key)
+        engines[f"{kind}-{number}"] = make_engine(spec, api_key, connect_timeout=settings.connect_timeout)
     return engines
 
 
@@ -104,7 +105,13 @@ async def running_service(settings: Settings, parts: Parts) -> AsyncIterator[Ser
     durability = Durability(settings.sync, settings.store_patience, settings.backlog_memory)
     store = Store(settings.db, serving=True, durability=durability)
     keyring = _keyring(settings, store)
-    pool = EnginePool(parts.engines, limit=settings.engine_limit, patience=settings.engine_patience)
+    pool = EnginePool(
+        parts.engines,
+        limit=settings.engine_limit,
+        patience=settings.engine_patience,
+        queue_timeout=settings.queue_timeout,
+        timeouts=Silence(settings.first_token_timeout, settings.token_timeout),
+    )
     try:
         try:
             await check_exposure(settings, keyring)
@@ -115,7 +122,7 @@ async def running_service(settings: Settings, parts: Parts) -> AsyncIterator[Ser
                 pool,
                 RendererPool(parts.choice),
                 store,
-                Sessions(store),
+                Sessions(store, most=settings.live_sessions),
                 history=settings.history,
                 matching=matching,
                 limits=_limits(settings),
@@ -123,7 +130,15 @@ async def running_service(settings: Settings, parts: Parts) -> AsyncIterator[Ser
             retries = Retries(window=settings.replay_window, memory=settings.replay_memory)
             names = [*dict.fromkeys([pool.info.model, *settings.served_model_names])]
             service = Service(
-                turns, names, settings.unknown_fields, retries, keyring, settings.heartbeat, settings.max_body_bytes
+                turns,
+                names,
+                settings.unknown_fields,
+                retries,
+                keyring,
+                settings.heartbeat,
+                settings.max_body_bytes,
+                CallLimits(settings.max_calls, settings.queue_limit, settings.session_calls),
+                settings.connect_timeout,
             )
             service.found_on_tape = tell(await recover(store))
             try:
@@ -134,6 +149,7 @@ async def running_service(settings: Settings, parts: Parts) -> AsyncIterator[Ser
                     tracing_to(settings.otlp_endpoint) as service.tracing,
                 ):
                     yield service
+                await service.refusals.close()
             finally:
                 await end(store)
         finally:
@@ -151,7 +167,7 @@ def _keyring(settings: Settings, store: Store) -> Keyring:
 
 def _limits(settings: Settings) -> TurnLimits:
     sampling = SamplingLimits(settings.max_prompt_tokens, settings.max_output_tokens, settings.token_arrays)
-    return TurnLimits(sampling, settings.turn_timeout)
+    return TurnLimits(sampling, settings.turn_timeout, settings.max_session_turns)
 
 
 @asynccontextmanager

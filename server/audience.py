@@ -9,6 +9,10 @@ class ClientGone(Exception):
     """Nobody waits for the answer any more; the turn is on tape as undelivered."""
 
 
+class Stopped(Exception):
+    """The server is stopping; the turn is on tape as aborted."""
+
+
 class Audience:
     """The clients that wait for one call: the one that made it, and its retries."""
 
@@ -44,20 +48,20 @@ class Audience:
 
         Raises:
             ClientGone: all clients have gone.
-            asyncio.CancelledError: the server is stopping.
+            Stopped: the server is stopping.
         """
         task = asyncio.current_task()
         if self._stopped:
-            raise asyncio.CancelledError
+            raise Stopped
         if self.gone:
             raise ClientGone("the client closed the connection")
         self._generating = task
         try:
             yield
         except asyncio.CancelledError:
-            if self.gone and not self._stopped and task is not None:
-                task.uncancel()
-                raise ClientGone("the client closed the connection") from None
-            raise
+            if task is None or not (self.gone or self._stopped):
+                raise
+            task.uncancel()
+            raise (Stopped if self._stopped else ClientGone("the client closed the connection")) from None
         finally:
             self._generating = None

@@ -3,9 +3,18 @@
 Each error knows its HTTP status and OpenAI's ``type``, ``code`` and ``param``; a dialect gives it its protocol's shape.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
-from tickertape.clients.engines.errors import EngineAborted, EngineError, EngineNonsense, EngineRefused
+from tickertape.clients.engines.errors import (
+    EngineAborted,
+    EngineBusy,
+    EngineError,
+    EngineNonsense,
+    EngineRefused,
+    EngineTimeout,
+    QueueTimeout,
+)
 
 
 class ProxyError(Exception):
@@ -135,6 +144,14 @@ class StoreFailed(ProxyError):
     headers: Mapping[str, str] = {"Retry-After": "1"}
 
 
+class ServerStopping(ProxyError):
+    """The server is being stopped; another one, or the next one, may answer."""
+
+    status = 503
+    code = "server_stopping"
+    headers: Mapping[str, str] = {"Retry-After": "1"}
+
+
 def from_engine(error: EngineError) -> ProxyError:
     """An engine's failure as an answer: its refusals are the client's to mend, the rest is not."""
     if isinstance(error, EngineRefused):
@@ -143,8 +160,21 @@ def from_engine(error: EngineError) -> ProxyError:
         return InvalidRequest(f"the engine refuses this request: {error}", param=error.param, code="engine_refused")
     if isinstance(error, EngineAborted):
         return EngineFailed(str(error), code="aborted")
+    if isinstance(error, EngineTimeout):
+        failed = EngineFailed(str(error), code=f"{error.phase}_timeout")
+        failed.status = 504
+        return failed
+    if isinstance(error, EngineBusy):
+        failed = EngineFailed(str(error), code="queue_timeout" if isinstance(error, QueueTimeout) else "engine_busy")
+        failed.status, failed.headers = 503, retry_in(error.retry_after or 1)
+        return failed
     code = "engine_bad_response" if isinstance(error, EngineNonsense) else "engine_unavailable"
     return EngineFailed(str(error), code=code)
+
+
+def retry_in(seconds: float) -> dict[str, str]:
+    """``Retry-After``, whose seconds are whole: at least one, and no more than clients bear with."""
+    return {"Retry-After": str(math.ceil(min(max(seconds, 1.0), 60.0)))}
 
 
 def openai_error(error: ProxyError) -> dict[str, dict[str, str | None]]:

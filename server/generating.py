@@ -13,14 +13,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tickertape.clients.engines.engine import Chunk, Sampling, TokenIds
-from tickertape.clients.engines.errors import EngineAborted
+from tickertape.clients.engines.errors import EngineAborted, EngineNonsense
 from tickertape.clients.engines.pool import EnginePool, Member
 from tickertape.clients.engines.stopping import StopWatch, cut
+from tickertape.renderers.tokenizer import Tokenizer
 from tickertape.server.generation import Generation, can_go_on, rest_of
 from tickertape.server.policy import Policy, Run
 
 #: How often in a row an engine may break off a generation on somebody else's order without having sampled a token.
 _MOST_ABORTS = 3
+#: Ids beyond the tokenizer's that an engine may give: embeddings are padded, gpt-oss's by 1,069 rows.
+_PADDING = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,13 +44,14 @@ class Generating:
     Args:
         pool: the engines.
         policy: the gate that every request passes.
-        token_bytes: the bytes of a token, for stop strings.
+        tokenizer: the model's, for the bytes of stop strings and to know what can be a token.
     """
 
-    def __init__(self, pool: EnginePool, policy: Policy, token_bytes: Callable[[int], bytes]) -> None:
+    def __init__(self, pool: EnginePool, policy: Policy, tokenizer: Tokenizer) -> None:
         self.pool = pool
         self.policy = policy
-        self._token_bytes = token_bytes
+        self._token_bytes = tokenizer.token_bytes
+        self._n_ids = tokenizer.vocab_size + _PADDING
 
     async def generate(
         self, wanted: Wanted, generation: Generation, on_engine: Callable[[Member], None]
@@ -80,6 +84,7 @@ class Generating:
                     generation.begin_request()
                     async with aclosing(self._ask(wanted, generation, request_id, engine_found)) as chunks:
                         async for chunk in chunks:
+                            self._check(chunk, sampling.max_tokens - len(generation.token_ids))
                             generation.take(chunk, self.policy.version)
                             yield chunk
                 except asyncio.CancelledError:
@@ -107,6 +112,7 @@ class Generating:
             request_id=request_id,
             affinity=wanted.session_id,
             min_version=wanted.min_version,
+            goes_on=bool(seen),
             on_engine=on_engine,
         )
         async with aclosing(chunks):
@@ -118,6 +124,17 @@ class Generating:
                     yield cut(chunk, *stopped)
                     return
                 yield chunk
+
+    def _check(self, chunk: Chunk, left: int) -> None:
+        """
+        Raises:
+            EngineNonsense: these cannot have been sampled. None of them is taken.
+        """
+        token_ids = chunk.token_ids
+        if len(token_ids) > left:
+            raise EngineNonsense(f"the engine gave {len(token_ids)} tokens where {left} were left to sample")
+        if token_ids and not 0 <= min(token_ids) <= max(token_ids) < self._n_ids:
+            raise EngineNonsense(f"the engine gave token ids that this model has not: {token_ids!r:.100}")
 
     def _ended(self, sampling: Sampling, seen: list[int], watch: StopWatch) -> Chunk | None:
         """The end, where a generation was broken off just when it had come to it."""

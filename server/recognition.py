@@ -18,11 +18,13 @@ class Recognition:
     another one of them in turn.
 
     Args:
-        most: conversations that are remembered, one for each turn; the least recently used are forgotten.
+        most: turns that are remembered by their conversations; of the least recently used ones they are forgotten, one
+            after the other, however many there are of a conversation.
     """
 
     def __init__(self, *, most: int = 100_000) -> None:
         self._most = most
+        self._size = 0
         self._sessions: OrderedDict[_Key, list[str]] = OrderedDict()
 
     def __len__(self) -> int:
@@ -49,5 +51,10 @@ class Recognition:
         key = (client, context_digest)
         self._sessions.setdefault(key, []).append(session_id)
         self._sessions.move_to_end(key)
-        while len(self._sessions) > self._most:
-            self._sessions.popitem(last=False)
+        self._size += 1
+        while self._size > self._most:
+            oldest = next(iter(self._sessions))
+            del self._sessions[oldest][0]
+            self._size -= 1
+            if not self._sessions[oldest]:
+                del self._sessions[oldest]

@@ -60,10 +60,10 @@ class Call:
             self.audience.leave()
             if self.audience.gone:
                 await asyncio.wait((self.task,))
-        except asyncio.CancelledError:  # the server is stopping
+        except asyncio.CancelledError:  # the server is stopping, which is what the client is told
             self.audience.stop()
             await asyncio.wait((self.task,))
-            raise
+            return self.task.result()
         finally:
             watching.cancel()
         return None
@@ -127,6 +127,11 @@ class Retries:
         call = Call(audience, asyncio.ensure_future(run()), live)
         self._running[key] = call
         return call
+
+    async def ended(self) -> None:
+        """Returns when all calls have ended, their turns on tape."""
+        while self._running:
+            await asyncio.wait([call.task for call in self._running.values()])
 
     def forget(self, session_ids: Collection[str]) -> None:
         """These sessions are no more: an answer of theirs must not be given again."""

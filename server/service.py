@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, cast
 
 from starlette.requests import Request
 
+from tickertape.clients.engines.http import CONNECT_TIMEOUT
 from tickertape.server.auth.keyring import Keyring
 from tickertape.server.dialects.request import TurnRequest
 from tickertape.server.errors import InvalidRequest, ModelNotFound
+from tickertape.server.limits import Admission, CallLimits, Refusals
 from tickertape.server.observing.registry import make_registry
 from tickertape.server.policy_sharing import SharedPolicy
 from tickertape.server.recognition import Recognition
@@ -16,6 +18,7 @@ from tickertape.server.retries import Retries
 from tickertape.server.settings import UnknownFields
 from tickertape.server.store import conversations
 from tickertape.server.trajectories.forks import Asked
+from tickertape.server.trajectories.turn import Outcome
 from tickertape.server.turns import Turns
 
 if TYPE_CHECKING:
@@ -35,6 +38,8 @@ class Service:
         keyring: tells who calls.
         heartbeat: seconds of silence after which a stream gets a sign of life.
         max_body_bytes: of a request; longer ones are refused.
+        limits: how much is taken on at once.
+        connect_timeout: seconds that a connection to an engine may take which is added later.
     """
 
     def __init__(
@@ -46,12 +51,19 @@ class Service:
         keyring: Keyring,
         heartbeat: float = 15.0,
         max_body_bytes: int = 64 * 2**20,
+        limits: CallLimits | None = None,
+        connect_timeout: float = CONNECT_TIMEOUT,
     ) -> None:
         self.turns = turns
         self.retries = retries
         self.keyring = keyring
         self.heartbeat = heartbeat
         self.max_body_bytes = max_body_bytes
+        self.admission = Admission(turns.pool, limits or CallLimits())
+        self.refusals = Refusals(self._record_refused)
+        self.connect_timeout = connect_timeout
+        self.is_stopping = False
+        """Whether the server is being stopped."""
         self.recognition = Recognition()
         self.shared_policy = SharedPolicy(turns.policy, turns.store)
         self.tracing: Tracing | None = None
@@ -83,6 +95,9 @@ class Service:
         self.retries.forget(set(session_ids))
         for session_id in session_ids:
             self.turns.forget(session_id)
+
+    async def _record_refused(self, session_id: str, dialect: str, why: str) -> None:
+        await self.turns.record(session_id, dialect, "", Outcome.REJECTED, error=why)
 
     def check_model(self, name: str) -> None:
         """Raises :class:`ModelNotFound` unless a model of that name is served."""

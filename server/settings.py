@@ -48,6 +48,7 @@ def _parts(given: object) -> object:
 #: Several texts. ``NoDecode``: from the environment they come between commas, not as JSON.
 Texts: TypeAlias = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parts)]
 Seconds: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Timeout: TypeAlias = Annotated[float, Field(ge=0.1, allow_inf_nan=False)]
 Count: TypeAlias = Annotated[int, Field(ge=1)]
 
 
@@ -132,11 +133,39 @@ class Settings(BaseSettings):
 
     heartbeat: float = Field(default=15, ge=0.1, allow_inf_nan=False)
     """Seconds of silence after which a stream gets a sign of life."""
+    send_timeout: Timeout = 60
+    """Seconds after which a client that does not read what it is sent is cut off."""
+    request_timeout: Timeout = 60
+    """Seconds within which a request must have arrived, head and body."""
+    keep_alive: Count = 5
+    """Seconds for which a connection without a request is kept."""
+    max_connections: Count = 16384
+    """Clients' connections at once; on further ones all but health and metrics gets a 503."""
+    listen_backlog: Count = 2048
+    """Connections that the kernel holds until they are accepted."""
     engine_limit: Count | None = None
     """Generations that one engine gets at once; more wait. Default: as many as come."""
     engine_patience: Seconds = 30
     """Seconds that a request waits while no engine could take it, whatever room there was."""
-    turn_timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    max_calls: Count = 8192
+    """Calls under way at once, those that wait included; further ones get a 429."""
+    session_calls: Count | None = None
+    """Calls under way at once of one session; further ones get a 429. Default: as many as come."""
+    max_session_turns: Count | None = None
+    """Turns of one session, however they ended; further calls get a 400. Default: any number."""
+    live_sessions: Count = 20_000
+    """Sessions whose trees are kept in memory without a call; others are read from the tape when a call comes."""
+    queue_limit: int = Field(default=1000, ge=0)
+    """Generations that wait for a place at an engine, beyond what engine_limit lets through; further ones get a 429."""
+    queue_timeout: Timeout | None = 300
+    """Seconds that a generation waits for a place at an engine; then it gets a 503."""
+    connect_timeout: Timeout = 5
+    """Seconds that a connection to an engine may take."""
+    first_token_timeout: Timeout | None = 600
+    """Seconds from a request to an engine to its first token; then another engine gets it, once, or the turn ends."""
+    token_timeout: Timeout | None = 300
+    """Seconds between two tokens of an engine; then the turn ends, and what was sampled is kept."""
+    turn_timeout: Timeout | None = None
     """Abort a turn that samples for so many seconds, and keep what was sampled. Default: never."""
 
     finish_idle: Annotated[float, Field(ge=1, allow_inf_nan=False)] | None = None

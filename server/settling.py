@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Awaitable, Sequence
 from typing import TypeAlias
 
-from tickertape.clients.engines.errors import EngineAborted, EngineError, EngineRefused
-from tickertape.server.audience import ClientGone
+from tickertape.clients.engines.errors import EngineAborted, EngineBusy, EngineError, EngineRefused
+from tickertape.server.audience import ClientGone, Stopped
 from tickertape.server.dialects.request import TurnResult
-from tickertape.server.errors import GenerationEnded, ProxyError
+from tickertape.server.errors import GenerationEnded, ProxyError, ServerStopping
 from tickertape.server.errors import from_engine as answer_for
 from tickertape.server.policy import BrokenOff
 from tickertape.server.trajectories.turn import Outcome, Turn
@@ -60,12 +60,15 @@ def _failure(error: BaseException, *, sampled: int) -> tuple[Outcome, str, BaseE
     if isinstance(error, EngineAborted):
         return Outcome.ABORTED, str(error), answer_for(error)
     if isinstance(error, EngineError):
-        refused = isinstance(error, EngineRefused) and not sampled
+        refused = isinstance(error, EngineRefused | EngineBusy) and not sampled
         return Outcome.REJECTED if refused else Outcome.ENGINE_ERROR, str(error), answer_for(error)
     if isinstance(error, BrokenOff):
         return Outcome.ABORTED, str(error), GenerationEnded(str(error), code=error.code, status=error.status)
     if isinstance(error, ClientGone):
         return Outcome.UNDELIVERED, "the client closed the connection", error
+    if isinstance(error, Stopped):
+        text = "the server was stopped"
+        return Outcome.ABORTED, text, ServerStopping(f"{text}; what was sampled is on tape")
     if isinstance(error, asyncio.CancelledError):
         return Outcome.ABORTED, "the server was stopped", error
     return Outcome.ENGINE_ERROR, f"internal error: {type(error).__name__}: {error}", error

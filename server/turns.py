@@ -53,6 +53,8 @@ class TurnLimits:
     sampling: SamplingLimits = field(default_factory=SamplingLimits)
     seconds: float | None = None
     """From the request to the engine to its last token; ``None``: as long as it takes."""
+    session_turns: int | None = None
+    """Of one session, however they ended; ``None``: any number."""
 
 
 class Turns:
@@ -88,7 +90,7 @@ class Turns:
         self.matching = matching
         self.limits = limits or TurnLimits()
         self.metrics = Metrics()
-        generating = Generating(pool, self.policy, renderers.tokenizer.token_bytes)
+        generating = Generating(pool, self.policy, renderers.tokenizer)
         self._sampler = Sampler(generating, matching, self.limits.seconds)
 
     @property
@@ -135,6 +137,7 @@ class Turns:
         settled: Sequence[Settled]
         try:
             self._refuse_closed(session_id)
+            self._refuse_full(tree)
             task, samplings = self._prepare(tree, turns, request, asked, live)
             for turn in turns:
                 turn.timings["prepare"] = time.perf_counter() - started
@@ -232,6 +235,14 @@ class Turns:
     def _refuse_closed(self, session_id: str) -> None:
         if self.store.is_closed(session_id):
             raise SessionClosed(f"session {session_id!r} is finished or discarded: a new rollout needs a new session")
+
+    def _refuse_full(self, tree: SessionTree) -> None:
+        most = self.limits.session_turns
+        if most is not None and len(tree) >= most:
+            text = (
+                f"session {tree.session_id!r} has {len(tree)} turns, the most is {most}: a new rollout needs a new one"
+            )
+            raise InvalidRequest(text, param="session_id", code="session_turns_exceeded")
 
     async def _tree(self, session_id: str, *, is_new: bool) -> SessionTree:
         if is_new:

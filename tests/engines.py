@@ -165,6 +165,7 @@ def faulty_vllm(
     structure: bool = True,
     arrays: str | None = None,
     others: Mapping[str, Any] | None = None,
+    port: int = 0,
 ) -> Iterator[str]:
     """An HTTP server in vLLM's place, which answers what a client tries out at start itself. Yields its URL.
 
@@ -174,6 +175,7 @@ def faulty_vllm(
         lean: whether there is ``/inference/v1/generate`` beside ``/v1/completions``.
         structure: whether it holds to a structure.
         arrays: its ``routed_experts`` at start, base64 of an .npy file; then it has a ``sampling_mask`` too.
+        port: a free one if none is given.
         others: JSON that is answered on other paths, whatever the method; ``/v1/models`` and ``/version`` among them.
     """
     listing = {"object": "list", "data": [{"id": "faulty", "object": "model", "max_model_len": max_model_len}]}
@@ -191,7 +193,7 @@ def faulty_vllm(
     app = web.Application(client_max_size=2**24)
     app.add_routes([web.post(path, sample) for path in (COMPLETIONS, *([GENERATE] if lean else []))])
     app.add_routes([web.route("*", "/{path:.*}", answer)])
-    with serving_aiohttp(app) as url:
+    with serving_aiohttp(app, port) as url:
         yield url
 
 
@@ -241,19 +243,20 @@ def streaming(events: Sequence[Any], *, together: bool = True) -> Handler:
 
 
 @contextmanager
-def serving_aiohttp(app: web.Application) -> Iterator[str]:
-    """Serves ``app`` on a free loopback port, on a thread of its own."""
+def serving_aiohttp(app: web.Application, port: int = 0) -> Iterator[str]:
+    """Serves ``app`` on a loopback port, a free one if none is given, on a thread of its own."""
     loop = asyncio.new_event_loop()
     started: Future[int] = Future()
 
     async def run() -> None:
         runner = web.AppRunner(app, shutdown_timeout=0.1)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(runner, "127.0.0.1", port, reuse_address=True)
         await site.start()
         started.set_result(runner.addresses[0][1])
         await stop.wait()
         await runner.cleanup()
+        await asyncio.sleep(0.02)  # connections are closed by callbacks; a loop that ends before leaves them open
 
     stop = asyncio.Event()
     thread = threading.Thread(target=loop.run_until_complete, args=(run(),), daemon=True)

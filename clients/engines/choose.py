@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 
 from tickertape.clients.engines.engine import Engine
+from tickertape.clients.engines.http import CONNECT_TIMEOUT
 from tickertape.clients.engines.sglang import SglangEngine
 from tickertape.clients.engines.tinker import TinkerEngine
 from tickertape.clients.engines.vllm import VllmEngine
@@ -16,29 +17,32 @@ class UnknownEngine(ValueError):
     """There is no such kind, or no such URL; the text says what there is."""
 
 
-def _vllm(url: str, api_key: str | None) -> Engine:
-    return VllmEngine(url, api_key=api_key)
+def _vllm(url: str, api_key: str | None, connect_timeout: float) -> Engine:
+    return VllmEngine(url, api_key=api_key, connect_timeout=connect_timeout)
 
 
-def _sglang(url: str, api_key: str | None) -> Engine:
-    return SglangEngine(url, api_key=api_key)
+def _sglang(url: str, api_key: str | None, connect_timeout: float) -> Engine:
+    return SglangEngine(url, api_key=api_key, connect_timeout=connect_timeout)
 
 
-def _tinker(weights: str, api_key: str | None) -> Engine:
+def _tinker(weights: str, api_key: str | None, _connect_timeout: float) -> Engine:
+    """Its SDK looks after its own connections."""
     return TinkerEngine(weights, api_key=api_key)
 
 
-#: Engines that are not in this process, by kind: what makes one of a URL, or of its weights' path, and an API key.
-KINDS: dict[str, Callable[[str, str | None], Engine]] = {"vllm": _vllm, "sglang": _sglang, "tinker": _tinker}
+#: Engines that are not in this process, by kind: what makes one of a URL, or of its weights' path, an API key,
+#: and the seconds that a connection may take.
+KINDS: dict[str, Callable[[str, str | None, float], Engine]] = {"vllm": _vllm, "sglang": _sglang, "tinker": _tinker}
 
 
-def make_engine(spec: str, api_key: str | None) -> Engine:
+def make_engine(spec: str, api_key: str | None, *, connect_timeout: float = CONNECT_TIMEOUT) -> Engine:
     """An engine, not started.
 
     Args:
         spec: such as ``vllm=http://127.0.0.1:8000``, ``tinker=tinker://RUN/sampler_weights/NAME`` or
             ``tinker=Qwen/Qwen3-8B``.
         api_key: a Bearer token, if the engine wants one.
+        connect_timeout: seconds to a connection, where it is reached by URL.
 
     Raises:
         UnknownEngine: the text names the kinds that there are, and no password.
@@ -52,7 +56,7 @@ def make_engine(spec: str, api_key: str | None) -> Engine:
         raise UnknownEngine(
             f"engine {shown(spec)!r}: it must be {' or '.join(f'{kind}={_shape(kind)}' for kind in KINDS)}"
         )
-    return KINDS[kind](where, api_key)
+    return KINDS[kind](where, api_key, connect_timeout)
 
 
 def shown(spec: str) -> str:

@@ -1,5 +1,7 @@
 """How an engine can fail. The tokens that came before the failure have been handed out already."""
 
+from enum import StrEnum
+
 
 class EngineError(Exception):
     """An engine did not do what it was asked to."""
@@ -11,6 +13,42 @@ class EngineUnavailable(EngineError):
 
 class EngineGone(EngineUnavailable):
     """Nobody listens where it was."""
+
+
+class Phase(StrEnum):
+    """What an engine can take too long for."""
+
+    CONNECT = "connect"
+    FIRST_TOKEN = "first_token"  # noqa: S105  (no password)
+    TOKEN = "token"  # noqa: S105
+
+
+class EngineTimeout(EngineUnavailable):
+    """It took too long.
+
+    Attributes:
+        phase: for what.
+    """
+
+    def __init__(self, message: str, phase: Phase) -> None:
+        super().__init__(message)
+        self.phase = phase
+
+
+class EngineBusy(EngineUnavailable):
+    """It has no room for the request now. Nothing was sampled.
+
+    Attributes:
+        retry_after: seconds after which it may have, where that is known.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class QueueTimeout(EngineBusy):
+    """The request waited for room for as long as it may."""
 
 
 class EngineRefused(EngineError):

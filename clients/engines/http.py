@@ -9,8 +9,18 @@ from typing import Any
 import aiohttp
 import orjson
 
-from tickertape.clients.engines.errors import EngineGone, EngineNonsense, EngineRefused, EngineUnavailable
+from tickertape.clients.engines.errors import (
+    EngineBusy,
+    EngineGone,
+    EngineNonsense,
+    EngineRefused,
+    EngineTimeout,
+    EngineUnavailable,
+    Phase,
+)
 
+#: Seconds to a connection: a host that is there answers in milliseconds.
+CONNECT_TIMEOUT = 5.0
 _JSON = {"Content-Type": "application/json"}
 _PROBE = aiohttp.ClientTimeout(total=5.0)
 #: How engines call the limit that a prompt exceeds.
@@ -32,7 +42,12 @@ class EngineConnection:
     """
 
     def __init__(
-        self, url: str, *, api_key: str | None = None, connect_timeout: float = 5.0, read_timeout: float | None = None
+        self,
+        url: str,
+        *,
+        api_key: str | None = None,
+        connect_timeout: float = CONNECT_TIMEOUT,
+        read_timeout: float | None = None,
     ) -> None:
         self.url = url.rstrip("/")
         self._headers = _JSON if api_key is None else {**_JSON, "Authorization": f"Bearer {api_key}"}
@@ -110,6 +125,9 @@ class EngineConnection:
                 yield response
             finally:
                 response.close() if not response.content.at_eof() else response.release()
+        except aiohttp.ConnectionTimeoutError as error:
+            text = f"{self.url} did not accept a connection within {self._timeout.sock_connect:g} s"
+            raise EngineTimeout(text, Phase.CONNECT) from error
         except TimeoutError as error:  # before OSError, which it is a kind of
             raise EngineUnavailable(f"{self.url} did not answer in time") from error
         except aiohttp.ClientPayloadError as error:
@@ -160,7 +178,9 @@ def refusal(status: int, body: bytes, url: str) -> EngineRefused | EngineUnavail
     engine."""
     message, param = _error_message(body)
     text = f"{url} answered {status}: {message}"
-    if not 400 <= status < 500 or status in (408, 429):
+    if status == 429:
+        return EngineBusy(text)
+    if not 400 <= status < 500 or status == 408:
         return EngineUnavailable(text)
     lowered = message.lower()
     exceeded = param == "input_tokens" or any(limit in lowered for limit in _CONTEXT_LIMITS)

@@ -24,7 +24,7 @@ from tickertape.clients.engines.engine import (
     TokenIds,
 )
 from tickertape.clients.engines.errors import EngineCannot, EngineNonsense, EngineRefused, EngineUnavailable
-from tickertape.clients.engines.http import EngineConnection
+from tickertape.clients.engines.http import CONNECT_TIMEOUT, EngineConnection
 from tickertape.clients.engines.vllm_answers import AnswerReader, scored
 from tickertape.clients.engines.vllm_requests import (
     COMPLETIONS,
@@ -47,10 +47,18 @@ class VllmEngine(Engine):
         url: where it listens.
         api_key: its ``--api-key``, if it has one.
         probe_timeout: seconds that a probe may take at start; a server that is up but does not sample is not served.
+        connect_timeout: seconds to a connection.
     """
 
-    def __init__(self, url: str, *, api_key: str | None = None, probe_timeout: float = 60.0) -> None:
-        self._connection = EngineConnection(url, api_key=api_key)
+    def __init__(
+        self,
+        url: str,
+        *,
+        api_key: str | None = None,
+        probe_timeout: float = 60.0,
+        connect_timeout: float = CONNECT_TIMEOUT,
+    ) -> None:
+        self._connection = EngineConnection(url, api_key=api_key, connect_timeout=connect_timeout)
         self._probe_timeout = probe_timeout
         self._info = EngineInfo("vllm", self._connection.url, "", 0)
 

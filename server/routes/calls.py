@@ -14,6 +14,7 @@ from tickertape.server.auth.guard import SESSION_HEADER
 from tickertape.server.dialects.dialect import CountsPrompts, Dialect
 from tickertape.server.dialects.request import TurnRequest, TurnResult
 from tickertape.server.errors import ProxyError, StoreFailed
+from tickertape.server.limits import Overloaded, Place
 from tickertape.server.live import Live, whole
 from tickertape.server.raw_prompt import read_prompt
 from tickertape.server.recalling import go_on
@@ -41,7 +42,24 @@ async def answer_call(dialect: Dialect, request: Request) -> Response:
         return _response(_refusal(dialect, error, None))
     session_id = caller.session_id
     try:
-        body = await request.body()
+        place = service.admission.admit(session_id)
+    except Overloaded as error:
+        if session_id is not None:
+            service.refusals.note(session_id, dialect.DIALECT, error.message)
+        return _response(_refusal(dialect, error, session_id))
+    try:
+        return await _answer_admitted(dialect, service, request, caller, place)
+    finally:
+        place.leave()
+
+
+async def _answer_admitted(
+    dialect: Dialect, service: Service, request: Request, caller: Caller, place: Place
+) -> Response:
+    """Answers a call that has a place."""
+    session_id = caller.session_id
+    try:
+        body = b"".join([part async for part in request.stream()])  # request.body() would keep it until the answer
     except ClientDisconnect:
         if session_id is not None:
             gone = "the client closed the connection before its request was whole"
@@ -53,6 +71,7 @@ async def answer_call(dialect: Dialect, request: Request) -> Response:
         return await _replay(dialect, service, body, given)
     try:
         wanted = _read(dialect, service, request, body)
+        place.widen(wanted.n)
     except ProxyError as error:
         if session_id is not None:
             model = model_of(body)
@@ -69,8 +88,10 @@ async def answer_call(dialect: Dialect, request: Request) -> Response:
         if answer is None:
             return Response(status_code=_CLIENT_CLOSED)
         return await _replay(dialect, service, body, answer) if answer.turn_ids else _response(answer)
+    del body  # while the call waits it is held no more
     live = Live(with_tokens=wanted.wants_tokens) if wanted.stream else None
     call = service.retries.start(key, partial(_take, dialect, service, caller, wanted, live), live)
+    place.keep_until(call.task)
     if live is not None:
         writer = dialect.stream_writer(wanted, service.turns.renderers.tokenizer)
         return LiveResponse(call, writer, _headers(None, wanted.ignored), service.heartbeat)

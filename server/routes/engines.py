@@ -61,8 +61,11 @@ async def add_engine(request: Request, given: NewEngine) -> Response:
     pool = _pool(request)
     if given.name in pool.members:
         raise Conflict(f"there is an engine {given.name!r} already", param="name")
+    timeout = service_of(request).connect_timeout
     try:
-        member = await pool.add(given.name, make_engine(given.engine, given.api_key), limit=given.limit)
+        member = await pool.add(
+            given.name, make_engine(given.engine, given.api_key, connect_timeout=timeout), limit=given.limit
+        )
     except UnknownEngine as error:
         raise InvalidRequest(str(error), param="engine", code="invalid_value") from error
     except EngineError as error:

@@ -21,6 +21,8 @@ async def health() -> Response:
 @allow(Access.OPEN)
 async def ready(request: Request) -> Response:
     """Turns can be taken: the tape can be written and the engine answers."""
+    if service_of(request).is_stopping:
+        return Response(b'{"status":"stopping"}', status_code=503, media_type="application/json")
     turns = service_of(request).turns
     reason = turns.store.standing.reason
     try:

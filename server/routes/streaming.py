@@ -56,10 +56,10 @@ class LiveResponse(Response):
                     await asyncio.wait((call.task,))
                 return
             await self._send_end(scope, receive, send)
-        except asyncio.CancelledError:  # the server is stopping
+        except asyncio.CancelledError:  # the server is stopping, which is what the client is told
             call.audience.stop()
             await asyncio.wait((call.task,))
-            raise
+            await self._send_end(scope, receive, send)
         finally:
             gone.cancel()
 

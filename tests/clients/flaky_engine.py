@@ -37,6 +37,8 @@ class FlakyEngine(ScriptedEngine):
         self.most = 0
         self.starts = 0
         self.orders: list[str] = []
+        self.silent_after: int | None = None
+        """Where it is set, requests hang after so many tokens."""
         self.is_closed = False
 
     def _listen(self) -> None:
@@ -80,6 +82,8 @@ class FlakyEngine(ScriptedEngine):
             for number in itertools.count():
                 if self.gate is not None:
                     await self.gate.wait()
+                if number == self.silent_after:
+                    await asyncio.sleep(3600)
                 if fault is not None and number == after:
                     raise fault
                 self._listen()

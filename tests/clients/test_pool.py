@@ -272,7 +272,7 @@ async def test_an_engine_that_does_not_answer_probes_is_down_and_comes_back() ->
 async def test_an_engine_that_samples_is_not_down_for_a_slow_probe() -> None:
     engine = FlakyEngine(tokens=400)
     async with started({"a": engine}) as pool:
-        engine._delay = 0.002
+        engine.delay = 0.002
         engine.healthy = False
         await ask(pool, max_tokens=400)
         assert engine.starts == 1

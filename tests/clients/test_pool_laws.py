@@ -114,10 +114,14 @@ async def _steps(number: int) -> None:
         await asyncio.sleep(0)
 
 
-@settings(max_examples=50, deadline=None)
-@given(st.integers(1, 3), st.integers(1, 3), st.integers(1, 20), st.data())
-def test_the_line_is_served_in_order_of_arrival(members: int, limit: int, number: int, data: st.DataObject) -> None:
-    """Some leave it; the others keep their order, whichever engine has room."""
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 3), st.integers(1, 3), st.lists(st.integers(0, 4), min_size=1, max_size=20), st.data())
+def test_sessions_in_the_line_are_served_in_turn(
+    members: int, limit: int, sessions: list[int], data: st.DataObject
+) -> None:
+    """Some requests leave it. The others of a session keep their order, and sessions come round in the order in which
+    they came, whichever engine has room."""
+    number = len(sessions)
     gone = data.draw(st.sets(st.integers(0, number - 1)))
 
     async def play() -> list[int]:
@@ -131,7 +135,7 @@ def test_the_line_is_served_in_order_of_arrival(members: int, limit: int, number
             await _steps(3)
             line = []
             for k in range(number):
-                line.append(asyncio.create_task(ask(pool, number=k, order=order)))
+                line.append(asyncio.create_task(ask(pool, f"s{sessions[k]}", number=k, order=order)))
                 await _steps(1)
             assert pool.waiting == number
             for k in gone:
@@ -140,4 +144,36 @@ def test_the_line_is_served_in_order_of_arrival(members: int, limit: int, number
             await asyncio.gather(*holding, *line, return_exceptions=True)
             return order
 
-    assert asyncio.run(play()) == [k for k in range(number) if k not in gone]
+    assert asyncio.run(play()) == _rounds(sessions, gone)
+
+
+def _rounds(sessions: list[int], gone: set[int]) -> list[int]:
+    """One request of each session, then another one of each that has one, and so on."""
+    left = {s: [k for k, of in enumerate(sessions) if of == s and k not in gone] for s in dict.fromkeys(sessions)}
+    order = []
+    while any(left.values()):
+        order += [waiting.pop(0) for waiting in left.values() if waiting]
+    return order
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 100), st.integers(1, 4), st.integers(1, 4))
+def test_session_with_many_calls_keeps_another_one_waiting_for_one_turn_each(many: int, limit: int, few: int) -> None:
+    """However many calls a session has in the line: the k-th of another one is at most the 2k-th that gets a place."""
+
+    async def play() -> list[int]:
+        engine = FlakyEngine()
+        engine.gate = gate = asyncio.Event()
+        async with started({"e": engine}, limit=limit) as pool:
+            order: list[int] = []
+            holding = [asyncio.create_task(ask(pool)) for _ in range(limit)]
+            await _steps(3)
+            line = [asyncio.create_task(ask(pool, "many", order=order)) for _ in range(many)]
+            line += [asyncio.create_task(ask(pool, "few", number=1, order=order)) for _ in range(few)]
+            await _steps(2)
+            gate.set()
+            await asyncio.gather(*holding, *line)
+            return order
+
+    places = [at for at, number in enumerate(asyncio.run(play()), start=1) if number == 1]
+    assert all(at <= 2 * k for k, at in enumerate(places, start=1))

@@ -40,7 +40,7 @@ class Admin:
         self.pool = EnginePool({"one": self.engine}, limit=4, **FAST)
         turns = SimpleNamespace(pool=self.pool, metrics=Metrics())
         open_to_all = SimpleNamespace(identify=AsyncMock(return_value=ANYBODY))
-        around = {"keyring": open_to_all, "tracing": None, "max_body_bytes": 10_000}
+        around = {"keyring": open_to_all, "tracing": None, "max_body_bytes": 10_000, "connect_timeout": 5.0}
         service = cast("Service", SimpleNamespace(turns=turns, **around))
         transport = httpx.ASGITransport(create_app(service))
         self.http = httpx.AsyncClient(transport=transport, base_url="http://proxy")

@@ -21,6 +21,10 @@ class Ask:
     """The load that it is for an engine: its prompt and a completion of usual length."""
     patience: float
     """Seconds left to wait while no engine could take it, however much room it had."""
+    goes_on: bool = False
+    """Whether it is the rest of a completion that has begun: it waits for room as long as it takes."""
+    timeouts: int = 0
+    """How often an engine gave no token in time."""
     tried: set[Member] = field(default_factory=set)
     """Who could not serve it since the last time that nobody was there."""
     cause: EngineUnavailable | None = None

@@ -1,8 +1,9 @@
 """Who may serve: found out by probing, and by what becomes of requests.
 
 Down at once: nobody listens where the engine was. Down the second time in a row: a request for which the engine was not
-available (a timeout, a 5xx, an answer that broke off; a token from it starts the count anew), or a probe that failed
-while no token came (a busy engine may be slow to say that it is well). The first failed request has it probed at once.
+available (a timeout, a 5xx, an answer that broke off; a 429 does not count, and a token from it starts the count anew),
+or a probe that failed while no token came (a busy engine may be slow to say that it is well). The first failed request
+has it probed at once.
 
 What an engine still runs when it has been down for some seconds, without a token in them, is given up: a host that is
 lost says nothing.
@@ -17,7 +18,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from tickertape.clients.engines.engine import Chunk, EngineInfo
-from tickertape.clients.engines.errors import EngineError, EngineGone, EngineRefused, EngineUnavailable
+from tickertape.clients.engines.errors import EngineBusy, EngineError, EngineGone, EngineRefused, EngineUnavailable
 from tickertape.clients.engines.pool.member import Member, MemberState
 from tickertape.clients.engines.pool.versions import VersionOrder
 
@@ -154,7 +155,8 @@ class Health:
         """A request ended with an error of it."""
         member.failed += 1
         member.last_error = str(error)
-        if isinstance(error, EngineUnavailable) and member.state in _ANSWERS:
+        unavailable = isinstance(error, EngineUnavailable) and not isinstance(error, EngineBusy)
+        if unavailable and member.state in _ANSWERS:
             member.failed_requests += 1
             self._count(member, error, member.failed_requests)
 
@@ -226,6 +228,7 @@ class Health:
             self.down(member, error)
             if time.monotonic() - max(member.down_at, member.heard_at) > self._silence:
                 for attempt in member.attempts:
-                    attempt.give_up(f"it went down while it had the request: {member.reason}")
+                    gone = f"it went down while it had the request: {member.reason}"
+                    attempt.give_up(EngineUnavailable(gone))
         else:
             self.join(member)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from tickertape.clients.engines.engine import Chunk, Engine, EngineInfo
-from tickertape.clients.engines.pool.attempt import Attempt
+from tickertape.clients.engines.pool.attempt import Attempt, Silence
 
 
 class MemberState(StrEnum):
@@ -93,11 +93,12 @@ class Member:
             self.idle.set()
 
     @contextmanager
-    def attempt(self, chunks: AsyncGenerator[Chunk, None]) -> Iterator[Attempt]:
+    def attempt(self, chunks: AsyncGenerator[Chunk, None], silence: Silence) -> Iterator[Attempt]:
         """A request's chunks, as long as it is here."""
-        attempt = Attempt(chunks)
+        attempt = Attempt(chunks, silence)
         self.attempts.add(attempt)
         try:
             yield attempt
         finally:
             self.attempts.discard(attempt)
+            attempt.close()

@@ -6,8 +6,9 @@ from contextlib import aclosing, suppress
 from types import MappingProxyType
 
 from tickertape.clients.engines.engine import Chunk, Engine, EngineInfo, Feature, PauseMode, Sampling, TokenIds
-from tickertape.clients.engines.errors import EngineError, EngineRefused, EngineUnavailable
+from tickertape.clients.engines.errors import EngineError, EngineRefused, EngineTimeout, EngineUnavailable, Phase
 from tickertape.clients.engines.pool.asking import Ask
+from tickertape.clients.engines.pool.attempt import Attempt, Silence
 from tickertape.clients.engines.pool.health import Health
 from tickertape.clients.engines.pool.member import Member, MemberState
 from tickertape.clients.engines.pool.promise import Promise
@@ -24,12 +25,15 @@ class EnginePool:
 
     Args:
         engines: by name, not started.
-        limit: requests that each engine gets at once; more wait, first come first served. ``None``: no limit.
+        limit: requests that each engine gets at once; more wait, and their sessions are served in turn. ``None``: no
+            limit.
         patience: seconds that a request waits, in all, while no engine could take it even with room.
         probe_every: seconds between two probes of an engine.
         probe_timeout: seconds that a probe gets.
         silence: seconds without a token after which what runs on an engine that is down is given up.
         any_model: whether engines may call the model differently, as servers do that were started from paths.
+        queue_timeout: seconds that a request waits for room; ``None``: as long as it takes.
+        timeouts: how long an engine may be silent while it has a request.
     """
 
     def __init__(
@@ -42,6 +46,8 @@ class EnginePool:
         probe_timeout: float = 3.0,
         silence: float = 10.0,
         any_model: bool = False,
+        queue_timeout: float | None = None,
+        timeouts: Silence | None = None,
     ) -> None:
         self._members = {name: Member(name, engine, limit) for name, engine in engines.items()}
         self.members: Mapping[str, Member] = MappingProxyType(self._members)
@@ -58,7 +64,15 @@ class EnginePool:
             timeout=probe_timeout,
             silence=silence,
         )
-        self._line = Line(claim=self._claim, has_room=self._has_room, why_stuck=self._why_stuck, release=self._release)
+        self._line = Line(
+            claim=self._claim,
+            has_room=self._has_room,
+            why_stuck=self._why_stuck,
+            release=self._release,
+            seconds=queue_timeout,
+        )
+        self._timeouts = timeouts or Silence()
+        self._is_paused = False
 
     @property
     def info(self) -> EngineInfo:
@@ -77,6 +91,17 @@ class EnginePool:
     def waiting(self) -> int:
         """Requests that no engine has taken yet."""
         return len(self._line)
+
+    @property
+    def places(self) -> int | None:
+        """Requests that the engines which are ready get at once; ``None``: any number."""
+        limits = [member.limit for member in self._members.values() if member.state is MemberState.READY]
+        known = [limit for limit in limits if limit is not None]
+        return sum(known) if len(known) == len(limits) else None
+
+    def seconds_for(self, requests: int) -> float:
+        """How long so many requests that wait will take to get places, at the pace of the last ones."""
+        return self._line.seconds_for(requests)
 
     # Engines come and go.
 
@@ -180,13 +205,14 @@ class EnginePool:
         request_id: str,
         affinity: str,
         min_version: str | None = None,
+        goes_on: bool = False,
         on_engine: Callable[[Member], None],
     ) -> AsyncGenerator[Chunk, None]:
         """Samples a completion on one of the engines. Closing the iterator aborts it there.
 
         While no token was seen, a request that its engine is not available for goes to another, to each at most once.
         When no engine serves any more, it waits for one within its patience, and all may be tried again. What an engine
-        refuses is not tried elsewhere.
+        refuses is not tried elsewhere; what gave no token in time is tried elsewhere once.
 
         Args:
             prompt_ids: int32[n].
@@ -194,14 +220,17 @@ class EnginePool:
             request_id: not used for any other generation; a second attempt adds ``.1`` to it, and so on.
             affinity: the session's id; its requests go where its tokens are cached.
             min_version: weights older than this may not serve; see :class:`VersionOrder` for what is older.
+            goes_on: whether it is the rest of a completion that has begun, which waits for room as long as it takes.
             on_engine: told which engine gets the request, again for another attempt.
 
         Raises:
+            QueueTimeout: no engine had room for it in time.
+            EngineTimeout: the engine was silent for too long.
             EngineUnavailable: no engine could take it in time, or the last that did went away.
             EngineError: as the engine raised it.
         """
         tokens = len(prompt_ids) + min(sampling.max_tokens, int(self._usual_tokens))
-        ask = Ask(prompt_ids, sampling.adapter, affinity, min_version, tokens, self._patience)
+        ask = Ask(prompt_ids, sampling.adapter, affinity, min_version, tokens, self._patience, goes_on)
         seen = attempts = 0
         while True:
             member = self._claim(ask) or await self._line.wait(ask)
@@ -209,7 +238,9 @@ class EnginePool:
                 on_engine(member)
                 attempt_id = f"{request_id}.{attempts}" if attempts else request_id
                 async with aclosing(member.engine.generate(prompt_ids, sampling, request_id=attempt_id)) as chunks:
-                    with member.attempt(chunks) as attempt:
+                    with member.attempt(chunks, self._timeouts) as attempt:
+                        if self._is_paused:
+                            attempt.hold()
                         while (chunk := await attempt.next_chunk()) is not None:
                             seen += len(chunk.token_ids)
                             self._health.heard(member, chunk)
@@ -219,6 +250,9 @@ class EnginePool:
             except EngineError as error:
                 self._health.failed(member, error)
                 if seen or not isinstance(error, EngineUnavailable):
+                    raise
+                ask.timeouts += isinstance(error, EngineTimeout) and error.phase is Phase.FIRST_TOKEN
+                if ask.timeouts > 1:
                     raise
                 ask.tried.add(member)
                 ask.cause = error
@@ -289,12 +323,23 @@ class EnginePool:
         await asyncio.gather(*(self._health.probe(member) for member in list(self._members.values())))
 
     async def pause(self, mode: PauseMode) -> dict[str, str]:
-        """Pauses every engine that can be; says of each ``paused``, ``cannot``, or what failed."""
+        """Pauses every engine that can be; says of each ``paused``, ``cannot``, or what failed. Until :meth:`resume` no
+        engine is too silent."""
+        self._is_paused = True
+        for attempt in self._attempts():
+            attempt.hold()
         return await tell_all(self._members.values(), Feature.PAUSE, lambda engine: engine.pause(mode), "paused")
 
     async def resume(self) -> dict[str, str]:
         """Lets every engine go on that can be paused; says of each ``resumed``, ``cannot``, or what failed."""
-        return await tell_all(self._members.values(), Feature.PAUSE, lambda engine: engine.resume(), "resumed")
+        told = await tell_all(self._members.values(), Feature.PAUSE, lambda engine: engine.resume(), "resumed")
+        self._is_paused = False
+        for attempt in self._attempts():
+            attempt.go_on()
+        return told
+
+    def _attempts(self) -> list[Attempt]:
+        return [attempt for member in self._members.values() for attempt in member.attempts]
 
     # What engines are.
 
