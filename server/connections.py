@@ -67,7 +67,7 @@ class Connection(BoundedProtocol):
     def __init__(self, *, limits: ConnectionLimits, refuse: ASGIApp, **uvicorns: Any) -> None:
         super().__init__(**uvicorns)
         self._limits = limits
-        self._refusal = refuse
+        self._refuse = refuse
         self._arriving_since: float | None = self.loop.time()
         self._unread_since: float | None = None
         self._heard = False
@@ -78,7 +78,7 @@ class Connection(BoundedProtocol):
         if others >= self._limits.most + _REFUSED_AT_ONCE:
             transport.abort()
         elif others >= self._limits.most:
-            self.app: Any = _Refusing(self.app, self._refusal)
+            self.app: Any = _Refusing(self.app, self._refuse)
 
     def data_received(self, data: bytes) -> None:
         self._heard = True
@@ -115,7 +115,7 @@ class _Refusing:
 
     def __init__(self, app: ASGIApp, refuse: ASGIApp) -> None:
         self._app = app
-        self._refusal = refuse
+        self._refuse = refuse
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await (self._app if scope["path"] in _ALWAYS else self._refuse)(scope, receive, send)
