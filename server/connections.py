@@ -115,7 +115,7 @@ class _Refusing:
 
     def __init__(self, app: ASGIApp, refuse: ASGIApp) -> None:
         self._app = app
-        self._refusal = refuse
+        self._refuse = refuse
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await (self._app if scope["path"] in _ALWAYS else self._refuse)(scope, receive, send)
