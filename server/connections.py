@@ -67,7 +67,7 @@ class Connection(BoundedProtocol):
     def __init__(self, *, limits: ConnectionLimits, refuse: ASGIApp, **uvicorns: Any) -> None:
         super().__init__(**uvicorns)
         self._limits = limits
-        self._refuse = refuse
+        self._refusal = refuse
         self._arriving_since: float | None = self.loop.time()
         self._unread_since: float | None = None
         self._heard = False
@@ -78,7 +78,7 @@ class Connection(BoundedProtocol):
         if others >= self._limits.most + _REFUSED_AT_ONCE:
             transport.abort()
         elif others >= self._limits.most:
-            self.app: Any = _Refusing(self.app, self._refuse)
+            self.app: Any = _Refusing(self.app, self._refusal)
 
     def data_received(self, data: bytes) -> None:
         self._heard = True
