@@ -87,7 +87,7 @@ class Guard:
             await self._app(scope, receive, send)
             return
         # A copy: what is judged is what is answered, whatever a client adds while its body comes.
-        scope = {**scope, "headers": [*scope["headers"]]}
+        scope["headers"] = [*scope["headers"]]
         try:
             await self._admit(scope)
         except ProxyError as error:
