@@ -67,7 +67,7 @@ class Service:
         self.recognition = Recognition()
         self.shared_policy = SharedPolicy(turns.policy, turns.store)
         self.tracing: Tracing | None = None
-        self.registry = make_registry(turns, retries, self.recognition)
+        self.registry = make_registry(turns, retries, self.recognition, self.admission)
         self.model_names = [name for name in model_names if name != ANY_MODEL]
         self.started_at = int(time.time())
         self.found_on_tape: list[str] = []

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 
+from tickertape.server.limits import Admission
 from tickertape.server.observing.process import observe_process
 from tickertape.server.observing.standing import Standing
 from tickertape.server.recognition import Recognition
@@ -13,10 +14,12 @@ if TYPE_CHECKING:
     from tickertape.server.turns import Turns
 
 
-def make_registry(turns: "Turns", retries: Retries, recognition: Recognition) -> CollectorRegistry:
+def make_registry(
+    turns: "Turns", retries: Retries, recognition: Recognition, admission: Admission
+) -> CollectorRegistry:
     """What ``/metrics`` shows."""
     registry = CollectorRegistry()
     registry.register(turns.metrics)
-    registry.register(Standing(turns, retries, recognition))
+    registry.register(Standing(turns, retries, recognition, admission))
     observe_process(registry)
     return registry

@@ -8,10 +8,12 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from tickertape.clients.engines.pool import EnginePool, MemberState
+from tickertape.server.limits import Admission
 from tickertape.server.policy import Policy
 from tickertape.server.recognition import Recognition
 from tickertape.server.retries import Retries
 from tickertape.server.sessions import Sessions
+from tickertape.server.store.store import Store
 
 if TYPE_CHECKING:
     from tickertape.server.turns import Turns
@@ -20,8 +22,9 @@ if TYPE_CHECKING:
 class Standing(Collector):
     """Gauges of one server. A look at engines costs their number; one at live memory a glance at each live session."""
 
-    def __init__(self, turns: "Turns", retries: Retries, recognition: Recognition) -> None:
+    def __init__(self, turns: "Turns", retries: Retries, recognition: Recognition, admission: Admission) -> None:
         self._turns = turns
+        self._admission = admission
         self._retries = retries
         self._recognition = recognition
 
@@ -30,12 +33,18 @@ class Standing(Collector):
         turns = self._turns
         yield from _build(turns.pool)
         yield from _engines(turns.pool)
+        yield from _admission(self._admission)
+        yield from _store(turns.store)
         yield from _policy(turns.policy)
         yield from _memory(turns.sessions, self._retries, self._recognition)
 
 
 def _gauge(name: str, help_text: str, value: float) -> Metric:
     return GaugeMetricFamily(name, help_text, value=value)
+
+
+def _count(name: str, help_text: str, value: float) -> Metric:
+    return CounterMetricFamily(name, help_text, value=value)
 
 
 def _build(pool: EnginePool) -> Iterator[Metric]:
@@ -71,6 +80,20 @@ _ENGINE = ("engine",)
 _AND_STATE = ("engine", "state")
 _AND_RESULT = ("engine", "result")
 _AND_INFO = ("engine", "kind", "version", "policy_version")
+
+
+def _admission(admission: Admission) -> Iterator[Metric]:
+    yield _gauge("tickertape_calls", "Calls of agents under way, those that wait included.", admission.calls)
+    yield _count("tickertape_refused_calls", "Calls that were refused for want of room (429).", admission.refused)
+
+
+def _store(store: Store) -> Iterator[Metric]:
+    standing = store.standing
+    yield _gauge("tickertape_store_failing", "1 while the tape cannot be written.", standing.failing)
+    yield _gauge("tickertape_store_backlog", "Calls whose turns wait in memory for a tape that works.", store.backlog)
+    yield _count("tickertape_store_refused_calls", "Calls refused because the tape failed.", standing.refused_in_all)
+    yield _count("tickertape_store_late_calls", "Calls whose turns came on tape late.", standing.written_later)
+    yield _count("tickertape_commits", "Transactions that put turns on tape, one or many.", store.transactions)
 
 
 def _policy(policy: Policy) -> Iterator[Metric]:

@@ -16,6 +16,9 @@ class Standing:
         """Why it cannot be written; ``None`` while it can."""
         self.refused = 0
         """Calls that were refused for it since it fails."""
+        self.refused_in_all = 0
+        self.written_later = 0
+        """Calls whose turns were committed from the backlog."""
         self._since = 0.0
 
     @property
@@ -30,6 +33,7 @@ class Standing:
         """
         if self.reason is not None:
             self.refused += 1
+            self.refused_in_all += 1
             raise StoreUnavailable(self.reason)
 
     def failed(self, error: Exception) -> None:
@@ -51,3 +55,4 @@ class Standing:
         )
         self.reason = None
         self.refused = 0
+        self.written_later += backlog_written

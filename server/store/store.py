@@ -85,6 +85,8 @@ class Store:
         self.standing = Standing()
         """Whether it can be written, as far as is known."""
         self.side_file = SideFile(Path("tickertape") if self.is_shared else Path(self.path))
+        self.transactions = 0
+        """That committed turns, each of them one or many."""
         self.run_id: str | None = None
         """Of the server that runs on this tape here, see ``runs``."""
         self._writer: GroupWriter[Call] = GroupWriter(
@@ -163,6 +165,7 @@ class Store:
             return found
 
         found = self._database.write(write)
+        self.transactions += 1
         for written, row in zip(batch, rows, strict=True):
             written.turn.seq = row["seq"]
         self._remember_closed(session_id for session_id, after in found.items() if after.state is not State.OPEN)
