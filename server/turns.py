@@ -7,7 +7,6 @@ outcome (NOTHING-SILENT).
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from tickertape.clients.engines.engine import EngineInfo, Sampling
 from tickertape.clients.engines.pool import EnginePool
@@ -29,14 +28,12 @@ from tickertape.server.sessions import Sessions
 from tickertape.server.settling import Settled, settle, together
 from tickertape.server.store.store import Store, StoreError
 from tickertape.server.structure import structure_of
-from tickertape.server.trajectories import forks
 from tickertape.server.trajectories.forks import Asked
 from tickertape.server.trajectories.matching import context_digests, token_digest, value_digest
 from tickertape.server.trajectories.normalising import Policy as Matching
 from tickertape.server.trajectories.normalising import default
 from tickertape.server.trajectories.preparing import (
     NothingToContinue,
-    Prepared,
     Rules,
     prepare,
     prepare_continuation,
@@ -44,6 +41,7 @@ from tickertape.server.trajectories.preparing import (
 )
 from tickertape.server.trajectories.tree import SessionTree
 from tickertape.server.trajectories.turn import Outcome, Turn
+from tickertape.server.turn_records import enter_prompt, opened
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +129,7 @@ class Turns:
         """
         self.check_tape()
         started = time.perf_counter()
-        turns = [_opened(session_id, request, asked) for _ in range(request.n)]
+        turns = [opened(session_id, request, asked) for _ in range(request.n)]
         note_opened(*turns)
         tree = await self._tree(session_id, is_new=is_new)
         settled: Sequence[Settled]
@@ -238,10 +236,8 @@ class Turns:
 
     def _refuse_full(self, tree: SessionTree) -> None:
         most = self.limits.session_turns
-        if most is not None and len(tree) >= most:
-            text = (
-                f"session {tree.session_id!r} has {len(tree)} turns, the most is {most}: a new rollout needs a new one"
-            )
+        if most is not None and tree.complete_to >= most:
+            text = f"session {tree.session_id!r} has {tree.complete_to} turns, the most is {most}: open another one"
             raise InvalidRequest(text, param="session_id", code="session_turns_exceeded")
 
     async def _tree(self, session_id: str, *, is_new: bool) -> SessionTree:
@@ -278,7 +274,7 @@ class Turns:
             raise
         added = [message.to_openai() for message in request.messages[prepared.covered :]]
         for number, turn in enumerate(turns):
-            _enter(turn, prepared, added, number)
+            enter_prompt(turn, prepared, added, number)
         structure = structure_of(request, renderer, prepared.opening.tolist(), self.info)
         samplings = [
             complete_sampling(
@@ -318,34 +314,3 @@ class Turns:
 def _cannot_render(error: ValueError) -> InvalidRequest:
     """Of what the model's format or vocabulary cannot express."""
     return InvalidRequest(str(error), param="messages", code="cannot_render")
-
-
-def _opened(session_id: str, request: TurnRequest, asked: Asked) -> Turn:
-    digests = {"request": asked.digests[-1].hex()}
-    if request.body_digest:
-        digests["body"] = request.body_digest
-    return Turn(
-        id=new_id(),
-        session_id=session_id,
-        created_at=time.time(),
-        dialect=request.dialect,
-        model=request.model,
-        tools=request.tools,
-        tools_digest=value_digest(request.tools),
-        template_options=request.template_options,
-        request_fields=request.fields,
-        ignored_fields=request.ignored,
-        outcome=Outcome.ABORTED,
-        digests=digests,
-        client_digest=request.client_digest,
-    )
-
-
-def _enter(turn: Turn, prepared: Prepared, added: list[dict[str, Any]], number: int) -> None:
-    turn.parent_id = prepared.parent.id if prepared.parent else None
-    turn.first_message = prepared.covered
-    turn.messages = added
-    turn.prompt_delta = prepared.prompt_delta
-    turn.prompt_spans = prepared.prompt_spans
-    turn.fork_reason = forks.N if number else prepared.fork_reason
-    turn.usage = {"prompt_tokens": len(prepared.prompt_ids)}
