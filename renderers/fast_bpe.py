@@ -17,8 +17,10 @@ Where the two could differ:
 import re
 import unicodedata
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from itertools import accumulate, groupby
+from itertools import accumulate, islice
+from operator import ne
 from typing import Any
 
 import orjson
@@ -203,16 +205,17 @@ def _ranks(words: tokenizers.Tokenizer, control: Collection[str]) -> tuple[dict[
     if model["type"] != "BPE" or model["byte_fallback"] or model["dropout"] or model["unk_token"] is not None:
         raise NotFast("it is no byte-level BPE")
     vocab: dict[str, int] = model["vocab"]
-    made = [vocab[merge.replace(" ", "", 1) if isinstance(merge, str) else "".join(merge)] for merge in model["merges"]]
-    order = [(token_id, sum(1 for _ in same)) for token_id, same in groupby(made)]
-    n_merges = dict(order)
-    if len(order) != len(n_merges):
+    # Of hundreds of thousands of merges and tokens: each step is one call over all of them, where it can be.
+    texts = [m.replace(" ", "", 1) if isinstance(m, str) else "".join(m) for m in model["merges"]]
+    made = list(map(vocab.__getitem__, texts))
+    n_merges = Counter(made)  # in the order in which they are first made
+    if made and 1 + sum(map(ne, made, islice(made, 1, None))) != len(n_merges):
         raise NotFast("some of its tokens have several merges of unlike rank")
     whole = model["ignore_merges"]
     reachable = (
-        text for text, i in vocab.items() if (i in n_merges or len(text) == 1 or whole) and text not in control
+        (text, i) for text, i in vocab.items() if (i in n_merges or len(text) == 1 or whole) and text not in control
     )
-    by_bytes = {token: vocab[text] for text in reachable if (token := bytes_of_spelled(text)) is not None}
+    by_bytes = {token: i for text, i in reachable if (token := bytes_of_spelled(text)) is not None}
     if not n_merges.keys() <= set(by_bytes.values()):
         raise NotFast("a control token is made by merges")
     sample = [text for text, i in vocab.items() if (i % _SAMPLE == 0 or i not in n_merges) and text not in control]

@@ -17,6 +17,7 @@ import orjson
 import tokenizers
 
 from tickertape.renderers.fast_bpe import FastBPE, NotFast, begins_in
+from tickertape.renderers.tokenizer_files import read_directory
 from tickertape.renderers.vocabulary import (
     BytesOfToken,
     byte_level_bytes,
@@ -80,7 +81,6 @@ class Tokenizer:
             for t in added.values()
             if (t.lstrip or t.rstrip) and t.content in self.control
         }
-        self.vocab_size: int = max(backend.get_vocab(with_added_tokens=True).values()) + 1
         self.stop_ids = list(stop_ids) or self._eos_ids()
         self._bytes = BytesOfToken(self._word_bytes, {i: token.encode() for token, i in self.control.items()})
         self._is_byte_level = "ByteLevel" in str(rules_of(backend)["decoder"])
@@ -99,6 +99,10 @@ class Tokenizer:
         """
         if isinstance(source, Tokenizer):
             return source
+        if isinstance(source, str | Path) and (files := read_directory(Path(source))) is not None:
+            backend, template, special = files
+            stop_ids = _generation_stop_ids(str(source))
+            return cls(backend, chat_template=template, special_tokens=special, stop_ids=stop_ids, name=str(source))
         hf = _from_pretrained(str(source)) if isinstance(source, str | Path) else source
         if not hasattr(hf, "backend_tokenizer"):
             raise TokenizerError(f"{hf.name_or_path}: only fast tokenizers (with a tokenizer.json) are supported")
@@ -113,6 +117,11 @@ class Tokenizer:
             stop_ids=_generation_stop_ids(hf.name_or_path),
             name=hf.name_or_path,
         )
+
+    @cached_property
+    def vocab_size(self) -> int:
+        """One more than the largest id."""
+        return max(self.backend.get_vocab(with_added_tokens=True).values()) + 1
 
     def _eos_ids(self) -> list[int]:
         eos = self.special_tokens.get("eos_token")
