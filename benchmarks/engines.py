@@ -134,7 +134,7 @@ def running_pair(kind: str, scratch: Path) -> Iterator[tuple[Child, Engine]]:
             engine = make_engine(spec, None)
             arguments += ["--engine", spec, "--model", str(server.model)]
         log = scratch / f"proxy-{kind}.log"
-        proxy = stack.enter_context(child("tickertape.server.cli", *arguments, core=None, ready="/ready", log=log))
+        proxy = stack.enter_context(child("tickertape.server", *arguments, core=None, ready="/ready", log=log))
         yield proxy, engine
 
 

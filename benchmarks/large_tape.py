@@ -75,7 +75,7 @@ def starting(path: Path, engine: int, *, kill: bool) -> tuple[float, str]:
     """Seconds until a server on the tape is ready, and what it said of the tape."""
     port = free_port()
     arguments = ["serve", "--db", str(path), "--engine", f"vllm=http://127.0.0.1:{engine}", "--port", str(port)]
-    command = [sys.executable, "-m", "tickertape.server.cli", *arguments, "--model", str(default_tokenizer())]
+    command = [sys.executable, "-m", "tickertape.server", *arguments, "--model", str(default_tokenizer())]
     log = path.with_suffix(".log")
     with log.open("wb") as output:
         began = time.monotonic()

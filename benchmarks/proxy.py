@@ -98,7 +98,7 @@ class Stage:
         arguments = ["serve", "--host", "127.0.0.1", "--db", str(database), "--engine", engine]
         arguments += ["--model", str(self.tokenizer)]
         log = self.scratch / f"tickertape-{n_tokens}.log"
-        with child("tickertape.server.cli", *arguments, core=self.cores.proxy, ready="/ready", log=log) as process:
+        with child("tickertape.server", *arguments, core=self.cores.proxy, ready="/ready", log=log) as process:
             yield process
 
 

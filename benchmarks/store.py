@@ -125,7 +125,7 @@ def whole(tapes: list[Tape], folder: Path, effort: Effort) -> Iterator[list[str]
         )
         contenders = []
         for number, tape in enumerate(tapes):
-            module = "tickertape.server.cli" if tape.kind is Store else "benchmarks.unwritten"
+            module = "tickertape.server" if tape.kind is Store else "benchmarks.unwritten"
             said = ["serve", "--db", tape.place, "--sync", tape.sync.value, "--model", str(tokenizer)]
             said += ["--engine", f"vllm=http://127.0.0.1:{engine.port}"]
             log = folder / f"proxy-{number}.log"

@@ -276,7 +276,7 @@ class Stage:
         url, database = f"vllm=http://127.0.0.1:{engine.port}", self._scratch / f"{next(self._names)}.db"
         arguments = ["serve", "--host", "127.0.0.1", "--db", str(database), "--engine", url]
         arguments += ["--model", str(self._tokenizer)]
-        return self._start("tickertape.server.cli", arguments, self.cores.proxy, "/ready")
+        return self._start("tickertape.server", arguments, self.cores.proxy, "/ready")
 
     def ways(self, interval: float) -> list[Way]:
         engine = self.engine(interval)

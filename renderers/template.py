@@ -9,6 +9,7 @@ import jinja2
 from tickertape.renderers.attribution import attribute
 from tickertape.renderers.derived_bridge import Derivation
 from tickertape.renderers.errors import RenderError
+from tickertape.renderers.jinja import render_template
 from tickertape.renderers.looked_for import looked_for
 from tickertape.renderers.messages import Message, Tool, ToolCall
 from tickertape.renderers.pieces import Kind, Piece, Placed, Trust
@@ -149,19 +150,16 @@ class TemplateRenderer(Renderer):
     def _render(
         self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None, generation_prompt: bool
     ) -> str:
-        from transformers.utils.chat_template_utils import render_jinja_template  # late: it takes half a second
-
         try:
-            rendered, _ = render_jinja_template(
-                conversations=[[_for_template(message, as_text=self._arguments_as_text) for message in messages]],
-                tools=list(tools) if tools else None,
-                chat_template=self.template,
+            return render_template(
+                self.template,
+                [_for_template(message, as_text=self._arguments_as_text) for message in messages],
+                list(tools) if tools else None,
                 add_generation_prompt=generation_prompt,
                 **{**self.tokenizer.special_tokens, **self.options},
             )
         except _TEMPLATE_FAILURES as error:
             raise RenderError(f"the chat template refuses these messages: {error}") from error
-        return str(rendered[0])
 
     def _wants_arguments_as_text(self) -> bool:
         """Whether the template can print a call's arguments as text only; most want the value. Found by showing it a

@@ -1,6 +1,7 @@
 """Running the server: in the foreground, or behind a ``with`` for demos and tests."""
 
 import asyncio
+import gc
 import logging
 import resource
 import signal
@@ -59,6 +60,7 @@ def serve_forever(settings: Settings, *, say: Say) -> None:
         say(f"tape      {service.turns.store.path}")
         for line in service.found_on_tape:
             say(f"          {line}")
+        gc.freeze()  # modules, vocabularies, routes: for as long as it serves, and long to look through
         say(f"listening on http://{host}:{port}  (base_url for agents: http://{host}:{port}/v1)")
 
     uvloop.run(_serve(settings, parts, listening, on_ready))

@@ -17,7 +17,7 @@ UNREACHED = "vllm=http://127.0.0.1:1"
 
 
 def tickertape(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "tickertape.server.cli", *arguments]
+    command = [sys.executable, "-m", "tickertape.server", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
@@ -31,7 +31,7 @@ def never() -> Handler:
 
 def test_serve_says_what_it_chose_and_ends_on_sigterm(tmp_path: Path, never: Handler) -> None:
     with faulty_vllm(never) as url:
-        command = [sys.executable, "-m", "tickertape.server.cli", "serve", "--port", "0", "--engine", f"vllm={url}"]
+        command = [sys.executable, "-m", "tickertape.server", "serve", "--port", "0", "--engine", f"vllm={url}"]
         command += ["--model", str(qwen3_dir()), "--db", str(tmp_path / "tape.db")]
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         assert process.stderr is not None
@@ -73,7 +73,7 @@ def test_wrong_settings_are_told_in_one_line(tmp_path: Path, arguments: list[str
 @pytest.mark.slow
 def test_demo_shows_a_real_tool_call_and_the_prefix(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "tickertape.server.cli", "demo", "--no-color", "--db", str(tmp_path / "tape.db")],
+        [sys.executable, "-m", "tickertape.server", "demo", "--no-color", "--db", str(tmp_path / "tape.db")],
         capture_output=True,
         text=True,
         timeout=300,

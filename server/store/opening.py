@@ -2,15 +2,15 @@
 
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 
 from tickertape.server.store import schema
 from tickertape.server.store.database import StoreError
+
+if TYPE_CHECKING:  # alembic is imported where it is used: a tape that is of this version needs none of it
+    from alembic.script import ScriptDirectory
 
 _MIGRATIONS = Path(__file__).with_name("migrations")
 
@@ -41,16 +41,23 @@ def open_tape(connection: sa.Connection, *, make: bool = True) -> None:
 
 
 @cache
-def scripts() -> ScriptDirectory:
+def scripts() -> "ScriptDirectory":
     """The steps."""
+    from alembic.script import ScriptDirectory
+
     return ScriptDirectory(str(_MIGRATIONS))
 
 
 def _stamp(connection: sa.Connection, version: int) -> None:
+    from alembic.migration import MigrationContext
+
     MigrationContext.configure(connection).stamp(scripts(), str(version))
 
 
 def _upgrade(connection: sa.Connection) -> None:
+    from alembic import command
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
