@@ -1,5 +1,6 @@
 """Turns as rows and back."""
 
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ _JSON = (
     "messages", "sampling", "template_options", "request_fields", "ignored_fields", "response", "calls", "stop_reason",
     "usage", "timings", "digests", "logprob_kind",
 )  # fmt: skip
+_plain_of, _texts_of, _json_of = attrgetter(*_PLAIN), attrgetter(*_TEXTS), attrgetter(*_JSON)
 _INT32, _FLOAT32 = np.dtype("<i4"), np.dtype("<f4")
 
 
@@ -40,8 +42,8 @@ class Layout(NamedTuple):
 
 def to_row(turn: Turn, options_digest: str) -> dict[str, Any]:
     """The columns of ``turns``."""
-    row = {name: getattr(turn, name) for name in _PLAIN}
-    row |= {name: _holdable(getattr(turn, name)) for name in _TEXTS}
+    row = dict(zip(_PLAIN, _plain_of(turn), strict=True))
+    row |= zip(_TEXTS, map(_holdable, _texts_of(turn)), strict=True)
     row["outcome"] = turn.outcome.value
     row["options_digest"] = options_digest
     roles = [message["role"] for message in turn.messages]
@@ -49,7 +51,7 @@ def to_row(turn: Turn, options_digest: str) -> dict[str, Any]:
     row["prompt_delta"] = turn.prompt_delta.astype(_INT32, copy=False).tobytes()
     row["completion"] = turn.completion.astype(_INT32, copy=False).tobytes()
     row["logprobs"] = turn.logprobs.astype(_FLOAT32, copy=False).tobytes()
-    row["rest"] = orjson.dumps({name: getattr(turn, name) for name in _JSON}, option=orjson.OPT_NON_STR_KEYS)
+    row["rest"] = orjson.dumps(dict(zip(_JSON, _json_of(turn), strict=True)), option=orjson.OPT_NON_STR_KEYS)
     return row
 
 
@@ -73,6 +75,6 @@ def from_row(row: Any, tools: bytes | None) -> Turn:
 def _holdable(text: str | None) -> str | None:
     """A text with what no database's text can hold spelled out: lone surrogates, and NUL, which PostgreSQL's cannot.
     A turn that was sampled must not be lost for the words of its error."""
-    if text is None:
-        return None
+    if text is None or (text.isascii() and "\0" not in text):
+        return text
     return text.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode()

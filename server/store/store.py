@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from tickertape.server.errors import InvalidRequest
 from tickertape.server.store import arrays, runs, schema
-from tickertape.server.store.database import Database, NotHoldable, StoreError, StoreUnavailable, insert
+from tickertape.server.store.database import Database, NotHoldable, StoreError, StoreUnavailable, insert, insert_plain
 from tickertape.server.store.durability import Durability
 from tickertape.server.store.opening import open_tape
 from tickertape.server.store.rows import from_row, to_row
@@ -159,7 +159,7 @@ class Store:
                 connection.execute(insert(connection, schema.toolsets).on_conflict_do_nothing(), new_toolsets)
             found = touch(connection, sessions.values())
             _place(rows, sessions, found)
-            connection.execute(schema.turns.insert(), rows)
+            insert_plain(connection, schema.turns, rows)
             if array_rows:
                 connection.execute(schema.token_arrays.insert(), array_rows)
             return found

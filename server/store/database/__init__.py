@@ -4,7 +4,7 @@
 from tickertape.server.store.database.address import address, is_postgres, shown, shown_place
 from tickertape.server.store.database.database import Database
 from tickertape.server.store.database.errors import NotHoldable, StoreError, StoreUnavailable
-from tickertape.server.store.database.statements import insert, json_equals, returned
+from tickertape.server.store.database.statements import insert, insert_plain, json_equals, returned
 
 __all__ = [
     "Database",
@@ -13,6 +13,7 @@ __all__ = [
     "StoreUnavailable",
     "address",
     "insert",
+    "insert_plain",
     "is_postgres",
     "json_equals",
     "returned",

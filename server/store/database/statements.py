@@ -1,6 +1,7 @@
 """What must be said differently to each database."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, cast
 
 import sqlalchemy as sa
@@ -24,6 +25,24 @@ def returned(connection: sa.Connection, statement: str, values: Mapping[str, Any
     """The row that a statement with ``:name`` parameters returns, straight from the driver: every turn needs it."""
     said = postgres.in_psycopg(statement) if is_postgres(connection) else statement
     return cast("Any", connection.connection.dbapi_connection).execute(said, values).fetchone()
+
+
+def insert_plain(connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Inserts rows whose values are the driver's own, all with the same columns, straight from the driver: every turn
+    needs it. Not for columns that are converted, such as JSON."""
+    names = tuple(rows[0])
+    said = _insert_in_psycopg(table.name, names) if is_postgres(connection) else _insert(table.name, names)
+    cast("Any", connection.connection.dbapi_connection).cursor().executemany(said, rows)
+
+
+@cache
+def _insert(table: str, names: tuple[str, ...]) -> str:
+    return f"INSERT INTO {table} ({', '.join(names)}) VALUES ({', '.join(f':{name}' for name in names)})"  # noqa: S608
+
+
+@cache
+def _insert_in_psycopg(table: str, names: tuple[str, ...]) -> str:
+    return postgres.in_psycopg(_insert(table, names))
 
 
 def json_equals(column: sa.ColumnElement[Any], key: str, value: str | int | float | bool | None) -> Any:
