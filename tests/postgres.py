@@ -12,8 +12,8 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,37 @@ _OTHER = ("listen_addresses=", "max_connections=200", "deadlock_timeout=50ms")
 
 
 class PostgresServer:
-    """A server on a Unix socket, which only these tests know."""
+    """A server on a Unix socket, which only these tests know.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    Args:
+        folder: of the socket and the log.
+        command: that runs it.
+        user: for ``subprocess``.
+    """
+
+    def __init__(self, folder: Path, command: Sequence[str | Path], user: Mapping[str, Any]) -> None:
+        self._folder, self._command, self._user = folder, command, user
+
+    def start(self) -> None:
+        """Returns when it takes connections."""
+        log = self._folder / "log"
+        with log.open("a") as output:
+            self.process = subprocess.Popen(self._command, stdout=output, stderr=output, cwd=self._folder, **self._user)
+        _await(self, self.process, log)
+
+    def stop(self) -> None:
+        """At once: nobody reads these files again."""
+        self.process.send_signal(signal.SIGQUIT)
+        self.process.wait(30)
+
+    def kill(self) -> None:
+        """kill -9 of the server and of all its processes."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        self.process.kill()
+        self.process.wait(30)
+        for pid in map(int, children):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def url(self, database: str) -> str:
         return f"postgresql://postgres@/{database}?host={self._folder}"
@@ -52,9 +79,13 @@ class PostgresServer:
 
 
 @contextmanager
-def postgres_running() -> Iterator[PostgresServer]:
-    """Starts a server and ends it, and everything of it is gone."""
-    with tempfile.TemporaryDirectory(prefix="tape-pg-", dir="/tmp") as made, ExitStack() as stack:  # a short path
+def postgres_running(*, durable: bool = False) -> Iterator[PostgresServer]:
+    """Starts a server and ends it, and everything of it is gone.
+
+    Args:
+        durable: with the settings that it has by default, under which it keeps what it has committed.
+    """
+    with tempfile.TemporaryDirectory(prefix="tape-pg-", dir="/tmp") as made:  # a short path
         folder = Path(made)
         user = _other_user(folder) if os.geteuid() == 0 else {}
         binaries = _reachable(_binaries(), folder, user)
@@ -64,18 +95,13 @@ def postgres_running() -> Iterator[PostgresServer]:
             capture_output=True, text=True, cwd=folder, **user,
         )  # fmt: skip
         assert said.returncode == 0, said.stderr
-        settings = [word for each in (*_FAST, *_OTHER) for word in ("-c", each)]
-        log = stack.enter_context((folder / "log").open("w"))
-        process = subprocess.Popen(
-            [binaries / "postgres", "-D", data, "-k", folder, *settings], stdout=log, stderr=log, cwd=folder, **user
-        )
+        settings = [word for each in (*(() if durable else _FAST), *_OTHER) for word in ("-c", each)]
+        server = PostgresServer(folder, [binaries / "postgres", "-D", data, "-k", folder, *settings], user)
+        server.start()
         try:
-            server = PostgresServer(folder)
-            _await(server, process, folder / "log")
             yield server
         finally:
-            process.send_signal(signal.SIGQUIT)  # at once: nobody reads these files again
-            process.wait(30)
+            server.stop()
 
 
 def _await(server: PostgresServer, process: "subprocess.Popen[bytes]", log: Path) -> None:
