@@ -3,11 +3,13 @@
 The tape is written by SQL: a million turns of 200 prompt and 100 sampled tokens in 20,000 sessions unless told
 otherwise, each turn going on from the one before it. Then `tickertape serve` is started on it, once after a clean end
 and once after a kill -9, and the time until `/ready` answers is shown, beside that of an empty tape: what it takes more
-is the tape's. "Of these the tape" is the same opening and looking at the tape alone, in a process that runs already.
+is the tape's. "CPU s" is what the process has used by then, "s to an answer" when a first call has come back. "Of these
+the tape" is the same opening and looking at the tape alone, in a process that runs already.
 """
 
 import argparse
 import asyncio
+import json
 import os
 import signal
 import sqlite3
@@ -17,8 +19,10 @@ import tempfile
 import time
 from contextlib import closing
 from pathlib import Path
+from urllib.request import Request, urlopen
 
-from benchmarks.children import ROOT, answers, child, free_port, stop
+from benchmarks.children import ROOT, Child, answers, child, free_port, stop
+from benchmarks.null_engine import MODEL
 from benchmarks.proxy import default_tokenizer
 from benchmarks.table import machine, show_table
 from tickertape.server.recovery import recover
@@ -71,8 +75,9 @@ def fill(path: Path, sessions: int, turns: int) -> None:
         tape.execute("COMMIT")
 
 
-def starting(path: Path, engine: int, *, kill: bool) -> tuple[float, str]:
-    """Seconds until a server on the tape is ready, and what it said of the tape."""
+def starting(path: Path, engine: int, *, kill: bool) -> tuple[float, float, float, str]:
+    """Seconds until a server on the tape is ready, its CPU seconds until then, seconds until it has answered a first
+    call, and what it said of the tape."""
     port = free_port()
     arguments = ["serve", "--db", str(path), "--engine", f"vllm=http://127.0.0.1:{engine}", "--port", str(port)]
     command = [sys.executable, "-m", "tickertape.server", *arguments, "--model", str(default_tokenizer())]
@@ -84,13 +89,25 @@ def starting(path: Path, engine: int, *, kill: bool) -> tuple[float, str]:
         if process.poll() is not None:
             raise SystemExit(log.read_text())
         time.sleep(0.01)
-    seconds = time.monotonic() - began
+    seconds, used = time.monotonic() - began, Child(process.pid, port).cpu_seconds()
+    call(port)
+    answered = time.monotonic() - began
     if kill:
         process.send_signal(signal.SIGKILL)
         process.wait()
     else:
         stop(process)
-    return seconds, log.read_text()
+    return seconds, used, answered, log.read_text()
+
+
+def call(port: int) -> None:
+    """One turn, taken and committed."""
+    body = {"model": MODEL, "messages": [{"role": "user", "content": "Hello."}]}
+    request = Request(f"http://127.0.0.1:{port}/v1/chat/completions", json.dumps(body).encode())
+    request.add_header("Content-Type", "application/json")
+    request.add_header("Authorization", "Bearer any")
+    with urlopen(request, timeout=60) as answer:
+        answer.read()
 
 
 def opening(path: Path) -> float:
@@ -131,11 +148,12 @@ def main() -> None:
             cases = [("empty", "new", False), ("empty", "stopped", True), ("empty", "killed", False)]
             cases += [("large", "stopped", True), ("large", "killed", False)]
             for name, before, kill in cases:
-                seconds, said = starting(folder / f"{name}.db", engine.port, kill=kill)
+                seconds, used, answered, said = starting(folder / f"{name}.db", engine.port, kill=kill)
                 turns = given.sessions * given.turns + 1 if name == "large" else 0
-                rows.append([f"{turns:,}", before, f"{seconds:.2f}", f"{opening(folder / f'{name}.db'):.2f}"])
+                tape = opening(folder / f"{name}.db")
+                rows.append([f"{turns:,}", before, *(f"{each:.2f}" for each in (used, seconds, answered, tape))])
     show_table(
-        ["turns", "the server before", "s to /ready", "of these\nthe tape"],
+        ["turns", "the server before", "CPU s", "s to /ready", "s to an\nanswer", "of these\nthe tape"],
         [rows],
         [machine()],
         markdown=given.markdown,
