@@ -14,7 +14,7 @@ import aiohttp
 from tests.durability.protocols import DIALECTS, Dialect, Item, Said, events_of
 
 #: What a client tries again after, as OpenAI's and Anthropic's SDKs do; anything else that is no answer is a finding.
-AGAIN = (409, 429, 500, 502, 503)
+AGAIN = (408, 409, 429, 500, 502, 503, 504)
 
 
 @dataclass(frozen=True)

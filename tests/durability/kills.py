@@ -9,12 +9,13 @@ port; what they were about to hear they ask for again, byte for byte. Afterwards
 - no request that was committed was sampled again for its retry.
 
 With `--replicas 2` each request goes to any of two servers, of which one is killed at a time. On PostgreSQL the
-database is killed too, every `--postgres-every` kills.
+database is killed too, every `--postgres-every` kills. Ctrl-C ends a run early, with its checks.
 """
 
 import argparse
 import asyncio
 import random
+import signal
 import statistics
 import sys
 import tempfile
@@ -32,7 +33,7 @@ from tests.durability.checks import Verdict, check_tape, engine_record
 from tests.durability.servers import Server, Site, site
 
 #: Seconds that a server on a busy machine gets for the answers before its kill.
-_PATIENCE = 3.0
+_PATIENCE = 10.0
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,8 @@ class Result:
     ledger: Ledger
     verdict: Verdict
     servers: Sequence[Server]
+    kills: int = 0
+    """Of servers; one in twenty while it started."""
     postgres_starts: list[float] = field(default_factory=list)
 
     @property
@@ -103,8 +106,12 @@ async def run(plan: Plan, place: Site) -> Result:
         urls = [server.url for server in place.servers]
         agents = [Agent(http, urls, ledger, random.Random(f"{plan.seed} {k}")) for k in range(plan.agents)]
         talking = [asyncio.create_task(agent.run(stopping)) for agent in agents]
-        for number in range(plan.kills):
+        enough = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, enough.set)
+        number = 0
+        while result.kills < plan.kills and not enough.is_set():
             await _kill_one(plan, place, chance, number, result)
+            number += 1
         stopping.set()
         await asyncio.wait_for(asyncio.gather(*talking), 120)
     result.seconds = time.monotonic() - began
@@ -115,7 +122,7 @@ async def run(plan: Plan, place: Site) -> Result:
 
 async def _kill_one(plan: Plan, place: Site, chance: random.Random, number: int, result: Result) -> None:
     server = chance.choice(place.servers)
-    wanted = len(result.ledger.heard) + chance.randrange(plan.agents // 2)
+    wanted = len(result.ledger.heard) + chance.randint(1, plan.agents // 2)
     with suppress(TimeoutError):
         async with asyncio.timeout(_PATIENCE):
             while len(result.ledger.heard) < wanted:
@@ -125,20 +132,25 @@ async def _kill_one(plan: Plan, place: Site, chance: random.Random, number: int,
     with_database = place.postgres if plan.postgres_every and number % plan.postgres_every == 0 else None
     if with_database is not None:
         await asyncio.to_thread(with_database.kill)
-    if with_database is None or chance.random() < 0.5:  # it may live through it
+    if lives := with_database is not None and chance.random() < 0.5:
+        await asyncio.sleep(chance.uniform(0, 2))  # without its database
+    else:
         await asyncio.to_thread(server.kill)
-        server.start()
+        result.kills += 1
     if with_database is not None:
         began = time.monotonic()
         await asyncio.to_thread(with_database.start)
         result.postgres_starts.append(time.monotonic() - began)
+    if not lives:  # it does not start without its database
+        server.start()
     if with_database is None and chance.random() < 0.05:  # while it starts
         await asyncio.sleep(chance.uniform(0, 2))
         await asyncio.to_thread(server.kill)
+        result.kills += 1
         server.start()
     await server.until_ready()
-    if (number + 1) % 20 == 0:
-        print(f"{number + 1} kills, {len(result.ledger.heard)} answers heard", file=sys.stderr, flush=True)
+    if number % 20 == 0:
+        print(f"{result.kills} kills, {len(result.ledger.heard)} answers heard", file=sys.stderr, flush=True)
 
 
 def play(plan: Plan, folder: Path) -> Result:
@@ -168,7 +180,7 @@ def main() -> None:
     plan = Plan(**vars(given))
     with tempfile.TemporaryDirectory(prefix="kills-") as made:
         result = play(plan, Path(made))
-    print(f"{plan.kills} kills of {plan.replicas} on {plan.store} in {result.seconds:.0f} s; {machine()}")
+    print(f"{result.kills} kills of {plan.replicas} on {plan.store} in {result.seconds:.0f} s; {machine()}")
     print(*result.lines(), *result.findings[:20], sep="\n")
     raise SystemExit(bool(result.findings))
 

@@ -20,7 +20,7 @@ def test_what_was_heard_whole_is_on_tape_whenever_the_server_is_killed(store: st
 def test_what_was_heard_whole_is_on_tape_when_the_database_is_killed_too(tmp_path: Path) -> None:
     result = play(Plan(kills=4, agents=24, store="postgresql", postgres_every=1), tmp_path)
     assert result.findings == []
-    assert len(result.postgres_starts) == 4
+    assert len(result.postgres_starts) >= 4
 
 
 @pytest.mark.slow
