@@ -15,8 +15,8 @@ from tickertape.renderers.supervised import TrainOn
 from tickertape.server.cli_keys import keys
 from tickertape.server.running import PortInUse, serve_forever
 from tickertape.server.settings import SettingsError
-from tickertape.server.settings_flags import with_settings
-from tickertape.server.settings_sources import Loaded, shown
+from tickertape.server.settings.flags import with_settings
+from tickertape.server.settings.sources import Loaded, shown
 from tickertape.server.store.store import StoreError
 from tickertape.server.trajectories.options import Cut
 
@@ -192,8 +192,8 @@ def verify_command(
     """Compare what is on tape with what an engine computes: prompts, logprobs, greedy completions.
 
     Exit code: 0 if all that can be compared is the same, 1 if something is off, 2 if it could not be done."""
-    from tickertape.server.verify_findings import Rules
-    from tickertape.server.verifying import Which, run_verify
+    from tickertape.server.verify.command import Which, run_verify
+    from tickertape.server.verify.findings import Rules
 
     which = Which(session or (), where or (), limit)
     rules = Rules(tolerance, version)

@@ -17,7 +17,7 @@ from tickertape.server.auth.keyring import make_key
 from tickertape.server.auth.session_keys import SECRET_SIZE
 from tickertape.server.errors import ProxyError
 from tickertape.server.settings import SettingsError
-from tickertape.server.settings_sources import load
+from tickertape.server.settings.sources import load
 from tickertape.server.store import keys as rows
 from tickertape.server.store.database import shown_place
 from tickertape.server.store.keys import KeyRecord

@@ -14,7 +14,7 @@ import yaml
 from tests.deployment.places import COMPOSE, DOCKER, ROOT
 from tests.deployment.processes import bin_directory
 from tickertape.server.settings import Settings
-from tickertape.server.settings_sources import load
+from tickertape.server.settings.sources import load
 
 PROFILES = ("replicas", "monitoring")
 #: Whose secrets, tapes and memory they keep.

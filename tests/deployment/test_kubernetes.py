@@ -15,7 +15,7 @@ import yaml
 
 from tests.deployment.places import DOCKER, KUBERNETES
 from tests.deployment.processes import bin_directory
-from tickertape.server.settings_sources import load
+from tickertape.server.settings.sources import load
 
 FILES = sorted(KUBERNETES.glob("*.yaml"))
 NAMES = [path.name for path in FILES]

@@ -11,8 +11,8 @@ import yaml
 
 from tests.deployment.places import COMPOSE, DOCKER, DOCKERFILE, KUBERNETES, ROOT, SYSTEMD
 from tickertape.server.settings import Settings
-from tickertape.server.settings_sources import load
-from tickertape.server.settings_table import with_table
+from tickertape.server.settings.sources import load
+from tickertape.server.settings.table import with_table
 
 OPERATIONS = ROOT / "docs" / "operations.md"
 #: Read by the compose file itself, before it says TICKERTAPE_…'s value.
@@ -71,4 +71,4 @@ def test_what_compose_sets_can_be(tmp_path: Path) -> None:
 
 def test_the_documented_table_is_the_model_s() -> None:
     text = OPERATIONS.read_text()
-    assert text == with_table(text), "python -m tickertape.server.settings_table docs/operations.md"
+    assert text == with_table(text), "python -m tickertape.server.settings.table docs/operations.md"

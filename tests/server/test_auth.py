@@ -24,7 +24,7 @@ from tickertape.server.auth.keys import ConfiguredKey, digest_of, hash_of, new_k
 from tickertape.server.cli import app
 from tickertape.server.errors import Unauthenticated
 from tickertape.server.settings import AuthMode, Settings, SettingsError
-from tickertape.server.settings_sources import load
+from tickertape.server.settings.sources import load
 from tickertape.server.store import keys as rows
 from tickertape.server.store.store import Store, StoreError
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.engines import ScriptedEngine
 from tests.server.conftest import Proxy, scripted
-from tickertape.server.http_protocol import MOST_HEAD
+from tickertape.server.http.protocol import MOST_HEAD
 
 END = 151645
 HELLO: list[Any] = [{"role": "user", "content": "Hello"}]

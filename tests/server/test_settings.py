@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from tickertape.renderers.format import History
 from tickertape.server.cli import app
 from tickertape.server.settings import Settings, SettingsError
-from tickertape.server.settings_sources import load, shown
+from tickertape.server.settings.sources import load, shown
 
 
 @pytest.fixture

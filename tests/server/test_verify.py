@@ -43,8 +43,8 @@ from tickertape.server.cli import app
 from tickertape.server.sampling import recorded, restored
 from tickertape.server.store.store import Store
 from tickertape.server.trajectories.turn import Turn
-from tickertape.server.verify import Verifier, why_not_comparable
-from tickertape.server.verify_findings import Check, Rules, SessionCheck
+from tickertape.server.verify.checking import Verifier, why_not_comparable
+from tickertape.server.verify.findings import Check, Rules, SessionCheck
 
 END = 151645
 #: What it can say; everything else it finds impossible.
@@ -401,7 +401,7 @@ def verify(monkeypatch: pytest.MonkeyPatch) -> Verify:
     """Runs the command with a model in place of a server."""
 
     def run(model: Engine, *arguments: str) -> Result:
-        monkeypatch.setitem(KINDS, "fake", lambda _url, _key: model)
+        monkeypatch.setitem(KINDS, "fake", lambda _url, _key, _timeouts: model)
         return CliRunner().invoke(app, ["verify", *arguments, "--engine", "fake=http://fake"], env={"COLUMNS": "160"})
 
     return run

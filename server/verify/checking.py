@@ -4,7 +4,7 @@ Three checks. A whole stream is read in one prefill: what the engine echoes is w
 tokens have the logprobs that were recorded turn by turn, up to a tolerance (*logprob*). A turn that was sampled with
 temperature 0 is sampled again from its prompt and gives the same tokens (*greedy*).
 
-Pure over turns and an engine: ``verifying`` reads tapes and prints.
+Pure over turns and an engine: ``command`` reads tapes and prints.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from tickertape.server.sampling import restored
 from tickertape.server.trajectories.options import SampleOptions
 from tickertape.server.trajectories.paths import TurnShape, plan
 from tickertape.server.trajectories.turn import TokenIds
-from tickertape.server.verify_findings import Check, Deviation, RecordedTurn, Rules, SessionCheck, TurnCheck
+from tickertape.server.verify.findings import Check, Deviation, RecordedTurn, Rules, SessionCheck, TurnCheck
 
 #: What a sampling parameter is where it changes no logprob. With temperature 0 engines report logprobs at 1.
 _NEUTRAL = {"temperature": (0, 1), "top_p": (1,), "top_k": (-1, 0), "min_p": (0,), "presence_penalty": (0,),

@@ -19,9 +19,9 @@ from tickertape.renderers.tokenizer import Tokenizer
 from tickertape.server.errors import ProxyError
 from tickertape.server.export import open_source, source_name
 from tickertape.server.exporting import filters_of
-from tickertape.server.verify import Verifier
-from tickertape.server.verify_findings import RecordedTurn, Rules, SessionCheck
-from tickertape.server.verify_report import Report, Spell, as_dict, print_report
+from tickertape.server.verify.checking import Verifier
+from tickertape.server.verify.findings import RecordedTurn, Rules, SessionCheck
+from tickertape.server.verify.report import Report, Spell, as_dict, print_report
 
 #: Sessions that are checked at once.
 _AT_ONCE = 8

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from tickertape.server.settings import Settings
-from tickertape.server.settings_sources import CONFIG, Loaded, flag_of, load
+from tickertape.server.settings.sources import CONFIG, Loaded, flag_of, load
 
 
 def with_settings(command: Callable[[Loaded], None]) -> Callable[..., None]:

@@ -14,7 +14,7 @@ import orjson
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tickertape.server.errors import ProxyError, openai_error
-from tickertape.server.http_protocol import BoundedProtocol
+from tickertape.server.http.protocol import BoundedProtocol
 
 #: What orchestrators and monitors ask, who must hear of it when there are too many connections.
 _ALWAYS = ("/health", "/ready", "/metrics")

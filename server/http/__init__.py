@@ -1,0 +1,1 @@
+"""Connections and requests, before anything is asked of them: bounds in bytes, number and time."""

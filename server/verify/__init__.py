@@ -1,0 +1,1 @@
+"""What is on tape against what an engine computes."""
