@@ -1,8 +1,8 @@
 """Keys: made, shown once, expired, revoked; each kind reaches what is its own."""
 
 import asyncio
-import signal
 import re
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
