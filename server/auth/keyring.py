@@ -131,7 +131,9 @@ class Keyring:
     async def _fresh(self) -> Credentials:
         """What is on tape, as of a moment ago."""
         while time.monotonic() >= self._fresh_until:
-            if self._reading is None:
+            # One that took too long and is over, without `_has_read` knowing yet: waiting for it again would return at
+            # once, again and again, and let nobody else run.
+            if self._reading is None or self._reading.done():
                 self._reading = asyncio.ensure_future(self._read())
                 self._reading.add_done_callback(self._has_read)
             await asyncio.shield(self._reading)
@@ -151,7 +153,8 @@ class Keyring:
             self._fresh_until = begun + FRESH
 
     def _has_read(self, reading: "asyncio.Task[None]") -> None:
-        self._reading = None
+        if self._reading is reading:
+            self._reading = None
         if not reading.cancelled():
             reading.exception()  # those who waited for it have it
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -425,3 +426,18 @@ def test_export_shows_a_key(proxy: Proxy, tmp_path: Path, monkeypatch: pytest.Mo
     assert (refused.exit_code, "asks for an API key" in refused.stderr) == (1, True)
     done = tickertape("export", proxy.url, str(tmp_path / "out.ndjson"), "--api-key", ADMIN)
     assert done.exit_code == 0, done.stderr
+
+
+async def test_a_reading_that_was_too_slow_and_has_just_ended_is_not_waited_for_again(tmp_path: Path) -> None:
+    """The server stood still for good: a call that came between a reading's end and its callback took no turns."""
+    store = Store(tmp_path / "tape.db")
+    keyring = Keyring(store)
+    ended = asyncio.ensure_future(asyncio.sleep(0))
+    await ended
+    keyring._reading = ended
+    signal.alarm(5)  # nothing of asyncio's would end it
+    try:
+        assert await keyring.identify(None) is ANYBODY
+    finally:
+        signal.alarm(0)
+    store.close()
