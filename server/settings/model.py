@@ -137,7 +137,7 @@ class Settings(BaseSettings):
     """Seconds after which a client that does not read what it is sent is cut off."""
     request_timeout: Timeout = 60
     """Seconds within which a request must have arrived, head and body."""
-    keep_alive: Count = 5
+    keep_alive: Count = 75
     """Seconds for which a connection without a request is kept."""
     max_connections: Count = 16384
     """Clients' connections at once; on further ones all but health and metrics gets a 503."""
