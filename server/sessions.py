@@ -47,6 +47,7 @@ class Sessions:
         if tree is not None:
             return self._keep(tree)
         loading = self._loading.get(session_id)
+        began_before = loading is not None
         if loading is None:
             loading = self._loading[session_id] = asyncio.create_task(self._store.load_tree(session_id))
             loading.add_done_callback(lambda _: self._loading.pop(session_id, None))
@@ -54,7 +55,9 @@ class Sessions:
         # Between the end of loading and here another request may have begun to load, and kept its tree. (An empty tree
         # is false.)
         kept = self._alive.get(session_id)
-        return self._keep(tree if kept is None else kept)
+        tree = self._keep(tree if kept is None else kept)
+        # What was read for an earlier request may lack what another server has committed since, before this one came.
+        return await self.get(session_id) if began_before and self._store.is_shared else tree
 
     async def _caught_up(self, tree: SessionTree) -> SessionTree | None:
         """The tree with what others committed; ``None`` if its session was deleted, so that it is another one now."""

@@ -6,10 +6,13 @@ from typing import cast
 from tickertape.server.sessions import Sessions
 from tickertape.server.store.store import Store
 from tickertape.server.trajectories.tree import SessionTree
+from tickertape.server.trajectories.turn import Turn
 
 
 class SlowStore:
     """Gives a tree of its own for each load, when it is let."""
+
+    is_shared = False
 
     def __init__(self) -> None:
         self.loads: list[asyncio.Future[SessionTree]] = []
@@ -41,3 +44,26 @@ async def test_a_load_that_ends_later_does_not_replace_an_empty_tree_in_use() ->
     store.loads[0].set_result(SessionTree("s"))
     assert await late is in_use
     assert await sessions.get("s") is in_use
+
+
+class SharedStore(SlowStore):
+    """Another server may have written meanwhile: asked for news, it counts."""
+
+    is_shared = True
+    asked = 0
+
+    async def news(self, _session_id: str, _after: int) -> list[tuple[Turn, str]]:
+        self.asked += 1
+        return []
+
+
+async def test_a_request_that_joins_a_load_looks_for_what_came_on_tape_since_that_began() -> None:
+    store = SharedStore()
+    sessions = Sessions(cast("Store", store))
+    waiting = [asyncio.ensure_future(sessions.get("s")) for _ in range(3)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    store.loads[0].set_result(SessionTree("s"))
+    trees = await asyncio.gather(*waiting)
+    assert (len(store.loads), store.asked) == (1, 2)
+    assert len({id(tree) for tree in trees}) == 1
