@@ -16,6 +16,9 @@ from tests.server.conftest import Proxy, qwen3_tokenizer, scripted, until
 from tests.server.failing_stores import Failure, full, gone, locked
 from tests.server.invariants import check_once, check_prefix
 
+pytestmark = pytest.mark.slow
+
+
 HELLO = [{"role": "user", "content": "Hello"}]
 FAILURES = pytest.mark.parametrize("failure", [locked, full, gone])
 PATIENCE = 0.5

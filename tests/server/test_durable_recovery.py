@@ -143,6 +143,9 @@ import asyncio, sys, time
 from tickertape.server.recovery import recover
 from tickertape.server.store.store import Store
 
+pytestmark = pytest.mark.slow
+
+
 async def main():
     store = Store(sys.argv[1], serving=True)
     await recover(store)

@@ -20,6 +20,9 @@ from tests.server.faults import healthy as well
 from tests.server.invariants import check_once, check_prefix
 from tickertape.clients.engines.vllm import VllmEngine
 
+pytestmark = pytest.mark.slow
+
+
 DOCS = Path(__file__).parents[2] / "docs" / "limits.md"
 QUICK = {"first_token_timeout": 0.4, "token_timeout": 0.4, "engine_patience": 0.3}
 HELLO = [{"role": "user", "content": "Hello"}]

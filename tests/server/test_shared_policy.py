@@ -5,9 +5,14 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
+
 from tests.engines import ScriptedEngine
 from tests.server.conftest import Proxy, StartProxy, scripted, until
 from tests.server.test_policy import admin, goes_on
+
+pytestmark = pytest.mark.slow
+
 
 HELLO = [{"role": "user", "content": "Hello"}]
 
