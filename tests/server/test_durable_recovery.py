@@ -22,6 +22,8 @@ from tickertape.server.store.durability import Durability, Sync
 from tickertape.server.store.store import Store
 from tickertape.server.trajectories.turn import Outcome, Turn
 
+pytestmark = pytest.mark.slow
+
 IMPATIENT = Durability(patience=0.1)
 
 
@@ -142,8 +144,6 @@ _SERVER = """
 import asyncio, sys, time
 from tickertape.server.recovery import recover
 from tickertape.server.store.store import Store
-
-pytestmark = pytest.mark.slow
 
 
 async def main():
