@@ -15,6 +15,7 @@ import yaml
 
 from tests.deployment.places import DOCKER, KUBERNETES
 from tests.deployment.processes import bin_directory
+from tests.materials.fetch import unavailable
 from tickertape.server.settings.sources import load
 
 FILES = sorted(KUBERNETES.glob("*.yaml"))
@@ -158,7 +159,7 @@ def test_kubectl_makes_one_secret_of_all_that_make_secrets_makes(tmp_path: Path)
     """As the manifests' heads say it. Where there is kubectl; it needs no cluster for this."""
     kubectl = next((path for path in map(Path, ("/usr/bin/kubectl", "/usr/local/bin/kubectl")) if path.exists()), None)
     if kubectl is None:
-        pytest.skip("no kubectl here")
+        unavailable("kubectl", "it is not in /usr/bin", ("apt-get", "install", "-y", "kubectl"))
     subprocess.run([DOCKER / "make-secrets", tmp_path / "secrets"], check=True)
     command = ["create", "secret", "generic", "tickertape-keys", f"--from-file={tmp_path / 'secrets'}"]
     said = subprocess.run(

@@ -13,6 +13,7 @@ import pytest
 from tests.deployment.places import SYSTEMD
 from tests.deployment.processes import ANSWER, free_port, serve_settings, started, wait_until_ready
 from tests.engines import faulty_vllm
+from tests.materials.fetch import unavailable
 
 UNIT = SYSTEMD / "tickertape.service"
 
@@ -36,7 +37,7 @@ def service() -> dict[str, list[str]]:
 def analyze() -> str:
     found = shutil.which("systemd-analyze")
     if found is None:
-        pytest.skip("no systemd-analyze here (Debian's systemd)")
+        unavailable("systemd-analyze", "it is not there", ("apt-get", "install", "-y", "systemd"))
     return found
 
 
