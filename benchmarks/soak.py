@@ -153,6 +153,9 @@ class Soak:
             with suppress(TimeoutError):
                 async with http.post(path, json=body, timeout=leaves or http.timeout) as response:
                     got = await response.read()
+                    if response.status == 409:  # it was silent for so long that the server has finished it
+                        self.done["too late"] += 1
+                        return
                     if response.status != 200:
                         raise RuntimeError(f"{response.status}: {got!r:.500}")
                 answer = dialect.gathered(events_of(got)) if streamed else json.loads(got)
