@@ -41,8 +41,9 @@ ROWS = 12
 SETTINGS = ("--replay-window", "60", "--keep-days", f"{60 / 86_400:.6f}", "--keep-every", "10")
 #: Five connections of three files each.
 TAPE_FILES = 15
-#: Seconds after the last client in which all must be gone; connections to the engine are kept for 30.
-_PATIENCE = 60
+#: Seconds after the last client in which all must be gone. Connections to the engine are kept for 30, and looked at as
+#: often: one may stay for 60.
+_PATIENCE = 90
 TASKS, FILES, MEMORY = "tickertape_asyncio_tasks", "process_open_fds", "process_resident_memory_bytes"
 SHOWN = (MEMORY, FILES, TASKS, "tickertape_live_sessions", "tickertape_live_turns", "tickertape_kept_answers")
 
