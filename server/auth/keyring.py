@@ -129,8 +129,9 @@ class Keyring:
         self._fresh_until, self._changed_at = float("-inf"), time.monotonic()
 
     async def _fresh(self) -> Credentials:
-        """What is on tape, as of a moment ago."""
-        while time.monotonic() >= self._fresh_until:
+        """What is on tape, as of a moment ago; on a tape so slow that reading takes longer, as of this call."""
+        asked = time.monotonic()
+        while time.monotonic() >= self._fresh_until and self._read_at < asked:
             # One that took too long and is over, without `_has_read` knowing yet: waiting for it again would return at
             # once, again and again, and let nobody else run.
             if self._reading is None or self._reading.done():

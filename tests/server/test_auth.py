@@ -428,6 +428,23 @@ def test_export_shows_a_key(proxy: Proxy, tmp_path: Path, monkeypatch: pytest.Mo
     assert done.exit_code == 0, done.stderr
 
 
+async def test_a_tape_that_is_slow_to_read_is_read_once_for_a_call(tmp_path: Path) -> None:
+    store = Store(tmp_path / "tape.db")
+    keyring = Keyring(store, AuthMode.AUTO)
+    read, reads = store.read, 0
+
+    async def slowly(*args: Any) -> Any:
+        nonlocal reads
+        reads += 1
+        await asyncio.sleep(FRESH + 0.1)
+        return await read(*args)
+
+    store.read = slowly  # type: ignore[assignment]
+    assert await asyncio.wait_for(keyring.identify(None), 3 * FRESH) is ANYBODY
+    assert reads == 1
+    store.close()
+
+
 async def test_a_reading_that_was_too_slow_and_has_just_ended_is_not_waited_for_again(tmp_path: Path) -> None:
     """The server stood still for good: a call that came between a reading's end and its callback took no turns."""
     store = Store(tmp_path / "tape.db")
