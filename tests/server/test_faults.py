@@ -245,7 +245,6 @@ def test_connections_beyond_the_most_are_refused_but_not_probes(tmp_path: Path, 
         until(lambda: httpx.get(f"{stage.proxy.url}/v1/models").status_code == 200)
 
 
-@pytest.mark.skipif(not DOCS.exists(), reason="the page is not there")
 @pytest.mark.parametrize("table", [engine_table, client_table])
 def test_the_page_holds_the_table(table: Callable[[], str]) -> None:
     assert table() in DOCS.read_text(), "python -m tests.server.faults prints it"

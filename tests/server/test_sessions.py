@@ -22,14 +22,19 @@ class SlowStore:
         return await self.loads[-1]
 
 
-async def test_requests_that_come_while_a_session_loads_share_its_tree() -> None:
-    store = SlowStore()
+async def asked_at_once(store: SlowStore, requests: int) -> list[SessionTree]:
+    """What requests get that come while the first one's load runs."""
     sessions = Sessions(cast("Store", store))
-    waiting = [asyncio.ensure_future(sessions.get("s")) for _ in range(5)]
+    waiting = [asyncio.ensure_future(sessions.get("s")) for _ in range(requests)]
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     store.loads[0].set_result(SessionTree("s"))
-    trees = await asyncio.gather(*waiting)
+    return await asyncio.gather(*waiting)
+
+
+async def test_requests_that_come_while_a_session_loads_share_its_tree() -> None:
+    store = SlowStore()
+    trees = await asked_at_once(store, 5)
     assert len(store.loads) == 1
     assert len({id(tree) for tree in trees}) == 1
 
@@ -59,11 +64,6 @@ class SharedStore(SlowStore):
 
 async def test_a_request_that_joins_a_load_looks_for_what_came_on_tape_since_that_began() -> None:
     store = SharedStore()
-    sessions = Sessions(cast("Store", store))
-    waiting = [asyncio.ensure_future(sessions.get("s")) for _ in range(3)]
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    store.loads[0].set_result(SessionTree("s"))
-    trees = await asyncio.gather(*waiting)
+    trees = await asked_at_once(store, 3)
     assert (len(store.loads), store.asked) == (1, 2)
     assert len({id(tree) for tree in trees}) == 1
