@@ -12,7 +12,7 @@ from typing import Any
 from tickertape.renderers.choose import Choice, choose_renderer
 from tickertape.renderers.errors import BridgeRefused, RenderError
 from tickertape.renderers.messages import Message, Tool, as_messages
-from tickertape.renderers.template import TemplateRenderer
+from tickertape.renderers.template.renderer import TemplateRenderer
 from tickertape.renderers.tokenizer import Tokenizer
 
 _CONTEXT = 48

@@ -16,7 +16,7 @@ import uvicorn
 import uvloop
 
 from tickertape.clients.engines.pool import Member
-from tickertape.renderers.template import TemplateRenderer
+from tickertape.renderers.template.renderer import TemplateRenderer
 from tickertape.server.app import create_app, refusing
 from tickertape.server.assembly import Parts, make_parts, running_service
 from tickertape.server.http.connections import Connection, ConnectionLimits, TooManyConnections, watch_peers

@@ -6,17 +6,17 @@ from typing import Any
 
 import jinja2
 
-from tickertape.renderers.attribution import attribute
-from tickertape.renderers.derived_bridge import Derivation
 from tickertape.renderers.errors import RenderError
-from tickertape.renderers.jinja import render_template
-from tickertape.renderers.looked_for import looked_for
 from tickertape.renderers.messages import Message, Tool, ToolCall
 from tickertape.renderers.pieces import Kind, Piece, Placed, Trust
-from tickertape.renderers.probing import probe
-from tickertape.renderers.quoting import Manner, Quoter, unescape
 from tickertape.renderers.reasoning import TaggedReasoning
 from tickertape.renderers.renderer import Renderer
+from tickertape.renderers.template.attribution import attribute
+from tickertape.renderers.template.bridge import Derivation
+from tickertape.renderers.template.jinja import render_template
+from tickertape.renderers.template.literals import looked_for
+from tickertape.renderers.template.probing import probe
+from tickertape.renderers.template.quoting import Manner, Quoter, unescape
 from tickertape.renderers.tokenizer import TokenizerLike
 
 #: A template is somebody's program: on messages that it was not written for it can raise any of these.

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from tickertape.renderers.messages import Message
 from tickertape.renderers.pieces import Kind
-from tickertape.renderers.quoting import HIDDEN_BELOW
+from tickertape.renderers.template.quoting import HIDDEN_BELOW
 
 _MARKERS_AT = HIDDEN_BELOW  # within a quoting plane, above what is hidden there
 _MOST_MARKERS = 0x1F00

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 from tickertape.renderers.errors import BridgeRefused, RenderError
 from tickertape.renderers.messages import Message, ToolCall
-from tickertape.renderers.quoting import unescape
-from tickertape.renderers.switches import A_TOOL, Switch, switches, usual_opening, usual_openings
-from tickertape.renderers.turn_close import close_of_call
+from tickertape.renderers.template.quoting import unescape
+from tickertape.renderers.template.switches import A_TOOL, Switch, switches, usual_opening, usual_openings
+from tickertape.renderers.template.turn_close import close_of_call
 
 Tools = Sequence[Mapping[str, Any]] | None
 Render = Callable[[Sequence[Message], Tools, bool], str]
