@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
 
+from tickertape.renderers.audit import Audit, Difference, Growth, audit
+from tickertape.renderers.bare_template_tokenizer import tokenizer_for_template
 from tickertape.renderers.choose import choose_renderer, get_renderer
 from tickertape.renderers.colorize import format_colorized
 from tickertape.renderers.messages import flatten_content
@@ -17,8 +19,6 @@ from tickertape.renderers.parsing import ResponseFormat
 from tickertape.renderers.renderer import Renderer
 from tickertape.renderers.supervised import TrainOn
 from tickertape.renderers.tokenizer import Tokenizer
-from tickertape.server.audit import Audit, Difference, Growth, audit
-from tickertape.server.lone_template import tokenizer_for_template
 
 #: In what a family says that cannot be written with a vocabulary.
 _LACKS = "needs the control tokens"
