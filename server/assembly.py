@@ -6,10 +6,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from tickertape.clients.engines.choose import make_engine
-from tickertape.clients.engines.embedded import EmbeddedEngine
+from tickertape.clients.engines.embedded.engine import EmbeddedEngine
+from tickertape.clients.engines.embedded.gguf import tokenizer_from_gguf
+from tickertape.clients.engines.embedded.model_file import model_file
 from tickertape.clients.engines.engine import Engine
-from tickertape.clients.engines.gguf import tokenizer_from_gguf
-from tickertape.clients.engines.model_file import model_file
 from tickertape.clients.engines.pool import EnginePool, Silence
 from tickertape.renderers.choose import Choice, choose_renderer, get_renderer
 from tickertape.renderers.tokenizer import Tokenizer

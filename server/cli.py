@@ -9,8 +9,8 @@ from typing import Annotated, ParamSpec
 
 import typer
 
+from tickertape.clients.engines.embedded.model_file import ModelFileError
 from tickertape.clients.engines.errors import EngineError
-from tickertape.clients.engines.model_file import ModelFileError
 from tickertape.renderers.supervised import TrainOn
 from tickertape.server.cli_keys import keys
 from tickertape.server.running import PortInUse, serve_forever

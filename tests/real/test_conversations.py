@@ -28,8 +28,8 @@ from tests.server.reading_along import read_along
 from tests.server.test_embedded_agent import QUESTIONS, SYSTEM, TOOL, calculate, question, worked_examples
 from tickertape.clients import Sample
 from tickertape.clients.engines.engine import Engine, Scored
-from tickertape.clients.engines.sglang import SglangEngine
-from tickertape.clients.engines.vllm import VllmEngine
+from tickertape.clients.engines.sglang.engine import SglangEngine
+from tickertape.clients.engines.vllm.engine import VllmEngine
 from tickertape.renderers.choose import choose_renderer
 from tickertape.renderers.tokenizer import Tokenizer
 from tickertape.server.settings import Settings

@@ -21,7 +21,7 @@ from tests.server.test_tool_conversations import (
     without_call_ids,
     without_nulls,
 )
-from tickertape.clients.engines.embedded import EmbeddedEngine
+from tickertape.clients.engines.embedded.engine import EmbeddedEngine
 from tickertape.renderers.choose import choose_renderer
 from tickertape.renderers.tokenizer import Tokenizer
 from tickertape.server.settings import Settings

@@ -18,7 +18,7 @@ from tests.server.conftest import Proxy, scripted, until
 from tests.server.faults import CLIENT_FAULTS, END, ENGINE_FAULTS, ClientFault, EngineFault, client_table, engine_table
 from tests.server.faults import healthy as well
 from tests.server.invariants import check_once, check_prefix
-from tickertape.clients.engines.vllm import VllmEngine
+from tickertape.clients.engines.vllm.engine import VllmEngine
 
 pytestmark = pytest.mark.slow
 

@@ -19,7 +19,7 @@ from tests.server.conftest import Proxy, StartProxy, qwen3_tokenizer, scripted, 
 from tests.server.invariants import check_once, check_prefix
 from tickertape.clients import Turn
 from tickertape.clients.engines.errors import EngineNonsense, EngineRefused, EngineUnavailable
-from tickertape.clients.engines.vllm import VllmEngine
+from tickertape.clients.engines.vllm.engine import VllmEngine
 
 HELLO = [{"role": "user", "content": "Hello"}]
 END = 151645

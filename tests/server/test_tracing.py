@@ -22,7 +22,7 @@ from tests.engines import ScriptedEngine, faulty_vllm, streaming, vllm_event
 from tests.server.all_kinds import SECRET, call_all_kinds, playing
 from tests.server.conftest import Proxy, StartProxy, scripted, until
 from tickertape.clients.engines.errors import EngineUnavailable
-from tickertape.clients.engines.vllm import VllmEngine
+from tickertape.clients.engines.vllm.engine import VllmEngine
 from tickertape.server.observing import tracing
 
 HELLO = [{"role": "user", "content": f"Hello {SECRET}"}]

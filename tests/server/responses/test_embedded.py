@@ -11,7 +11,7 @@ from tests.server.conftest import Proxy, running
 from tests.server.invariants import check_all
 from tests.server.responses.following import answer, follow
 from tests.server.test_embedded_agent import QUESTIONS, SYSTEM, TOOL, calculate, question, worked_examples
-from tickertape.clients.engines.embedded import EmbeddedEngine
+from tickertape.clients.engines.embedded.engine import EmbeddedEngine
 from tickertape.renderers.choose import choose_renderer
 from tickertape.renderers.tokenizer import Tokenizer
 from tickertape.server.settings import Settings

@@ -147,7 +147,7 @@ class AnswerReader:
 
 
 def scored(answer: Any) -> Scored:
-    """The answer to :func:`~tickertape.clients.engines.sglang_requests.scoring`.
+    """The answer to :func:`~tickertape.clients.engines.sglang.requests.scoring`.
 
     Raises:
         EngineNonsense: a field is missing.

@@ -35,8 +35,8 @@ from tickertape.clients.engines.errors import (
     EngineUnavailable,
 )
 from tickertape.clients.engines.http import CONNECT_TIMEOUT, EngineConnection
-from tickertape.clients.engines.sglang_answers import AnswerReader, scored
-from tickertape.clients.engines.sglang_requests import GENERATE, beyond_the_vocabulary, generation, scoring
+from tickertape.clients.engines.sglang.answers import AnswerReader, scored
+from tickertape.clients.engines.sglang.requests import GENERATE, beyond_the_vocabulary, generation, scoring
 
 _log = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from tickertape.clients.engines.embedded.llamacpp import LlamaCppEngine
 from tickertape.clients.engines.engine import Chunk, Engine, EngineInfo, Sampling, TokenIds
 from tickertape.clients.engines.errors import EngineNonsense, EngineUnavailable
-from tickertape.clients.engines.llamacpp import LlamaCppEngine
 from tickertape.renderers.tokenizer import Tokenizer
 
 #: Text in which vocabularies, split rules and byte handling differ, for the check against llama.cpp.

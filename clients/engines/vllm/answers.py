@@ -19,7 +19,7 @@ from tickertape.clients.engines.answers import best, logprob, padded, version_sp
 from tickertape.clients.engines.engine import Chunk, Feature, Sampling, Scored
 from tickertape.clients.engines.errors import EngineError, EngineNonsense, EngineUnavailable
 from tickertape.clients.engines.http import refusal
-from tickertape.clients.engines.vllm_requests import COMPLETIONS, GENERATE
+from tickertape.clients.engines.vllm.requests import COMPLETIONS, GENERATE
 
 _TOKEN_ID = "token_id:"  # noqa: S105  (how vLLM spells a token with return_tokens_as_token_ids)
 
@@ -162,7 +162,7 @@ class AnswerReader:
 
 
 def scored(answer: Any, forced: Sequence[int] = ()) -> Scored:
-    """The one choice of an answer to :func:`~tickertape.clients.engines.vllm_requests.scoring`; ``forced`` are the
+    """The one choice of an answer to :func:`~tickertape.clients.engines.vllm.requests.scoring`; ``forced`` are the
     tokens that had to be sampled after the prompt, which belong to the sequence.
 
     Raises:

@@ -25,8 +25,8 @@ from tickertape.clients.engines.engine import (
 )
 from tickertape.clients.engines.errors import EngineCannot, EngineNonsense, EngineRefused, EngineUnavailable
 from tickertape.clients.engines.http import CONNECT_TIMEOUT, EngineConnection
-from tickertape.clients.engines.vllm_answers import AnswerReader, scored
-from tickertape.clients.engines.vllm_requests import (
+from tickertape.clients.engines.vllm.answers import AnswerReader, scored
+from tickertape.clients.engines.vllm.requests import (
     COMPLETIONS,
     GENERATE,
     generation,

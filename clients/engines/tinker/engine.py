@@ -26,8 +26,8 @@ from tickertape.clients.engines.engine import (
     TokenIds,
 )
 from tickertape.clients.engines.errors import EngineError, EngineNonsense, EngineRefused, EngineUnavailable
-from tickertape.clients.engines.tinker_answers import chunk_of, failure, scored
-from tickertape.clients.engines.tinker_requests import parameters
+from tickertape.clients.engines.tinker.answers import chunk_of, failure, scored
+from tickertape.clients.engines.tinker.requests import parameters
 
 _log = logging.getLogger("tickertape")
 
