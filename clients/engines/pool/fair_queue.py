@@ -11,9 +11,9 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from tickertape.clients.engines.errors import EngineUnavailable, QueueTimeout
-from tickertape.clients.engines.pool.asking import Ask
 from tickertape.clients.engines.pool.member import Member
-from tickertape.clients.engines.pool.pace import Pace
+from tickertape.clients.engines.pool.request import Ask
+from tickertape.clients.engines.pool.throughput import Pace
 
 
 class Line:
