@@ -26,7 +26,7 @@ from benchmarks.tool_loop import Message, body, hermes_call, next_messages, open
 from tickertape.renderers.choose import choose_renderer
 from tickertape.renderers.tokenizer import Tokenizer
 from tickertape.server.audience import Audience
-from tickertape.server.dialects import chat
+from tickertape.server.dialects.chat import request as chat
 from tickertape.server.trajectories.samples import samples
 from tickertape.server.trajectories.turn import Turn
 

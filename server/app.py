@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from tickertape.server.auth.access import Access, allow
 from tickertape.server.auth.guard import Guard, Rules
 from tickertape.server.auth.keyring import Keyring
-from tickertape.server.dialects import messages
+from tickertape.server.dialects.messages import request as messages
 from tickertape.server.errors import InvalidRequest, ProxyError, StoreFailed, openai_error
 from tickertape.server.http.body_limit import BodyLimit
 from tickertape.server.observing.access import REQUEST_ID_HEADER, Observed, paths_of, request_id_of

@@ -21,10 +21,10 @@ from tickertape.server.auth.access import Access, access_of
 from tickertape.server.auth.guard import SESSION_HEADER
 from tickertape.server.auth.keyring import NewKey
 from tickertape.server.auth.session_keys import SessionKey
-from tickertape.server.dialects.chat_schema import ChatRequest
+from tickertape.server.dialects.chat.schema import ChatRequest
 from tickertape.server.dialects.completions import CompletionRequest
-from tickertape.server.dialects.messages_schema import CountRequest, MessagesRequest
-from tickertape.server.dialects.responses_schema import ResponsesRequest
+from tickertape.server.dialects.messages.schema import CountRequest, MessagesRequest
+from tickertape.server.dialects.responses.schema import ResponsesRequest
 from tickertape.server.formats import MEDIA_TYPES, Format
 from tickertape.server.keeping import Kept
 from tickertape.server.routes import (

@@ -10,8 +10,8 @@ from pydantic import Field
 
 from tickertape.renderers.draft import ContentDelta
 from tickertape.renderers.tokenizer import Tokenizer
-from tickertape.server.dialects.chat_answers import finish_reason, usage
-from tickertape.server.dialects.chat_schema import StreamOptions
+from tickertape.server.dialects.chat.answers import finish_reason, usage
+from tickertape.server.dialects.chat.schema import StreamOptions
 from tickertape.server.dialects.events import comment, event
 from tickertape.server.dialects.reading import (
     Fields,

@@ -7,9 +7,9 @@ import orjson
 from fastapi import APIRouter, Query, Request, Response
 
 from tickertape.server.auth.access import Access, allow
-from tickertape.server.dialects import responses
-from tickertape.server.dialects.responses_answers import ENCRYPTED, LOGPROBS, turn_id_of, write_result
-from tickertape.server.dialects.responses_listing import input_items
+from tickertape.server.dialects.responses import request as responses
+from tickertape.server.dialects.responses.answers import ENCRYPTED, LOGPROBS, turn_id_of, write_result
+from tickertape.server.dialects.responses.listing import input_items
 from tickertape.server.errors import InvalidRequest, NotFound
 from tickertape.server.recalling import Recalled, read_again, recall
 from tickertape.server.routes.calls import answer_call

@@ -11,7 +11,7 @@ from tests.server.messages.reading_along import LOOK_UP, USER, ask, post
 from tests.server.test_streaming import encode
 from tickertape.clients.engines.engine import StructureKind
 from tickertape.renderers.messages import Message, ToolCall
-from tickertape.server.dialects.messages import read_count_request, read_request
+from tickertape.server.dialects.messages.request import read_count_request, read_request
 from tickertape.server.dialects.request import ToolChoice, TurnRequest
 from tickertape.server.errors import InvalidRequest
 from tickertape.server.settings import UnknownFields

@@ -4,14 +4,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from tickertape.clients.engines.engine import Structure, StructureKind
-from tickertape.server.dialects.messages_answers import (
+from tickertape.server.dialects.messages.answers import (
     stream_writer,
     write_count,
     write_error,
     write_response,
 )
-from tickertape.server.dialects.messages_history import read_history
-from tickertape.server.dialects.messages_schema import CountRequest, CustomTool, MessagesRequest, ThinkingConfig
+from tickertape.server.dialects.messages.history import read_history
+from tickertape.server.dialects.messages.schema import CountRequest, CustomTool, MessagesRequest, ThinkingConfig
 from tickertape.server.dialects.reading import (
     Refused,
     extras,

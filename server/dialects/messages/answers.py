@@ -11,7 +11,7 @@ import orjson
 from tickertape.renderers.draft import CallDelta, ContentDelta, Delta, ReasoningDelta
 from tickertape.renderers.tokenizer import Tokenizer
 from tickertape.server.dialects.events import event
-from tickertape.server.dialects.messages_history import INVALID_JSON
+from tickertape.server.dialects.messages.history import INVALID_JSON
 from tickertape.server.dialects.request import TurnRequest, TurnResult
 from tickertape.server.errors import ProxyError
 from tickertape.server.live import Sampled

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from tickertape.renderers.draft import CallDelta, ContentDelta, Delta, ReasoningDelta
-from tickertape.server.dialects.responses_input import item_id
-from tickertape.server.dialects.responses_sealing import seal
-from tickertape.server.dialects.responses_tools import Forms, custom_input
+from tickertape.server.dialects.responses.input import item_id
+from tickertape.server.dialects.responses.opaque_reasoning import seal
+from tickertape.server.dialects.responses.tools import Forms, custom_input
 
 #: Without its ``sequence_number``.
 Event: TypeAlias = dict[str, Any]

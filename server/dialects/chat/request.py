@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from tickertape.clients.engines.engine import Structure, StructureKind
 from tickertape.renderers.messages import Message, ToolCall, flatten_content
-from tickertape.server.dialects.chat_answers import stream_writer, write_error, write_response
-from tickertape.server.dialects.chat_schema import ChatMessage, ChatRequest
+from tickertape.server.dialects.chat.answers import stream_writer, write_error, write_response
+from tickertape.server.dialects.chat.schema import ChatMessage, ChatRequest
 from tickertape.server.dialects.reading import (
     Refused,
     extras,

@@ -12,7 +12,8 @@ from typing import Any, TypeAlias
 
 from tickertape.renderers.messages import Message, ToolCall
 from tickertape.server.dialects.reading import Fields, extras, read_fields
-from tickertape.server.dialects.responses_schema import (
+from tickertape.server.dialects.responses.opaque_reasoning import unseal
+from tickertape.server.dialects.responses.schema import (
     CallOutputItem,
     CustomCallItem,
     FunctionCallItem,
@@ -20,8 +21,7 @@ from tickertape.server.dialects.responses_schema import (
     Part,
     ReasoningItem,
 )
-from tickertape.server.dialects.responses_sealing import unseal
-from tickertape.server.dialects.responses_tools import custom_arguments, flat_name
+from tickertape.server.dialects.responses.tools import custom_arguments, flat_name
 from tickertape.server.errors import InvalidRequest
 
 _ITEMS: Mapping[str, type[Fields]] = {

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tickertape.renderers.messages import Message
-from tickertape.server.dialects.responses_items import Item, call_item
-from tickertape.server.dialects.responses_tools import Forms
+from tickertape.server.dialects.responses.items import Item, call_item
+from tickertape.server.dialects.responses.tools import Forms
 
 
 def input_items(messages: Sequence[Message], turn_id: str, forms: Forms) -> list[Item]:

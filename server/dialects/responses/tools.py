@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 from tickertape.renderers.messages import ToolCall
 from tickertape.server.dialects.reading import extras, must_call, read_fields
 from tickertape.server.dialects.request import ToolChoice
-from tickertape.server.dialects.responses_schema import CustomFormat, CustomTool, FunctionTool, NamespaceTool
+from tickertape.server.dialects.responses.schema import CustomFormat, CustomTool, FunctionTool, NamespaceTool
 from tickertape.server.errors import InvalidRequest
 
 #: How a tool differs from a plain function, by the function's name: ``type``, ``name``, ``namespace``, ``about`` (of

@@ -15,16 +15,16 @@ from tickertape.server.dialects.reading import (
     template_options,
 )
 from tickertape.server.dialects.request import STANDING, Follows, TurnRequest
-from tickertape.server.dialects.responses_answers import (
+from tickertape.server.dialects.responses.answers import (
     LOGPROBS,
     stream_writer,
     turn_id_of,
     write_error,
     write_response,
 )
-from tickertape.server.dialects.responses_input import read_input
-from tickertape.server.dialects.responses_schema import ResponsesRequest
-from tickertape.server.dialects.responses_tools import read_tool_choice, read_tools
+from tickertape.server.dialects.responses.input import read_input
+from tickertape.server.dialects.responses.schema import ResponsesRequest
+from tickertape.server.dialects.responses.tools import read_tool_choice, read_tools
 from tickertape.server.errors import InvalidRequest
 
 __all__ = ["DIALECT", "read_request", "stream_writer", "write_error", "write_response"]

@@ -10,7 +10,7 @@ from itertools import groupby
 from typing import Any, TypeAlias
 
 from tickertape.renderers.messages import Message, ToolCall
-from tickertape.server.dialects.messages_schema import (
+from tickertape.server.dialects.messages.schema import (
     AnthropicMessage,
     RedactedThinkingBlock,
     TextBlock,
