@@ -22,18 +22,18 @@ from tickertape.server.limits import CallLimits
 from tickertape.server.observing.process import loop_watched
 from tickertape.server.observing.traced import tracing_to
 from tickertape.server.recovery import end, recover, tell
-from tickertape.server.renderer_pool import RendererPool
 from tickertape.server.retries import Retries
-from tickertape.server.sampling import SamplingLimits, missing_arrays
 from tickertape.server.service import Service
-from tickertape.server.sessions import Sessions
 from tickertape.server.settings import Settings, SettingsError
 from tickertape.server.store.durability import Durability
 from tickertape.server.store.retention import Limits
 from tickertape.server.store.store import Store
-from tickertape.server.token_arrays import KNOWN
 from tickertape.server.trajectories.normalising import policy_named
-from tickertape.server.turns import TurnLimits, Turns
+from tickertape.server.turns.renderer_pool import RendererPool
+from tickertape.server.turns.sampling import SamplingLimits, missing_arrays
+from tickertape.server.turns.sessions import Sessions
+from tickertape.server.turns.token_arrays import KNOWN
+from tickertape.server.turns.turns import TurnLimits, Turns
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ from collections.abc import Awaitable, Callable, Collection, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from tickertape.server.audience import Audience
-from tickertape.server.live import Live
+from tickertape.server.turns.stream_buffer import Live
+from tickertape.server.turns.waiters import Audience
 
 #: Bytes that an answer takes up beside its own.
 _OVERHEAD = 1024

@@ -8,7 +8,6 @@ from starlette.requests import Request
 
 from tickertape.clients.engines.http import CONNECT_TIMEOUT
 from tickertape.server.auth.keyring import Keyring
-from tickertape.server.dialects.request import TurnRequest
 from tickertape.server.errors import InvalidRequest, ModelNotFound
 from tickertape.server.limits import Admission, CallLimits, Refusals
 from tickertape.server.observing.registry import make_registry
@@ -19,7 +18,8 @@ from tickertape.server.settings import UnknownFields
 from tickertape.server.store import conversations
 from tickertape.server.trajectories.forks import Asked
 from tickertape.server.trajectories.turn import Outcome
-from tickertape.server.turns import Turns
+from tickertape.server.turns.request import TurnRequest
+from tickertape.server.turns.turns import Turns
 
 if TYPE_CHECKING:
     from tickertape.server.observing.tracing import Tracing

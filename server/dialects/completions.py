@@ -23,10 +23,10 @@ from tickertape.server.dialects.reading import (
     recorded_fields,
     refuse,
 )
-from tickertape.server.dialects.request import ToolChoice, TurnRequest, TurnResult
 from tickertape.server.errors import InvalidRequest, ProxyError, openai_error
-from tickertape.server.live import Sampled
 from tickertape.server.trajectories.turn import Turn
+from tickertape.server.turns.request import ToolChoice, TurnRequest, TurnResult
+from tickertape.server.turns.stream_buffer import Sampled
 
 DIALECT = "completions"
 

@@ -11,7 +11,7 @@ from tickertape.server.recognition import Recognition
 from tickertape.server.retries import Retries
 
 if TYPE_CHECKING:
-    from tickertape.server.turns import Turns
+    from tickertape.server.turns.turns import Turns
 
 
 def make_registry(

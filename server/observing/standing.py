@@ -12,11 +12,11 @@ from tickertape.server.limits import Admission
 from tickertape.server.policy import Policy
 from tickertape.server.recognition import Recognition
 from tickertape.server.retries import Retries
-from tickertape.server.sessions import Sessions
 from tickertape.server.store.store import Store
+from tickertape.server.turns.sessions import Sessions
 
 if TYPE_CHECKING:
-    from tickertape.server.turns import Turns
+    from tickertape.server.turns.turns import Turns
 
 
 class Standing(Collector):

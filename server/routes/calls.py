@@ -9,21 +9,21 @@ import orjson
 from fastapi import Request, Response
 from starlette.requests import ClientDisconnect
 
-from tickertape.server.audience import Audience, ClientGone
 from tickertape.server.auth.guard import SESSION_HEADER
 from tickertape.server.dialects.dialect import CountsPrompts, Dialect
-from tickertape.server.dialects.request import TurnRequest, TurnResult
 from tickertape.server.errors import ProxyError, StoreFailed
 from tickertape.server.limits import Overloaded, Place
-from tickertape.server.live import Live, whole
-from tickertape.server.raw_prompt import read_prompt
-from tickertape.server.recalling import go_on
 from tickertape.server.retries import Answer, body_digest
 from tickertape.server.routes.identity import Caller, caller_of, session_of
 from tickertape.server.routes.streaming import EVENT_STREAM, LiveResponse, disconnected
 from tickertape.server.service import Service, service_of
 from tickertape.server.store.store import StoreError
 from tickertape.server.trajectories.turn import Outcome
+from tickertape.server.turns.raw_prompt import read_prompt
+from tickertape.server.turns.replay import go_on
+from tickertape.server.turns.request import TurnRequest, TurnResult
+from tickertape.server.turns.stream_buffer import Live, whole
+from tickertape.server.turns.waiters import Audience, ClientGone
 
 _IGNORED_HEADER = "X-Tickertape-Ignored"
 _REPLAYED_HEADER = "X-Tickertape-Replayed"

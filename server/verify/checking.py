@@ -19,10 +19,10 @@ import numpy.typing as npt
 
 from tickertape.clients.engines.engine import Engine, EngineInfo, LogprobKind, Scored
 from tickertape.clients.engines.errors import EngineCannot, EngineRefused
-from tickertape.server.sampling import restored
 from tickertape.server.trajectories.options import SampleOptions
 from tickertape.server.trajectories.paths import TurnShape, plan
 from tickertape.server.trajectories.turn import TokenIds
+from tickertape.server.turns.sampling import restored
 from tickertape.server.verify.findings import Check, Deviation, RecordedTurn, Rules, SessionCheck, TurnCheck
 
 #: What a sampling parameter is where it changes no logprob. With temperature 0 engines report logprobs at 1.

@@ -25,12 +25,12 @@ from tickertape.clients import AsyncTrajectoryClient, TrajectoryError
 from tickertape.clients.engines.engine import Chunk, EngineInfo, Feature, Sampling, TokenIds
 from tickertape.clients.engines.errors import EngineGone, EngineNonsense
 from tickertape.server.assembly import make_parts
-from tickertape.server.generation import Generation
 from tickertape.server.routes import arrays as arrays_route
 from tickertape.server.settings import Settings, SettingsError
 from tickertape.server.store import arrays, schema
 from tickertape.server.store.store import Store, StoreError
 from tickertape.server.trajectories.turn import Turn
+from tickertape.server.turns.completion import Generation
 
 END = 151645
 HELLO = [{"role": "user", "content": "Hello"}]

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tickertape.clients.engines.engine import Chunk
-from tickertape.server.generation import Generation
+from tickertape.server.turns.completion import Generation
 
 VERSIONS = st.sampled_from([None, "a", "b"])
 

@@ -116,7 +116,7 @@ def test_every_answer_names_its_request(start_proxy: StartProxy, session: str, m
     for stream in (False, True):
         answer = proxy.http.post("/v1/messages", json={**body, "stream": stream}, headers=headers)
         assert (answer.headers["X-Request-Id"], answer.headers["request-id"]) == ("mine", "mine")
-    monkeypatch.setattr("tickertape.server.turns.Turns.count_prompt", _broken)
+    monkeypatch.setattr("tickertape.server.turns.turns.Turns.count_prompt", _broken)
     answer = proxy.http.post("/v1/messages/count_tokens", json=body, headers=headers)
     assert (answer.status_code, answer.headers["X-Request-Id"]) == (500, "mine")
 

@@ -3,10 +3,10 @@
 import asyncio
 from typing import cast
 
-from tickertape.server.sessions import Sessions
 from tickertape.server.store.store import Store
 from tickertape.server.trajectories.tree import SessionTree
 from tickertape.server.trajectories.turn import Turn
+from tickertape.server.turns.sessions import Sessions
 
 
 class SlowStore:

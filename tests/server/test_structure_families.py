@@ -16,9 +16,9 @@ from tests.renderers.subjects import SUBJECTS, Subject, each, every
 from tickertape.clients.engines.engine import EngineInfo, Feature, Sampling, Structure, StructureKind
 from tickertape.renderers.prompt import CallStatus
 from tickertape.renderers.tokenizer import Tokenizer
-from tickertape.server.dialects.request import ToolChoice, TurnRequest
 from tickertape.server.errors import InvalidRequest
-from tickertape.server.structure import structure_of
+from tickertape.server.turns.request import ToolChoice, TurnRequest
+from tickertape.server.turns.structure import structure_of
 
 HELLO = [{"role": "user", "content": "Hello."}]
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}

@@ -6,9 +6,9 @@ import pytest
 
 from tests.renderers.subjects.deepseek import SUBJECTS
 from tickertape.renderers.choose import Choice
-from tickertape.server.dialects.request import Thinking
 from tickertape.server.errors import InvalidRequest
-from tickertape.server.renderer_pool import RendererPool
+from tickertape.server.turns.renderer_pool import RendererPool
+from tickertape.server.turns.request import Thinking
 
 #: What "on", "if_able" and "off" lead to; ``None``: refused.
 STATES: dict[str, dict[Thinking, dict[str, Any] | None]] = {

@@ -40,9 +40,9 @@ from tickertape.clients.engines.engine import (
 )
 from tickertape.clients.engines.errors import EngineCannot, EngineRefused
 from tickertape.server.cli import app
-from tickertape.server.sampling import recorded, restored
 from tickertape.server.store.store import Store
 from tickertape.server.trajectories.turn import Turn
+from tickertape.server.turns.sampling import recorded, restored
 from tickertape.server.verify.checking import Verifier, why_not_comparable
 from tickertape.server.verify.findings import Check, Rules, SessionCheck
 

@@ -7,10 +7,10 @@ from typing import Any
 from tickertape.renderers.draft import CallDelta, ContentDelta, Delta, ReasoningDelta
 from tickertape.renderers.tokenizer import Tokenizer
 from tickertape.server.dialects.events import comment, event
-from tickertape.server.dialects.request import TurnRequest, TurnResult
 from tickertape.server.errors import ProxyError, openai_error
-from tickertape.server.live import Sampled
 from tickertape.server.trajectories.turn import Turn
+from tickertape.server.turns.request import TurnRequest, TurnResult
+from tickertape.server.turns.stream_buffer import Sampled
 
 
 def write_response(request: TurnRequest, results: Sequence[TurnResult], tokenizer: Tokenizer) -> dict[str, Any]:

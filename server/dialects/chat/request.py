@@ -17,8 +17,8 @@ from tickertape.server.dialects.reading import (
     refuse,
     template_options,
 )
-from tickertape.server.dialects.request import ToolChoice, TurnRequest
 from tickertape.server.errors import InvalidRequest
+from tickertape.server.turns.request import ToolChoice, TurnRequest
 
 __all__ = ["DIALECT", "read_request", "stream_writer", "write_error", "write_response"]
 

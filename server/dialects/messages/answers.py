@@ -12,10 +12,10 @@ from tickertape.renderers.draft import CallDelta, ContentDelta, Delta, Reasoning
 from tickertape.renderers.tokenizer import Tokenizer
 from tickertape.server.dialects.events import event
 from tickertape.server.dialects.messages.history import INVALID_JSON
-from tickertape.server.dialects.request import TurnRequest, TurnResult
 from tickertape.server.errors import ProxyError
-from tickertape.server.live import Sampled
 from tickertape.server.trajectories.turn import Turn
+from tickertape.server.turns.request import TurnRequest, TurnResult
+from tickertape.server.turns.stream_buffer import Sampled
 
 Event: TypeAlias = dict[str, Any]
 

@@ -22,8 +22,8 @@ from tickertape.server.dialects.reading import (
     refuse,
     sampling,
 )
-from tickertape.server.dialects.request import Thinking, ToolChoice, TurnRequest
 from tickertape.server.errors import InvalidRequest
+from tickertape.server.turns.request import Thinking, ToolChoice, TurnRequest
 
 __all__ = [
     "DIALECT",

@@ -6,12 +6,12 @@ from typing import Any
 from tickertape.renderers.tokenizer import Tokenizer
 from tickertape.server.dialects.chat.answers import token_logprobs
 from tickertape.server.dialects.events import comment, event
-from tickertape.server.dialects.request import STANDING, TurnRequest, TurnResult
 from tickertape.server.dialects.responses.items import Event, Output
 from tickertape.server.dialects.responses.tools import shown_tools
 from tickertape.server.errors import ProxyError, openai_error
-from tickertape.server.live import Sampled, whole
 from tickertape.server.trajectories.turn import Outcome, Turn
+from tickertape.server.turns.request import STANDING, TurnRequest, TurnResult
+from tickertape.server.turns.stream_buffer import Sampled, whole
 
 ENCRYPTED, LOGPROBS = "reasoning.encrypted_content", "message.output_text.logprobs"
 

@@ -14,7 +14,6 @@ from tickertape.server.dialects.reading import (
     refuse,
     template_options,
 )
-from tickertape.server.dialects.request import STANDING, Follows, TurnRequest
 from tickertape.server.dialects.responses.answers import (
     LOGPROBS,
     stream_writer,
@@ -26,6 +25,7 @@ from tickertape.server.dialects.responses.input import read_input
 from tickertape.server.dialects.responses.schema import ResponsesRequest
 from tickertape.server.dialects.responses.tools import read_tool_choice, read_tools
 from tickertape.server.errors import InvalidRequest
+from tickertape.server.turns.request import STANDING, Follows, TurnRequest
 
 __all__ = ["DIALECT", "read_request", "stream_writer", "write_error", "write_response"]
 

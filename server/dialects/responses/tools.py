@@ -12,9 +12,9 @@ from typing import Any, TypeAlias
 
 from tickertape.renderers.messages import ToolCall
 from tickertape.server.dialects.reading import extras, must_call, read_fields
-from tickertape.server.dialects.request import ToolChoice
 from tickertape.server.dialects.responses.schema import CustomFormat, CustomTool, FunctionTool, NamespaceTool
 from tickertape.server.errors import InvalidRequest
+from tickertape.server.turns.request import ToolChoice
 
 #: How a tool differs from a plain function, by the function's name: ``type``, ``name``, ``namespace``, ``about`` (of
 #: the namespace), ``format``, ``strict``. Plain ones are not in it.

@@ -12,9 +12,9 @@ from tests.server.test_streaming import encode
 from tickertape.clients.engines.engine import StructureKind
 from tickertape.renderers.messages import Message, ToolCall
 from tickertape.server.dialects.messages.request import read_count_request, read_request
-from tickertape.server.dialects.request import ToolChoice, TurnRequest
 from tickertape.server.errors import InvalidRequest
 from tickertape.server.settings import UnknownFields
+from tickertape.server.turns.request import ToolChoice, TurnRequest
 
 TEXT = {"type": "text", "text": "Hi"}
 USE = {"type": "tool_use", "id": "toolu_1", "name": "look_up", "input": {"key": 1}}

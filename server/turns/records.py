@@ -3,13 +3,13 @@
 import time
 from typing import Any
 
-from tickertape.server.dialects.request import TurnRequest
 from tickertape.server.ids import new_id
 from tickertape.server.trajectories import forks
 from tickertape.server.trajectories.forks import Asked
 from tickertape.server.trajectories.matching import value_digest
 from tickertape.server.trajectories.preparing import Prepared
 from tickertape.server.trajectories.turn import Outcome, Turn
+from tickertape.server.turns.request import TurnRequest
 
 
 def opened(session_id: str, request: TurnRequest, asked: Asked) -> Turn:

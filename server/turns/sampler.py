@@ -9,11 +9,6 @@ from dataclasses import dataclass
 from tickertape.clients.engines.engine import Sampling
 from tickertape.clients.engines.pool import Member
 from tickertape.renderers.renderer import Renderer
-from tickertape.server.answers import AnswerReader, Read, as_recorded
-from tickertape.server.dialects.request import TurnRequest, TurnResult
-from tickertape.server.generating import Generating, Wanted
-from tickertape.server.generation import Generation
-from tickertape.server.live import Live
 from tickertape.server.observing.traced import engine_span
 from tickertape.server.policy import BrokenOff
 from tickertape.server.trajectories import forks
@@ -22,6 +17,11 @@ from tickertape.server.trajectories.matching import context_digests, token_diges
 from tickertape.server.trajectories.normalising import Policy as Matching
 from tickertape.server.trajectories.preparing import Prepared
 from tickertape.server.trajectories.turn import Turn
+from tickertape.server.turns.answers import AnswerReader, Read, as_recorded
+from tickertape.server.turns.completion import Generation
+from tickertape.server.turns.generator import Generating, Wanted
+from tickertape.server.turns.request import TurnRequest, TurnResult
+from tickertape.server.turns.stream_buffer import Live
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from typing import Any
 from tickertape.renderers.errors import RenderError
 from tickertape.renderers.messages import Message
 from tickertape.renderers.renderer import Renderer
-from tickertape.server.dialects.request import Thinking
 from tickertape.server.errors import InvalidRequest
+from tickertape.server.turns.request import Thinking
 
 _HELLO = (Message("user", "Hello."),)
 #: Options that turn thinking on, and off.

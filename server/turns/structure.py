@@ -15,9 +15,9 @@ from tickertape.clients.engines.engine import EngineInfo, Feature, Structure, St
 from tickertape.renderers.parsing import ResponseFormat
 from tickertape.renderers.renderer import Renderer
 from tickertape.renderers.shape import CallsShape, Either, Json, Repeated, Shape
-from tickertape.server.dialects.request import TurnRequest
 from tickertape.server.errors import InvalidRequest
-from tickertape.server.structure_format import structural_tag
+from tickertape.server.turns.request import TurnRequest
+from tickertape.server.turns.structure_format import structural_tag
 
 #: Names that are written the same in every format: no quotes, no tags.
 _PLAIN_NAME = re.compile(r"[\w.:/-]{1,256}")

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 
 from tickertape.clients.engines.engine import Chunk
 from tickertape.renderers.draft import CallDelta, ContentDelta, Delta, ReasoningDelta
-from tickertape.server.dialects.request import TurnResult
 from tickertape.server.errors import ProxyError
 from tickertape.server.trajectories.turn import Turn
+from tickertape.server.turns.request import TurnResult
 
 
 @dataclass(slots=True)

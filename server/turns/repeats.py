@@ -5,10 +5,10 @@ The first one's turns are on tape, and so its answer is: nothing is sampled twic
 
 import numpy as np
 
-from tickertape.server.dialects.request import TurnRequest, TurnResult
-from tickertape.server.recalling import read_answer
-from tickertape.server.renderer_pool import RendererPool
 from tickertape.server.trajectories.turn import Outcome, TokenIds, Turn
+from tickertape.server.turns.renderer_pool import RendererPool
+from tickertape.server.turns.replay import read_answer
+from tickertape.server.turns.request import TurnRequest, TurnResult
 
 #: Outcomes of turns whose answers were, or would have been, given whole.
 _ANSWERED = (Outcome.STOP, Outcome.LENGTH, Outcome.TOOL_CALLS, Outcome.PARSE_FAILED)

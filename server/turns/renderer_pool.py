@@ -5,10 +5,10 @@ from typing import Any
 
 from tickertape.renderers.choose import Choice, get_renderer
 from tickertape.renderers.renderer import Renderer
-from tickertape.server.dialects.request import Thinking
 from tickertape.server.errors import InvalidRequest
-from tickertape.server.thinking import ThinkingSwitch
 from tickertape.server.trajectories.matching import value_digest
+from tickertape.server.turns.request import Thinking
+from tickertape.server.turns.thinking import ThinkingSwitch
 
 _MOST = 64
 

@@ -9,15 +9,15 @@ import sqlalchemy as sa
 
 from tickertape.clients.engines.engine import Sampling
 from tickertape.renderers.messages import Message, as_messages
-from tickertape.server.answers import AnswerReader
-from tickertape.server.dialects.request import STANDING, Follows, ToolChoice, TurnRequest, TurnResult
 from tickertape.server.errors import InvalidRequest, NotFound
-from tickertape.server.renderer_pool import RendererPool
 from tickertape.server.store import answers
 from tickertape.server.store.store import Store
 from tickertape.server.trajectories.matching import context_digests
 from tickertape.server.trajectories.normalising import Policy
 from tickertape.server.trajectories.turn import Outcome, TokenIds, Turn, no_tokens
+from tickertape.server.turns.answers import AnswerReader
+from tickertape.server.turns.renderer_pool import RendererPool
+from tickertape.server.turns.request import STANDING, Follows, ToolChoice, TurnRequest, TurnResult
 
 #: Whether a client may read a session.
 MayRead: TypeAlias = Callable[[str], bool]

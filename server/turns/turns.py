@@ -11,23 +11,12 @@ from dataclasses import dataclass, field
 from tickertape.clients.engines.engine import EngineInfo, Sampling
 from tickertape.clients.engines.pool import EnginePool
 from tickertape.renderers.format import History
-from tickertape.server.audience import Audience
-from tickertape.server.dialects.request import TurnRequest, TurnResult
 from tickertape.server.errors import InvalidRequest, SessionClosed, StoreFailed
-from tickertape.server.generating import Generating
 from tickertape.server.ids import new_id
-from tickertape.server.live import Live
 from tickertape.server.observing.call import note_opened
 from tickertape.server.observing.metrics import Metrics
 from tickertape.server.policy import Policy
-from tickertape.server.renderer_pool import RendererPool
-from tickertape.server.repeats import answered_before
-from tickertape.server.sampler import Sampler, Task
-from tickertape.server.sampling import SamplingLimits, complete_sampling, recorded
-from tickertape.server.sessions import Sessions
-from tickertape.server.settling import Settled, settle, together
 from tickertape.server.store.store import Store, StoreError
-from tickertape.server.structure import structure_of
 from tickertape.server.trajectories.forks import Asked
 from tickertape.server.trajectories.matching import context_digests, token_digest, value_digest
 from tickertape.server.trajectories.normalising import Policy as Matching
@@ -41,7 +30,18 @@ from tickertape.server.trajectories.preparing import (
 )
 from tickertape.server.trajectories.tree import SessionTree
 from tickertape.server.trajectories.turn import Outcome, Turn
-from tickertape.server.turn_records import enter_prompt, opened
+from tickertape.server.turns.generator import Generating
+from tickertape.server.turns.outcome import Settled, settle, together
+from tickertape.server.turns.records import enter_prompt, opened
+from tickertape.server.turns.renderer_pool import RendererPool
+from tickertape.server.turns.repeats import answered_before
+from tickertape.server.turns.request import TurnRequest, TurnResult
+from tickertape.server.turns.sampler import Sampler, Task
+from tickertape.server.turns.sampling import SamplingLimits, complete_sampling, recorded
+from tickertape.server.turns.sessions import Sessions
+from tickertape.server.turns.stream_buffer import Live
+from tickertape.server.turns.structure import structure_of
+from tickertape.server.turns.waiters import Audience
 
 
 @dataclass(frozen=True, slots=True)

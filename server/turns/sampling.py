@@ -6,8 +6,8 @@ from typing import Any
 
 from tickertape.clients.engines.engine import EngineInfo, Feature, Sampling, Structure, StructureKind
 from tickertape.renderers.renderer import Renderer
-from tickertape.server.dialects.request import TurnRequest
 from tickertape.server.errors import ContextLengthExceeded, EngineFailed, InvalidRequest
+from tickertape.server.turns.request import TurnRequest
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ from tickertape.renderers.messages import Message
 from tickertape.renderers.parsing import StreamParser
 from tickertape.renderers.prompt import CallStatus, ParsedResponse
 from tickertape.renderers.renderer import Renderer
-from tickertape.server.dialects.request import TurnRequest
 from tickertape.server.trajectories.turn import Outcome, TokenIds, Turn
+from tickertape.server.turns.request import TurnRequest
 
 
 @dataclass(frozen=True, slots=True)

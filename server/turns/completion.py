@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from tickertape.clients.engines.engine import Chunk, Sampling
-from tickertape.server.token_arrays import TokenArrays
 from tickertape.server.trajectories.turn import Turn
+from tickertape.server.turns.token_arrays import TokenArrays
 
 #: Seeds are 64 bits, with a sign.
 _SEEDS = 2**63
