@@ -11,7 +11,7 @@ from pydantic import BaseModel, create_model
 
 from tickertape.clients.engines.pool import MemberState
 from tickertape.clients.samples import Sample
-from tickertape.server.policy import Pausing
+from tickertape.server.policy.gate import Pausing
 from tickertape.server.store.arrays import ArrayFacts
 from tickertape.server.store.keys import KeyRecord
 from tickertape.server.store.leases import LeaseRecord, Remaining

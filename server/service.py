@@ -11,7 +11,7 @@ from tickertape.server.auth.keyring import Keyring
 from tickertape.server.errors import InvalidRequest, ModelNotFound
 from tickertape.server.limits import Admission, CallLimits, Refusals
 from tickertape.server.observing.registry import make_registry
-from tickertape.server.policy_sharing import SharedPolicy
+from tickertape.server.policy.sharing import SharedPolicy
 from tickertape.server.recognition import Recognition
 from tickertape.server.retries import Retries
 from tickertape.server.settings import UnknownFields

@@ -9,7 +9,7 @@ from prometheus_client.registry import Collector
 
 from tickertape.clients.engines.pool import EnginePool, MemberState
 from tickertape.server.limits import Admission
-from tickertape.server.policy import Policy
+from tickertape.server.policy.gate import Policy
 from tickertape.server.recognition import Recognition
 from tickertape.server.retries import Retries
 from tickertape.server.store.store import Store

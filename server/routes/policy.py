@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from tickertape.server.auth.access import Access, allow
-from tickertape.server.policy import Pausing, Policy
+from tickertape.server.policy.gate import Pausing, Policy
 from tickertape.server.routes.answers import json_answer
 from tickertape.server.service import service_of
 

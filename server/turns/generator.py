@@ -17,7 +17,7 @@ from tickertape.clients.engines.errors import EngineAborted, EngineNonsense
 from tickertape.clients.engines.pool import EnginePool, Member
 from tickertape.clients.engines.stopping import StopWatch, cut
 from tickertape.renderers.tokenizer import Tokenizer
-from tickertape.server.policy import Policy, Run
+from tickertape.server.policy.gate import Policy, Run
 from tickertape.server.turns.completion import Generation, can_go_on, rest_of
 
 #: How often in a row an engine may break off a generation on somebody else's order without having sampled a token.

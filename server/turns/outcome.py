@@ -7,7 +7,7 @@ from typing import TypeAlias
 from tickertape.clients.engines.errors import EngineAborted, EngineBusy, EngineError, EngineRefused
 from tickertape.server.errors import GenerationEnded, ProxyError, ServerStopping
 from tickertape.server.errors import from_engine as answer_for
-from tickertape.server.policy import BrokenOff
+from tickertape.server.policy.gate import BrokenOff
 from tickertape.server.trajectories.turn import Outcome, Turn
 from tickertape.server.turns.request import TurnResult
 from tickertape.server.turns.waiters import ClientGone, Stopped

@@ -10,7 +10,7 @@ from tickertape.clients.engines.engine import Sampling
 from tickertape.clients.engines.pool import Member
 from tickertape.renderers.renderer import Renderer
 from tickertape.server.observing.traced import engine_span
-from tickertape.server.policy import BrokenOff
+from tickertape.server.policy.gate import BrokenOff
 from tickertape.server.trajectories import forks
 from tickertape.server.trajectories.forks import Asked
 from tickertape.server.trajectories.matching import context_digests, token_digest

@@ -15,7 +15,7 @@ from tickertape.server.errors import InvalidRequest, SessionClosed, StoreFailed
 from tickertape.server.ids import new_id
 from tickertape.server.observing.call import note_opened
 from tickertape.server.observing.metrics import Metrics
-from tickertape.server.policy import Policy
+from tickertape.server.policy.gate import Policy
 from tickertape.server.store.store import Store, StoreError
 from tickertape.server.trajectories.forks import Asked
 from tickertape.server.trajectories.matching import context_digests, token_digest, value_digest

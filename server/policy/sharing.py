@@ -13,7 +13,7 @@ from functools import partial
 from typing import TypeAlias
 
 from tickertape.server.errors import Conflict
-from tickertape.server.policy import Pausing, Policy
+from tickertape.server.policy.gate import Pausing, Policy
 from tickertape.server.store import policies, runs
 from tickertape.server.store.policies import Order, Standing
 from tickertape.server.store.store import Store, StoreError
