@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from tickertape.server.auth.access import Access, allow
 from tickertape.server.auth.guard import Guard, Rules
 from tickertape.server.auth.keyring import Keyring
+from tickertape.server.calls.service import Service, service_of
 from tickertape.server.dialects.messages import request as messages
 from tickertape.server.errors import InvalidRequest, ProxyError, StoreFailed, openai_error
 from tickertape.server.http.body_limit import BodyLimit
@@ -34,7 +35,6 @@ from tickertape.server.routes import (
     sessions,
     tokens,
 )
-from tickertape.server.service import Service, service_of
 from tickertape.server.store.store import StoreError
 
 ROUTERS = (

@@ -17,13 +17,13 @@ from tickertape.server.auth.access import Role
 from tickertape.server.auth.exposure import check_exposure
 from tickertape.server.auth.keyring import Keyring
 from tickertape.server.auth.keys import ConfiguredKey, hash_of
+from tickertape.server.calls.limits import CallLimits
+from tickertape.server.calls.retries import Retries
+from tickertape.server.calls.service import Service
 from tickertape.server.keeping import keep_keeping
-from tickertape.server.limits import CallLimits
 from tickertape.server.observing.process import loop_watched
 from tickertape.server.observing.traced import tracing_to
 from tickertape.server.recovery import end, recover, tell
-from tickertape.server.retries import Retries
-from tickertape.server.service import Service
 from tickertape.server.settings import Settings, SettingsError
 from tickertape.server.store.durability import Durability
 from tickertape.server.store.retention import Limits

@@ -5,7 +5,7 @@ import logging
 import time
 from dataclasses import dataclass
 
-from tickertape.server.service import Service
+from tickertape.server.calls.service import Service
 from tickertape.server.store.retention import Limits, Report, drop, due, finish_idle
 from tickertape.server.store.store import StoreError
 

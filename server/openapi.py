@@ -21,6 +21,8 @@ from tickertape.server.auth.access import Access, access_of
 from tickertape.server.auth.guard import SESSION_HEADER
 from tickertape.server.auth.keyring import NewKey
 from tickertape.server.auth.session_keys import SessionKey
+from tickertape.server.calls.calls import MIN_VERSION_HEADER, RESAMPLE_HEADER
+from tickertape.server.calls.identity import SESSION_ID
 from tickertape.server.dialects.chat.schema import ChatRequest
 from tickertape.server.dialects.completions import CompletionRequest
 from tickertape.server.dialects.messages.schema import CountRequest, MessagesRequest
@@ -42,8 +44,6 @@ from tickertape.server.routes import (
     sessions,
     tokens,
 )
-from tickertape.server.routes.calls import MIN_VERSION_HEADER, RESAMPLE_HEADER
-from tickertape.server.routes.identity import SESSION_ID
 from tickertape.server.routes.queries import LISTS, METADATA, Shape
 from tickertape.server.store.filters import SessionFilter
 from tickertape.server.store.keys import KeyRecord

@@ -4,11 +4,11 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 
-from tickertape.server.limits import Admission
+from tickertape.server.calls.limits import Admission
+from tickertape.server.calls.recognition import Recognition
+from tickertape.server.calls.retries import Retries
 from tickertape.server.observing.process import observe_process
 from tickertape.server.observing.standing import Standing
-from tickertape.server.recognition import Recognition
-from tickertape.server.retries import Retries
 
 if TYPE_CHECKING:
     from tickertape.server.turns.turns import Turns

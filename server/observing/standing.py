@@ -8,10 +8,10 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from tickertape.clients.engines.pool import EnginePool, MemberState
-from tickertape.server.limits import Admission
+from tickertape.server.calls.limits import Admission
+from tickertape.server.calls.recognition import Recognition
+from tickertape.server.calls.retries import Retries
 from tickertape.server.policy.gate import Policy
-from tickertape.server.recognition import Recognition
-from tickertape.server.retries import Retries
 from tickertape.server.store.store import Store
 from tickertape.server.turns.sessions import Sessions
 

@@ -9,10 +9,10 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from tickertape.server.auth.access import Access, allow
+from tickertape.server.calls.service import service_of
 from tickertape.server.formats import Format, wanted_format
 from tickertape.server.routes.answers import SampleAnswer, json_answer
 from tickertape.server.routes.queries import Shape, checked, read_query
-from tickertape.server.service import service_of
 from tickertape.server.store import leases
 from tickertape.server.store.filters import SessionFilter
 from tickertape.server.store.store import Store

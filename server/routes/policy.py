@@ -6,9 +6,9 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from tickertape.server.auth.access import Access, allow
+from tickertape.server.calls.service import service_of
 from tickertape.server.policy.gate import Pausing, Policy
 from tickertape.server.routes.answers import json_answer
-from tickertape.server.service import service_of
 
 router = APIRouter(prefix="/admin/policy", tags=["operators"])
 

@@ -8,10 +8,10 @@ from pydantic import Field
 
 from tickertape.renderers.messages import as_messages
 from tickertape.server.auth.access import Access, allow
+from tickertape.server.calls.service import Service, service_of
 from tickertape.server.dialects.chat.schema import ChatMessage, ChatTool
 from tickertape.server.dialects.reading import Fields, extras, read_fields, read_object
 from tickertape.server.errors import InvalidRequest
-from tickertape.server.service import Service, service_of
 from tickertape.server.turns.raw_prompt import check_ids
 
 router = APIRouter(tags=["agents"])

@@ -16,8 +16,8 @@ from tickertape.clients.engines.engine import EngineInfo, Feature, LogprobKind
 from tickertape.clients.engines.pool import EnginePool, MemberState
 from tickertape.server.app import create_app
 from tickertape.server.auth.access import ANYBODY
+from tickertape.server.calls.service import Service
 from tickertape.server.observing.metrics import Metrics
-from tickertape.server.service import Service
 
 INFO = EngineInfo(
     name="vllm",

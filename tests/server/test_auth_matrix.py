@@ -22,8 +22,8 @@ from tickertape.server.auth.keyring import Keyring, make_key
 from tickertape.server.auth.keys import digest_of
 from tickertape.server.auth.rules_table import rules_table
 from tickertape.server.auth.session_keys import SessionKeys
+from tickertape.server.calls.service import Service
 from tickertape.server.observing.metrics import Metrics
-from tickertape.server.service import Service
 from tickertape.server.settings import AuthMode
 from tickertape.server.store import keys as rows
 from tickertape.server.store.store import Store

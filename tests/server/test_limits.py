@@ -16,7 +16,7 @@ import pytest
 
 from tests.engines import ScriptedEngine
 from tests.server.conftest import Proxy, StartProxy, until
-from tickertape.server.recognition import Recognition
+from tickertape.server.calls.recognition import Recognition
 
 HELLO = [{"role": "user", "content": "Hello"}]
 END = 151645

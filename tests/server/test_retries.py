@@ -12,7 +12,7 @@ from tests.engines import ScriptedEngine
 from tests.server.conftest import Proxy, StartProxy, until
 from tests.server.invariants import check_once, check_prefix
 from tickertape.clients.engines.errors import EngineUnavailable
-from tickertape.server.retries import Answer, Retries
+from tickertape.server.calls.retries import Answer, Retries
 from tickertape.server.turns.waiters import Audience
 
 HELLO = [{"role": "user", "content": "Hello"}]

@@ -10,13 +10,13 @@ from fastapi import Request, Response
 from starlette.requests import ClientDisconnect
 
 from tickertape.server.auth.guard import SESSION_HEADER
+from tickertape.server.calls.identity import Caller, caller_of, session_of
+from tickertape.server.calls.limits import Overloaded, Place
+from tickertape.server.calls.retries import Answer, body_digest
+from tickertape.server.calls.service import Service, service_of
+from tickertape.server.calls.streaming import EVENT_STREAM, LiveResponse, disconnected
 from tickertape.server.dialects.dialect import CountsPrompts, Dialect
 from tickertape.server.errors import ProxyError, StoreFailed
-from tickertape.server.limits import Overloaded, Place
-from tickertape.server.retries import Answer, body_digest
-from tickertape.server.routes.identity import Caller, caller_of, session_of
-from tickertape.server.routes.streaming import EVENT_STREAM, LiveResponse, disconnected
-from tickertape.server.service import Service, service_of
 from tickertape.server.store.store import StoreError
 from tickertape.server.trajectories.turn import Outcome
 from tickertape.server.turns.raw_prompt import read_prompt

@@ -10,9 +10,9 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from tickertape.server.auth.guard import SESSION_HEADER
+from tickertape.server.calls.retries import Call
 from tickertape.server.dialects.dialect import StreamWriter
 from tickertape.server.errors import ProxyError
-from tickertape.server.retries import Call
 
 EVENT_STREAM = "text/event-stream; charset=utf-8"
 
