@@ -13,7 +13,7 @@ from tickertape.server.store.store import Store
 _START = """
 import sys
 from tickertape.server import __main__
-import tickertape.server.cli
+import tickertape.server.commands.cli
 from tickertape.server.app import create_app
 from tickertape.server.assembly import make_parts
 from tickertape.server.settings import Settings

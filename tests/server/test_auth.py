@@ -22,7 +22,7 @@ from tickertape.server.auth.access import ANYBODY, Role
 from tickertape.server.auth.exposure import check_exposure, is_loopback
 from tickertape.server.auth.keyring import FRESH, Keyring, make_key
 from tickertape.server.auth.keys import ConfiguredKey, digest_of, hash_of, new_key
-from tickertape.server.cli import app
+from tickertape.server.commands.cli import app
 from tickertape.server.errors import Unauthenticated
 from tickertape.server.settings import AuthMode, Settings, SettingsError
 from tickertape.server.settings.sources import load

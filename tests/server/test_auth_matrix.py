@@ -20,9 +20,9 @@ from tickertape.server.app import ROUTERS, create_app
 from tickertape.server.auth.access import Access, Role, access_of
 from tickertape.server.auth.keyring import Keyring, make_key
 from tickertape.server.auth.keys import digest_of
-from tickertape.server.auth.rules_table import rules_table
 from tickertape.server.auth.session_keys import SessionKeys
 from tickertape.server.calls.service import Service
+from tickertape.server.commands.access_table import rules_table
 from tickertape.server.observing.metrics import Metrics
 from tickertape.server.settings import AuthMode
 from tickertape.server.store import keys as rows
@@ -165,7 +165,7 @@ def test_every_route_says_who_may_call_it() -> None:
 
 
 def test_the_documented_table_is_that_of_the_rules() -> None:
-    assert rules_table(ROUTERS) in SECURITY.read_text(), "print it: python -m tickertape.server.auth.rules_table"
+    assert rules_table(ROUTERS) in SECURITY.read_text(), "print it: python -m tickertape.server.commands.access_table"
 
 
 class _Service:

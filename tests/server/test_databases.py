@@ -16,9 +16,9 @@ from tests.server.conftest import scripted
 from tests.server.tapes import written_tape
 from tests.server.test_store import turn
 from tickertape.clients import TrajectoryError
+from tickertape.server.commands.export import run_export
+from tickertape.server.commands.sample_files import ExportError, open_source, source_name
 from tickertape.server.errors import InvalidRequest
-from tickertape.server.export import ExportError, open_source, source_name
-from tickertape.server.exporting import run_export
 from tickertape.server.store import arrays, rollouts, schema, sessions
 from tickertape.server.store.database import Database
 from tickertape.server.store.filters import Scalar, SessionFilter

@@ -17,7 +17,7 @@ from tests.server.conftest import Proxy, scripted
 from tests.server.tapes import written_tape
 from tests.test_cli import tickertape
 from tickertape.clients.samples import samples_of
-from tickertape.server.export import STATE_FILE, Exported, ExportError, export, open_source
+from tickertape.server.commands.sample_files import STATE_FILE, Exported, ExportError, export, open_source
 
 NAMES = [f"s{number}" for number in range(7)]
 #: Of a session: three turns of 4 + 4 tokens.

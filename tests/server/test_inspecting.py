@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from tests.materials import qwen3_dir, template
-from tickertape.server.cli import app
+from tickertape.server.commands.cli import app
 
 _KEEPS = "meta-llama-Llama-3.2-3B-Instruct"
 _STRIPS_THOUGHTS = "Qwen-Qwen3-0.6B"

@@ -181,7 +181,16 @@ def test_text_is_for_people(start_proxy: StartProxy, session: str) -> None:
 def test_served_from_the_command_line_every_line_is_json(tmp_path: Path) -> None:
     end = 151645
     with faulty_vllm(streaming([vllm_event([end], [-0.5], "stop"), "[DONE]"])) as engine:
-        command = [sys.executable, "-m", "tickertape.server.cli", "serve", "--port", "0", "--log-format", "json"]
+        command = [
+            sys.executable,
+            "-m",
+            "tickertape.server.commands.cli",
+            "serve",
+            "--port",
+            "0",
+            "--log-format",
+            "json",
+        ]
         command += ["--engine", f"vllm={engine}", "--model", str(qwen3_dir()), "--db", str(tmp_path / "tape.db")]
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
             assert process.stderr is not None

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tickertape.renderers.format import History
-from tickertape.server.cli import app
+from tickertape.server.commands.cli import app
 from tickertape.server.settings import Settings, SettingsError
 from tickertape.server.settings.sources import load, shown
 

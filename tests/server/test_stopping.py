@@ -43,7 +43,7 @@ def serve(engine: str, directory: Path, *flags: str) -> Iterator[tuple["subproce
     command = [
         sys.executable,
         "-m",
-        "tickertape.server.cli",
+        "tickertape.server.commands.cli",
         "serve",
         "--port",
         str(port),

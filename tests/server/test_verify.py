@@ -39,12 +39,12 @@ from tickertape.clients.engines.engine import (
     TokenIds,
 )
 from tickertape.clients.engines.errors import EngineCannot, EngineRefused
-from tickertape.server.cli import app
+from tickertape.server.commands.cli import app
+from tickertape.server.commands.verify.checking import Verifier, why_not_comparable
+from tickertape.server.commands.verify.findings import Check, Rules, SessionCheck
 from tickertape.server.store.store import Store
 from tickertape.server.trajectories.turn import Turn
 from tickertape.server.turns.sampling import recorded, restored
-from tickertape.server.verify.checking import Verifier, why_not_comparable
-from tickertape.server.verify.findings import Check, Rules, SessionCheck
 
 END = 151645
 #: What it can say; everything else it finds impossible.

@@ -19,11 +19,11 @@ import numpy.typing as npt
 
 from tickertape.clients.engines.engine import Engine, EngineInfo, LogprobKind, Scored
 from tickertape.clients.engines.errors import EngineCannot, EngineRefused
+from tickertape.server.commands.verify.findings import Check, Deviation, RecordedTurn, Rules, SessionCheck, TurnCheck
 from tickertape.server.trajectories.options import SampleOptions
 from tickertape.server.trajectories.paths import TurnShape, plan
 from tickertape.server.trajectories.turn import TokenIds
 from tickertape.server.turns.sampling import restored
-from tickertape.server.verify.findings import Check, Deviation, RecordedTurn, Rules, SessionCheck, TurnCheck
 
 #: What a sampling parameter is where it changes no logprob. With temperature 0 engines report logprobs at 1.
 _NEUTRAL = {"temperature": (0, 1), "top_p": (1,), "top_k": (-1, 0), "min_p": (0,), "presence_penalty": (0,),

@@ -16,12 +16,12 @@ from tickertape.clients.engines.choose import make_engine
 from tickertape.clients.engines.engine import Feature
 from tickertape.clients.engines.errors import EngineError
 from tickertape.renderers.tokenizer import Tokenizer
+from tickertape.server.commands.export import filters_of
+from tickertape.server.commands.sample_files import open_source, source_name
+from tickertape.server.commands.verify.checking import Verifier
+from tickertape.server.commands.verify.findings import RecordedTurn, Rules, SessionCheck
+from tickertape.server.commands.verify.report import Report, Spell, as_dict, print_report
 from tickertape.server.errors import ProxyError
-from tickertape.server.export import open_source, source_name
-from tickertape.server.exporting import filters_of
-from tickertape.server.verify.checking import Verifier
-from tickertape.server.verify.findings import RecordedTurn, Rules, SessionCheck
-from tickertape.server.verify.report import Report, Spell, as_dict, print_report
 
 #: Sessions that are checked at once.
 _AT_ONCE = 8

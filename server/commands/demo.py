@@ -84,7 +84,7 @@ def _tape(db: Path | None) -> Iterator[Path]:
 def _run_agent(console: Console, base_url: str) -> None:
     from openai import OpenAI, OpenAIError
 
-    from tickertape.server.demo_agent import QUESTIONS, Agent
+    from tickertape.server.commands.demo_agent import QUESTIONS, Agent
 
     def tell(who: str, what: str) -> None:
         console.print(Text.assemble((f"{who:>6}  ", _SPEAKERS[who]), what))

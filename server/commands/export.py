@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from tickertape.clients.calls import TrajectoryError, Wanted
+from tickertape.server.commands.sample_files import Exported, ExportError, export, open_source, source_name
 from tickertape.server.errors import ProxyError
-from tickertape.server.export import Exported, ExportError, export, open_source, source_name
 from tickertape.server.routes.queries import json_or_text
 from tickertape.server.store.filters import SessionFilter
 
@@ -32,7 +32,7 @@ def run_export(
 
     Args:
         source: URL of a server, or a tape: a file or the URL of a database.
-        target: see :func:`tickertape.server.export.export`.
+        target: see :func:`tickertape.server.commands.sample_files.export`.
         where: filters, ``NAME=VALUE`` each.
         options: how samples are made.
         part_tokens: tokens of a Parquet part.

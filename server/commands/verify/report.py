@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from tickertape.clients.engines.engine import EngineInfo
-from tickertape.server.verify.findings import Check, Deviation, Rules, SessionCheck, TurnCheck
+from tickertape.server.commands.verify.findings import Check, Deviation, Rules, SessionCheck, TurnCheck
 
 #: Turns that the table shows, and deviations below it.
 _MOST_SHOWN = 20

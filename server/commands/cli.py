@@ -12,7 +12,7 @@ import typer
 from tickertape.clients.engines.embedded.model_file import ModelFileError
 from tickertape.clients.engines.errors import EngineError
 from tickertape.renderers.supervised import TrainOn
-from tickertape.server.cli_keys import keys
+from tickertape.server.commands.keys import keys
 from tickertape.server.running import PortInUse, serve_forever
 from tickertape.server.settings import SettingsError
 from tickertape.server.settings.flags import with_settings
@@ -74,7 +74,7 @@ def demo(
     color: Annotated[bool, typer.Option(help="Print the tape in colour.")] = True,
 ) -> None:
     """Run an agent with a tool against the embedded model, and show its tape."""
-    from tickertape.server.demo import run_demo
+    from tickertape.server.commands.demo import run_demo
 
     try:
         run_demo(db=db, gguf=gguf, color=color)
@@ -94,7 +94,7 @@ def audit_command(
     Exit code: 0 if the template keeps every prefix, 1 if it breaks one, 2 if there is nothing to audit."""
     from rich.console import Console
 
-    from tickertape.server.inspecting import print_audit
+    from tickertape.server.commands.inspect import print_audit
 
     try:
         keeps = print_audit(source, Console(highlight=False))
@@ -118,7 +118,7 @@ def render_command(
     color: Annotated[bool, typer.Option(help="Trained tokens in another colour.")] = True,
 ) -> None:
     """Print a conversation token for token as the model reads it."""
-    from tickertape.server.inspecting import print_conversation
+    from tickertape.server.commands.inspect import print_conversation
 
     try:
         options = dict(map(_key_and_value, option or ()))
@@ -150,7 +150,7 @@ def export_command(
     """Write the samples of finished sessions to a file, or to a folder of Parquet parts.
 
     A folder can be gone on with: the next run writes what is missing, and what was finished since."""
-    from tickertape.server.exporting import run_export
+    from tickertape.server.commands.export import run_export
 
     options = {
         "per_turn": per_turn or None,
@@ -192,8 +192,8 @@ def verify_command(
     """Compare what is on tape with what an engine computes: prompts, logprobs, greedy completions.
 
     Exit code: 0 if all that can be compared is the same, 1 if something is off, 2 if it could not be done."""
-    from tickertape.server.verify.command import Which, run_verify
-    from tickertape.server.verify.findings import Rules
+    from tickertape.server.commands.verify.command import Which, run_verify
+    from tickertape.server.commands.verify.findings import Rules
 
     which = Which(session or (), where or (), limit)
     rules = Rules(tolerance, version)

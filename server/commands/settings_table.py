@@ -1,6 +1,6 @@
 """The table of all settings in docs/operations.md, made from the model.
 
-``python -m tickertape.server.settings.table docs/operations.md`` writes it in its place there.
+``python -m tickertape.server.commands.settings_table docs/operations.md`` writes it in its place there.
 """
 
 import sys
@@ -13,7 +13,10 @@ from pydantic.fields import FieldInfo
 from tickertape.server.settings import Settings
 from tickertape.server.settings.sources import PREFIX, flag_of
 
-_BEGIN, _END = "<!-- settings: python -m tickertape.server.settings.table docs/operations.md -->", "<!-- end -->"
+_BEGIN, _END = (
+    "<!-- settings: python -m tickertape.server.commands.settings_table docs/operations.md -->",
+    "<!-- end -->",
+)
 
 
 def table() -> str:

@@ -1,4 +1,4 @@
-"""The rules of all routes as a table, for people: ``python -m tickertape.server.auth.rules_table``."""
+"""The rules of all routes as a table, for people: ``python -m tickertape.server.commands.access_table``."""
 
 from collections.abc import Iterable
 
