@@ -17,7 +17,7 @@ class UnwrittenStore(Store):
 
 
 def main() -> None:
-    import tickertape.server.assembly as assembly
+    import tickertape.server.serving.assembly as assembly
 
     assembly.Store = UnwrittenStore  # type: ignore[misc]
     cli.main()

@@ -14,8 +14,8 @@ _START = """
 import sys
 from tickertape.server import __main__
 import tickertape.server.commands.cli
-from tickertape.server.app import create_app
-from tickertape.server.assembly import make_parts
+from tickertape.server.serving.app import create_app
+from tickertape.server.serving.assembly import make_parts
 from tickertape.server.settings import Settings
 from tickertape.server.store.store import Store
 

@@ -12,8 +12,8 @@ from tickertape.server.calls.limits import Admission, CallLimits, Refusals
 from tickertape.server.calls.recognition import Recognition
 from tickertape.server.calls.retries import Retries
 from tickertape.server.errors import InvalidRequest, ModelNotFound
-from tickertape.server.observing.registry import make_registry
 from tickertape.server.policy.sharing import SharedPolicy
+from tickertape.server.serving.registry import make_registry
 from tickertape.server.settings import UnknownFields
 from tickertape.server.store import conversations
 from tickertape.server.trajectories.forks import Asked

@@ -30,7 +30,7 @@ def rules_table(routers: Iterable[APIRouter]) -> str:
 
 def main() -> None:
     """Prints it."""
-    from tickertape.server.app import ROUTERS
+    from tickertape.server.serving.app import ROUTERS
 
     print(rules_table(ROUTERS))
 

@@ -13,7 +13,7 @@ from tickertape.clients.engines.embedded.model_file import ModelFileError
 from tickertape.clients.engines.errors import EngineError
 from tickertape.renderers.supervised import TrainOn
 from tickertape.server.commands.keys import keys
-from tickertape.server.running import PortInUse, serve_forever
+from tickertape.server.serving.running import PortInUse, serve_forever
 from tickertape.server.settings import SettingsError
 from tickertape.server.settings.flags import with_settings
 from tickertape.server.settings.sources import Loaded, shown

@@ -23,8 +23,8 @@ from tickertape.clients import Sample, TrajectoryClient, Turn
 from tickertape.clients.tape import stream
 from tickertape.renderers.colorize import PROMPT_COLOR, RESET, TRAINED_COLOR, format_colorized
 from tickertape.renderers.tokenizer import Tokenizer, TokenizerLike
-from tickertape.server.assembly import make_parts
-from tickertape.server.running import serving
+from tickertape.server.serving.assembly import make_parts
+from tickertape.server.serving.running import serving
 from tickertape.server.settings import Settings, SettingsError
 
 _SPEAKERS = {"user": "bold", "model": "bold yellow", "tool": "green", "agent": "magenta"}
@@ -47,7 +47,7 @@ def run_demo(db: Path | None, gguf: Path | None, color: bool) -> None:
     Raises:
         DemoFailed: the agent got no answer, or the tape is not exact.
         SettingsError: the ``openai`` package is missing.
-        EngineError, ModelFileError, StoreError: see :func:`tickertape.server.running.serving`.
+        EngineError, ModelFileError, StoreError: see :func:`tickertape.server.serving.running.serving`.
     """
     if find_spec("openai") is None:
         raise SettingsError("the demo's agent needs the openai package: pip install 'tickertape[embedded]'")

@@ -16,13 +16,13 @@ import pyarrow as pa
 from tickertape.clients import tape
 from tickertape.clients.calls import SamplePage, Summary, Wanted
 from tickertape.clients.trajectories import TrajectoryClient
-from tickertape.server.formats import Format, parquet_writer, write_samples
 from tickertape.server.routes.queries import checked
 from tickertape.server.store import rollouts, sessions
 from tickertape.server.store.database import address, is_postgres, shown
 from tickertape.server.store.filters import SessionFilter
 from tickertape.server.store.store import Store, turns_of
 from tickertape.server.trajectories.columns import SCHEMA, batch
+from tickertape.server.trajectories.formats import Format, parquet_writer, write_samples
 from tickertape.server.trajectories.options import SampleOptions
 from tickertape.server.trajectories.turn import Turn
 

@@ -10,12 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tickertape.server.auth.access import Access, allow
 from tickertape.server.calls.service import service_of
-from tickertape.server.formats import Format, wanted_format
 from tickertape.server.routes.answers import SampleAnswer, json_answer
 from tickertape.server.routes.queries import Shape, checked, read_query
 from tickertape.server.store import leases
 from tickertape.server.store.filters import SessionFilter
 from tickertape.server.store.store import Store
+from tickertape.server.trajectories.formats import Format, wanted_format
 from tickertape.server.trajectories.options import SampleOptions
 
 router = APIRouter(prefix="/samples/lease", tags=["leases"])

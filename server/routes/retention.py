@@ -7,8 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tickertape.server.auth.access import Access, allow
 from tickertape.server.calls.service import service_of
-from tickertape.server.keeping import keep_within
 from tickertape.server.routes.answers import json_answer
+from tickertape.server.serving.retention import keep_within
 from tickertape.server.store.retention import Limits
 
 router = APIRouter(tags=["retention"])

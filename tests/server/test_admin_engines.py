@@ -14,10 +14,10 @@ from tests.clients.flaky_engine import FAST, FlakyEngine, ask, until
 from tests.engines import faulty_vllm
 from tickertape.clients.engines.engine import EngineInfo, Feature, LogprobKind
 from tickertape.clients.engines.pool import EnginePool, MemberState
-from tickertape.server.app import create_app
 from tickertape.server.auth.access import ANYBODY
 from tickertape.server.calls.service import Service
 from tickertape.server.observing.metrics import Metrics
+from tickertape.server.serving.app import create_app
 
 INFO = EngineInfo(
     name="vllm",

@@ -24,8 +24,8 @@ from tests.server.test_store import turn
 from tickertape.clients import AsyncTrajectoryClient, TrajectoryError
 from tickertape.clients.engines.engine import Chunk, EngineInfo, Feature, Sampling, TokenIds
 from tickertape.clients.engines.errors import EngineGone, EngineNonsense
-from tickertape.server.assembly import make_parts
 from tickertape.server.routes import arrays as arrays_route
+from tickertape.server.serving.assembly import make_parts
 from tickertape.server.settings import Settings, SettingsError
 from tickertape.server.store import arrays, schema
 from tickertape.server.store.store import Store, StoreError

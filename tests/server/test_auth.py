@@ -19,11 +19,11 @@ from tests.server.conftest import Proxy, StartProxy, scripted, until
 from tickertape.clients import TrajectoryClient, TrajectoryError
 from tickertape.server.auth import keyring as keyring_module
 from tickertape.server.auth.access import ANYBODY, Role
-from tickertape.server.auth.exposure import check_exposure, is_loopback
 from tickertape.server.auth.keyring import FRESH, Keyring, make_key
 from tickertape.server.auth.keys import ConfiguredKey, digest_of, hash_of, new_key
 from tickertape.server.commands.cli import app
 from tickertape.server.errors import Unauthenticated
+from tickertape.server.serving.exposure import check_exposure, is_loopback
 from tickertape.server.settings import AuthMode, Settings, SettingsError
 from tickertape.server.settings.sources import load
 from tickertape.server.store import keys as rows

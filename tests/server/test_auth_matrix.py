@@ -15,8 +15,6 @@ from starlette.routing import Route
 
 from tests.engines import ScriptedEngine
 from tests.server.conftest import Proxy, scripted
-from tickertape.server import app as application
-from tickertape.server.app import ROUTERS, create_app
 from tickertape.server.auth.access import Access, Role, access_of
 from tickertape.server.auth.keyring import Keyring, make_key
 from tickertape.server.auth.keys import digest_of
@@ -24,6 +22,8 @@ from tickertape.server.auth.session_keys import SessionKeys
 from tickertape.server.calls.service import Service
 from tickertape.server.commands.access_table import rules_table
 from tickertape.server.observing.metrics import Metrics
+from tickertape.server.serving import app as application
+from tickertape.server.serving.app import ROUTERS, create_app
 from tickertape.server.settings import AuthMode
 from tickertape.server.store import keys as rows
 from tickertape.server.store.store import Store

@@ -16,9 +16,9 @@ import pytest
 
 from tests.server.failing_stores import locked
 from tests.server.test_store import turn
-from tickertape.server.recovery import end, recover
 from tickertape.server.store.database import StoreUnavailable
 from tickertape.server.store.durability import Durability, Sync
+from tickertape.server.store.recovery import end, recover
 from tickertape.server.store.store import Store
 from tickertape.server.trajectories.turn import Outcome, Turn
 
@@ -142,7 +142,7 @@ async def test_backlog_that_is_full_goes_to_the_side_file(tmp_path: Path) -> Non
 
 _SERVER = """
 import asyncio, sys, time
-from tickertape.server.recovery import recover
+from tickertape.server.store.recovery import recover
 from tickertape.server.store.store import Store
 
 

@@ -19,10 +19,10 @@ from schemathesis.specs.openapi.checks import (
 
 from tests.server.conftest import Proxy, scripted
 from tests.server.test_arrays import BOTH, FakeExpertsEngine
-from tickertape.server.app import ROUTERS, create_app
 from tickertape.server.calls.calls import MIN_VERSION_HEADER
 from tickertape.server.calls.service import Service
-from tickertape.server.openapi import OPERATIONS, UndescribedRoute, describe
+from tickertape.server.serving.app import ROUTERS, create_app
+from tickertape.server.serving.openapi import OPERATIONS, UndescribedRoute, describe
 
 END = 151645
 HELLO = [{"role": "user", "content": "Hello"}]

@@ -10,7 +10,7 @@ import pytest
 
 from tests.engines import ScriptedEngine
 from tests.server.conftest import Proxy, scripted
-from tickertape.server.assembly import make_parts
+from tickertape.server.serving.assembly import make_parts
 from tickertape.server.settings import Settings, SettingsError
 from tickertape.server.settings.sources import load, shown
 from tickertape.server.store.store import Store, StoreError

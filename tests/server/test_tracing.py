@@ -232,6 +232,6 @@ def test_collector_that_is_away_harms_nobody(start_proxy: StartProxy, session: s
 
 
 def test_opentelemetry_is_not_imported_unless_it_is_asked_for() -> None:
-    code = "import sys; import tickertape.server.running; print('opentelemetry.sdk' in sys.modules)"
+    code = "import sys; import tickertape.server.serving.running; print('opentelemetry.sdk' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -19,7 +19,6 @@ from tickertape.server.dialects.messages import request as messages
 from tickertape.server.errors import InvalidRequest, ProxyError, StoreFailed, openai_error
 from tickertape.server.http.body_limit import BodyLimit
 from tickertape.server.observing.access import REQUEST_ID_HEADER, Observed, paths_of, request_id_of
-from tickertape.server.openapi import describe
 from tickertape.server.routes import (
     agents,
     arrays,
@@ -35,6 +34,7 @@ from tickertape.server.routes import (
     sessions,
     tokens,
 )
+from tickertape.server.serving.openapi import describe
 from tickertape.server.store.store import StoreError
 
 ROUTERS = (

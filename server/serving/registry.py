@@ -8,7 +8,7 @@ from tickertape.server.calls.limits import Admission
 from tickertape.server.calls.recognition import Recognition
 from tickertape.server.calls.retries import Retries
 from tickertape.server.observing.process import observe_process
-from tickertape.server.observing.standing import Standing
+from tickertape.server.serving.gauges import Standing
 
 if TYPE_CHECKING:
     from tickertape.server.turns.turns import Turns

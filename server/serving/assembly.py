@@ -14,18 +14,18 @@ from tickertape.clients.engines.pool import EnginePool, Silence
 from tickertape.renderers.choose import Choice, choose_renderer, get_renderer
 from tickertape.renderers.tokenizer import Tokenizer
 from tickertape.server.auth.access import Role
-from tickertape.server.auth.exposure import check_exposure
 from tickertape.server.auth.keyring import Keyring
 from tickertape.server.auth.keys import ConfiguredKey, hash_of
 from tickertape.server.calls.limits import CallLimits
 from tickertape.server.calls.retries import Retries
 from tickertape.server.calls.service import Service
-from tickertape.server.keeping import keep_keeping
 from tickertape.server.observing.process import loop_watched
 from tickertape.server.observing.traced import tracing_to
-from tickertape.server.recovery import end, recover, tell
+from tickertape.server.serving.exposure import check_exposure
+from tickertape.server.serving.retention import keep_keeping
 from tickertape.server.settings import Settings, SettingsError
 from tickertape.server.store.durability import Durability
+from tickertape.server.store.recovery import end, recover, tell
 from tickertape.server.store.retention import Limits
 from tickertape.server.store.store import Store
 from tickertape.server.trajectories.normalising import policy_named

@@ -16,7 +16,6 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, TypeAdapter
 from starlette.routing import BaseRoute, Route
 
-from tickertape.server import openapi_shapes as shapes
 from tickertape.server.auth.access import Access, access_of
 from tickertape.server.auth.guard import SESSION_HEADER
 from tickertape.server.auth.keyring import NewKey
@@ -27,8 +26,6 @@ from tickertape.server.dialects.chat.schema import ChatRequest
 from tickertape.server.dialects.completions import CompletionRequest
 from tickertape.server.dialects.messages.schema import CountRequest, MessagesRequest
 from tickertape.server.dialects.responses.schema import ResponsesRequest
-from tickertape.server.formats import MEDIA_TYPES, Format
-from tickertape.server.keeping import Kept
 from tickertape.server.routes import (
     agents,
     arrays,
@@ -45,12 +42,15 @@ from tickertape.server.routes import (
     tokens,
 )
 from tickertape.server.routes.queries import LISTS, METADATA, Shape
+from tickertape.server.serving import openapi_shapes as shapes
+from tickertape.server.serving.retention import Kept
 from tickertape.server.store.filters import SessionFilter
 from tickertape.server.store.keys import KeyRecord
 from tickertape.server.store.leases import LeaseRecord
 from tickertape.server.store.rewards import Rewards
 from tickertape.server.store.rollouts import Totals
 from tickertape.server.store.sessions import SessionRecord
+from tickertape.server.trajectories.formats import MEDIA_TYPES, Format
 from tickertape.server.trajectories.options import SampleOptions
 
 JSON = "application/json"

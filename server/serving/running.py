@@ -17,11 +17,11 @@ import uvloop
 
 from tickertape.clients.engines.pool import Member
 from tickertape.renderers.template.renderer import TemplateRenderer
-from tickertape.server.app import create_app, refusing
-from tickertape.server.assembly import Parts, make_parts, running_service
 from tickertape.server.calls.service import Service
 from tickertape.server.http.connections import Connection, ConnectionLimits, TooManyConnections, watch_peers
 from tickertape.server.observing.logs import LogFormat, configure_logging
+from tickertape.server.serving.app import create_app, refusing
+from tickertape.server.serving.assembly import Parts, make_parts, running_service
 from tickertape.server.settings import Settings
 
 #: uvicorn's ticks of a tenth of a second between two looks at connections.
