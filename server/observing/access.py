@@ -16,8 +16,8 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tickertape.server.ids import new_id
-from tickertape.server.observing.call import Call, current_call
 from tickertape.server.observing.metrics import Metrics
+from tickertape.server.observing.request_context import Call, current_call
 
 REQUEST_ID_HEADER = "X-Request-Id"
 #: What nginx calls a client that went away before there was an answer.

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from tickertape.server.observing.call import note_on_tape
-from tickertape.server.observing.tally import Spread, Tally
+from tickertape.server.observing.counters import Spread, Tally
+from tickertape.server.observing.request_context import note_on_tape
 from tickertape.server.trajectories import forks
 from tickertape.server.trajectories.turn import Turn
 

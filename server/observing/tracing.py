@@ -24,7 +24,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from starlette.datastructures import Headers
 
 from tickertape.clients.engines.http import passed_on
-from tickertape.server.observing.call import Call
+from tickertape.server.observing.request_context import Call
 from tickertape.server.trajectories.turn import Outcome, Turn
 
 _propagator = TraceContextTextMapPropagator()

@@ -20,7 +20,7 @@ from tickertape.server.store.rows import from_row, to_row
 from tickertape.server.store.schema import State
 from tickertape.server.store.sessions import Touched, state_of, touch
 from tickertape.server.store.side_file import SideFile, Write
-from tickertape.server.store.standing import Standing
+from tickertape.server.store.tape_health import Standing
 from tickertape.server.store.turn_writes import Call, TurnWrites, known_turns, log_lost, size_of
 from tickertape.server.store.writer import GroupWriter
 from tickertape.server.trajectories.tree import SessionTree

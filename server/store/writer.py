@@ -19,7 +19,7 @@ from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from tickertape.server.store.backlog import Backlog
 from tickertape.server.store.database import StoreUnavailable
-from tickertape.server.store.standing import Standing
+from tickertape.server.store.tape_health import Standing
 
 ItemT = TypeVar("ItemT")
 

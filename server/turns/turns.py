@@ -13,8 +13,8 @@ from tickertape.clients.engines.pool import EnginePool
 from tickertape.renderers.format import History
 from tickertape.server.errors import InvalidRequest, SessionClosed, StoreFailed
 from tickertape.server.ids import new_id
-from tickertape.server.observing.call import note_opened
 from tickertape.server.observing.metrics import Metrics
+from tickertape.server.observing.request_context import note_opened
 from tickertape.server.policy.gate import Policy
 from tickertape.server.store.store import Store, StoreError
 from tickertape.server.trajectories.forks import Asked

@@ -8,7 +8,7 @@ import pytest
 from tests.server.conftest import until
 from tests.server.failing_stores import FakeWrites
 from tickertape.server.store.database import StoreUnavailable
-from tickertape.server.store.standing import Standing
+from tickertape.server.store.tape_health import Standing
 from tickertape.server.store.writer import GroupWriter
 
 

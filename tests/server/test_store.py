@@ -19,8 +19,8 @@ from tests.server.failing_stores import FakeWrites
 from tickertape.server.errors import NotFound
 from tickertape.server.store import schema, sessions
 from tickertape.server.store.database import Database
-from tickertape.server.store.standing import Standing
 from tickertape.server.store.store import Store, StoreError
+from tickertape.server.store.tape_health import Standing
 from tickertape.server.store.writer import GroupWriter
 from tickertape.server.trajectories.turn import Outcome, Turn
 
