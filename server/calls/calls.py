@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect
 
 from tickertape.server.auth.guard import SESSION_HEADER
 from tickertape.server.calls.identity import Caller, caller_of, session_of
-from tickertape.server.calls.limits import Overloaded, Place
+from tickertape.server.calls.limits import AdmissionSlot, Overloaded
 from tickertape.server.calls.retries import Answer, body_digest
 from tickertape.server.calls.service import Service, service_of
 from tickertape.server.calls.streaming import EVENT_STREAM, LiveResponse, disconnected
@@ -54,7 +54,7 @@ async def answer_call(dialect: Dialect, request: Request) -> Response:
 
 
 async def _answer_admitted(
-    dialect: Dialect, service: Service, request: Request, caller: Caller, place: Place
+    dialect: Dialect, service: Service, request: Request, caller: Caller, place: AdmissionSlot
 ) -> Response:
     """Answers a call that has a place."""
     session_id = caller.session_id

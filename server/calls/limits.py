@@ -69,7 +69,7 @@ class Admission:
         self.refused = 0
         """Calls that were refused so far."""
 
-    def admit(self, session_id: str | None) -> "Place":
+    def admit(self, session_id: str | None) -> "AdmissionSlot":
         """Takes a place for a call.
 
         Raises:
@@ -88,9 +88,9 @@ class Admission:
         self.generations += 1
         if session_id is not None:
             self._sessions[session_id] += 1
-        return Place(self, session_id)
+        return AdmissionSlot(self, session_id)
 
-    def widen(self, place: "Place", choices: int) -> None:
+    def widen(self, place: "AdmissionSlot", choices: int) -> None:
         """The call wants so many choices; a single call is never too wide.
 
         Raises:
@@ -102,7 +102,7 @@ class Admission:
         place.generations += more
         self.generations += more
 
-    def release(self, place: "Place") -> None:
+    def release(self, place: "AdmissionSlot") -> None:
         """The call has ended."""
         self.calls -= 1
         self.generations -= place.generations
@@ -119,8 +119,8 @@ class Admission:
         return self._overloaded(f"{self.generations} generations are under way and the queue is full")
 
     def _overloaded(self, why: str) -> Overloaded:
-        """Says when there is likely to be room: when what waits now has got its places. Spread a little, so that those
-        who are refused together do not come again together."""
+        """Says when there is likely to be room: when what waits now has got its places. Spread
+        a little, so that those who are refused together do not come again together."""
         self.refused += 1
         waiting = max(1, self.generations - (self._pool.places or 0)) if self._pool.places is not None else 1
         seconds = self._pool.seconds_for(waiting) * random.uniform(1.0, 1.25)  # noqa: S311  (no secret)
@@ -130,7 +130,7 @@ class Admission:
 
 
 @dataclass(slots=True)
-class Place:
+class AdmissionSlot:
     """What an admitted call takes up, until it is left."""
 
     admission: Admission

@@ -41,7 +41,7 @@ class Answer:
 
 
 @dataclass(slots=True)
-class Call:
+class InFlightCall:
     """One call of the model and those who wait for it."""
 
     audience: Audience
@@ -87,7 +87,7 @@ class Retries:
 
     window: float
     memory: int
-    _running: dict[Key, Call] = field(default_factory=dict)
+    _running: dict[Key, InFlightCall] = field(default_factory=dict)
     _kept: "OrderedDict[Key, _Kept]" = field(default_factory=OrderedDict)
     _size: int = 0
 
@@ -99,7 +99,7 @@ class Retries:
         """Bytes that kept answers take up."""
         return self._size
 
-    def running(self, key: Key) -> Call | None:
+    def running(self, key: Key) -> InFlightCall | None:
         """The call that a retry can join."""
         call = self._running.get(key)
         return None if call is None or call.audience.gone else call
@@ -110,7 +110,7 @@ class Retries:
         kept = self._kept.get(key)
         return None if kept is None else kept.answer
 
-    def start(self, key: Key, make: Callable[[Audience], Awaitable[Answer]], live: Live | None = None) -> Call:
+    def start(self, key: Key, make: Callable[[Audience], Awaitable[Answer]], live: Live | None = None) -> InFlightCall:
         """Makes a call. A later request of the same key finds this one, whatever was there before."""
         audience = Audience()
 
@@ -124,7 +124,7 @@ class Retries:
                 if self._running.get(key) is call:
                     del self._running[key]
 
-        call = Call(audience, asyncio.ensure_future(run()), live)
+        call = InFlightCall(audience, asyncio.ensure_future(run()), live)
         self._running[key] = call
         return call
 

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from tickertape.server.auth.guard import SESSION_HEADER
-from tickertape.server.calls.retries import Call
+from tickertape.server.calls.retries import InFlightCall
 from tickertape.server.dialects.dialect import StreamWriter
 from tickertape.server.errors import ProxyError
 
@@ -32,7 +32,7 @@ class LiveResponse(Response):
         heartbeat: seconds of silence after which a sign of life is sent.
     """
 
-    def __init__(self, call: Call, writer: StreamWriter, headers: Mapping[str, str], heartbeat: float) -> None:
+    def __init__(self, call: InFlightCall, writer: StreamWriter, headers: Mapping[str, str], heartbeat: float) -> None:
         assert call.live is not None  # noqa: S101
         super().__init__(headers={**headers, "Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]

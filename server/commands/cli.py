@@ -193,10 +193,10 @@ def verify_command(
 
     Exit code: 0 if all that can be compared is the same, 1 if something is off, 2 if it could not be done."""
     from tickertape.server.commands.verify.command import Which, run_verify
-    from tickertape.server.commands.verify.findings import Rules
+    from tickertape.server.commands.verify.findings import Tolerances
 
     which = Which(session or (), where or (), limit)
-    rules = Rules(tolerance, version)
+    rules = Tolerances(tolerance, version)
     try:
         code = run_verify(
             source, engine, which, rules, api_key=api_key, engine_api_key=engine_api_key, model=model, as_json=as_json

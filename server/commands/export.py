@@ -9,7 +9,7 @@ import httpx
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from tickertape.clients.calls import TrajectoryError, Wanted
+from tickertape.clients.calls import SampleQuery, TrajectoryError
 from tickertape.server.commands.sample_files import Exported, ExportError, export, open_source, source_name
 from tickertape.server.errors import ProxyError
 from tickertape.server.routes.queries import json_or_text
@@ -43,7 +43,7 @@ def run_export(
         StoreError: the file is no tape.
         OSError: the target cannot be written.
     """
-    wanted = cast("Wanted", {**filters_of(where), **options})
+    wanted = cast("SampleQuery", {**filters_of(where), **options})
     name = source_name(source)
     said = {"source": name if "://" in name else str(Path(name).resolve()), **wanted}
     console = Console(stderr=True, highlight=False)

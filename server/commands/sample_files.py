@@ -14,7 +14,7 @@ import orjson
 import pyarrow as pa
 
 from tickertape.clients import tape
-from tickertape.clients.calls import SamplePage, Summary, Wanted
+from tickertape.clients.calls import SamplePage, SampleQuery, Summary
 from tickertape.clients.trajectories import TrajectoryClient
 from tickertape.server.routes.queries import checked
 from tickertape.server.store import rollouts, sessions
@@ -80,7 +80,7 @@ class Source(Protocol):
 class ServerSource:
     """A running server."""
 
-    def __init__(self, url: str, wanted: Wanted, api_key: str | None) -> None:
+    def __init__(self, url: str, wanted: SampleQuery, api_key: str | None) -> None:
         self._client = TrajectoryClient(url, timeout=300, api_key=api_key)
         self._wanted = wanted
         names = SessionFilter.__dataclass_fields__
@@ -103,7 +103,7 @@ class ServerSource:
 class TapeSource:
     """A tape itself, in a file or database; servers may be using it at the same time."""
 
-    def __init__(self, place: str, wanted: Wanted) -> None:
+    def __init__(self, place: str, wanted: SampleQuery) -> None:
         url = address(place)
         if url.drivername == "sqlite" and not Path(url.database or "").is_file():
             raise ExportError(f"{place} is no tape file: give one, or the URL of a running server or of a database")
@@ -156,7 +156,7 @@ def source_name(source: str) -> str:
     return shown(address(source)) if is_postgres(source) else source
 
 
-def open_source(source: str, wanted: Wanted, api_key: str | None = None) -> Source:
+def open_source(source: str, wanted: SampleQuery, api_key: str | None = None) -> Source:
     """The source of a URL or a path; ``api_key`` is a trainer's, for a server that asks for one.
 
     Raises:

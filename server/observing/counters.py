@@ -19,7 +19,7 @@ SECONDS = (
 )
 
 
-class Tally:
+class Counter:
     """A counter.
 
     Args:
@@ -54,7 +54,7 @@ class _Series:
     total: float = 0.0
 
 
-class Spread:
+class Histogram:
     """A histogram.
 
     Args:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Call:
+class RequestContext:
     """One HTTP request."""
 
     request_id: str
@@ -25,7 +25,7 @@ class Call:
     trace: "RequestTrace | None" = None
 
 
-current_call: ContextVar[Call | None] = ContextVar("current_call", default=None)
+current_call: ContextVar[RequestContext | None] = ContextVar("current_call", default=None)
 
 
 def note_opened(*turns: Turn) -> None:

@@ -39,7 +39,7 @@ class BrokenOff(Exception):
 
 
 @dataclass(slots=True, eq=False)
-class Run:
+class PolicyRun:
     """One generation, from its first wait to its last token."""
 
     session_id: str
@@ -81,7 +81,7 @@ class Run:
         return False
 
 
-class Policy:
+class PolicyGate:
     """The gate.
 
     Args:
@@ -98,7 +98,7 @@ class Policy:
         """What tokens are stamped with that come from an engine which reports no version."""
         self.paused: Pausing | None = None
         self.paused_at: float | None = None
-        self.runs: set[Run] = set()
+        self.runs: set[PolicyRun] = set()
 
     @property
     def running(self) -> int:
@@ -106,11 +106,11 @@ class Policy:
         return sum(1 for run in self.runs if run.member)
 
     @contextmanager
-    def run(self, session_id: str, turn_id: str, *, can_go_on: bool) -> Iterator[Run]:
+    def run(self, session_id: str, turn_id: str, *, can_go_on: bool) -> Iterator[PolicyRun]:
         """Around a generation, which must run in the task that enters."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101  (a generator of a coroutine)
-        run = Run(session_id, turn_id, can_go_on, task, task.cancelling())
+        run = PolicyRun(session_id, turn_id, can_go_on, task, task.cancelling())
         self.runs.add(run)
         try:
             yield run
@@ -118,7 +118,7 @@ class Policy:
             self.runs.discard(run)
             self._changed.set()
 
-    async def may_sample(self, run: Run) -> None:
+    async def may_sample(self, run: PolicyRun) -> None:
         """Returns when the gate is open."""
         run.member = ""
         self._changed.set()
@@ -177,14 +177,14 @@ class Policy:
         self._open.set()
         return told
 
-    async def _leave(self, which: Callable[[Run], bool], seconds: float) -> None:
+    async def _leave(self, which: Callable[[PolicyRun], bool], seconds: float) -> None:
         """Takes running generations off their engines: those that can go on at once, the others when they end."""
         for run in self.runs:
             if run.member and run.can_go_on and which(run):
                 run.interrupt()
         await self._drained(which, seconds)
 
-    async def _drained(self, which: Callable[[Run], bool], seconds: float) -> None:
+    async def _drained(self, which: Callable[[PolicyRun], bool], seconds: float) -> None:
         if not await self._none(which, seconds):
             left = sum(1 for run in self.runs if run.member and which(run))
             raise Conflict(
@@ -193,7 +193,7 @@ class Policy:
                 code="still_running",
             )
 
-    async def _none(self, which: Callable[[Run], bool], seconds: float) -> bool:
+    async def _none(self, which: Callable[[PolicyRun], bool], seconds: float) -> bool:
         """Waits until no generation of a kind is on an engine; whether that came true in time."""
         try:
             async with asyncio.timeout(seconds):

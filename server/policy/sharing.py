@@ -13,9 +13,9 @@ from functools import partial
 from typing import TypeAlias
 
 from tickertape.server.errors import Conflict
-from tickertape.server.policy.gate import Pausing, Policy
+from tickertape.server.policy.gate import Pausing, PolicyGate
 from tickertape.server.store import policies, runs
-from tickertape.server.store.policies import Order, Standing
+from tickertape.server.store.policies import Order, ReplicaProgress
 from tickertape.server.store.store import Store, StoreError
 
 #: Seconds between two looks at the tape for another server's order.
@@ -36,14 +36,14 @@ class SharedPolicy:
         store: the tape, whose run has begun.
     """
 
-    def __init__(self, policy: Policy, store: Store) -> None:
+    def __init__(self, policy: PolicyGate, store: Store) -> None:
         self.policy = policy
         self._store = store
         self._numbering = asyncio.Lock()
         self._followed = 0
 
     async def set_version(self, version: str) -> None:
-        """See :meth:`Policy.set_version`; raises as :meth:`resume`."""
+        """See :meth:`PolicyGate.set_version`; raises as :meth:`resume`."""
 
         async def do() -> Told:
             self.policy.set_version(version)
@@ -52,7 +52,7 @@ class SharedPolicy:
         await self._order(version, self.policy.paused, _HEARING, do)
 
     async def pause(self, mode: Pausing, seconds: float) -> Told:
-        """See :meth:`Policy.pause`; an engine that every server has paused is paused.
+        """See :meth:`PolicyGate.pause`; an engine that every server has paused is paused.
 
         Raises:
             Conflict: as there; or another server has not paused.
@@ -61,7 +61,7 @@ class SharedPolicy:
         return await self._order(self.policy.version, mode, seconds, partial(self.policy.pause, mode, seconds))
 
     async def resume(self, version: str | None) -> Told:
-        """See :meth:`Policy.resume`.
+        """See :meth:`PolicyGate.resume`.
 
         Raises:
             Conflict: another server has not heard of it, and may still be paused.
@@ -187,7 +187,7 @@ class SharedPolicy:
         return {}
 
 
-def _common(told: Told, standings: list[Standing]) -> Told:
+def _common(told: Told, standings: list[ReplicaProgress]) -> Told:
     """What engines said; where servers were told different things, what does not sound like success."""
     for standing in standings:
         for engine, said in standing.told.items():
@@ -196,5 +196,5 @@ def _common(told: Told, standings: list[Standing]) -> Told:
     return told
 
 
-def _names(standings: list[Standing]) -> str:
+def _names(standings: list[ReplicaProgress]) -> str:
     return ", ".join(f"the server {standing.pid} on {standing.host}" for standing in standings)

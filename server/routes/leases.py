@@ -27,7 +27,7 @@ REMAINING_HEADER = "X-Tickertape-Remaining"
 _Seconds = Annotated[float, Field(gt=0, le=7 * 86400)]
 
 
-class Wanted(BaseModel):
+class LeaseRequest(BaseModel):
     """What a consumer asks for. ``filter`` and ``options`` are the query parameters of ``GET /samples``."""
 
     model_config = ConfigDict(extra="forbid")
@@ -59,7 +59,7 @@ class Extension(BaseModel):
 
 @router.post("")
 @allow(Access.TRAINER)
-async def take_lease(request: Request, given: Wanted) -> Response:
+async def take_lease(request: Request, given: LeaseRequest) -> Response:
     """Hands samples out. JSON: ``lease`` (null if there is nothing to hand out), ``remaining``, ``samples``; the other
     formats have the lease's id, its expiry and what remains in headers."""
     (shape,) = read_query(request, Shape)

@@ -12,7 +12,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tickertape.server.auth.access import Access, allow
-from tickertape.server.auth.guard import Guard, Rules
+from tickertape.server.auth.guard import Guard, RouteRules
 from tickertape.server.auth.keyring import Keyring
 from tickertape.server.calls.service import Service, service_of
 from tickertape.server.dialects.messages import request as messages
@@ -64,7 +64,7 @@ def create_app(service: Service) -> FastAPI:
         assert isinstance(route, Route)  # noqa: S101
         allow(Access.OPEN)(route.endpoint)
     routes = [route for router in ROUTERS for route in router.routes]
-    rules = Rules([*app.routes, *routes])
+    rules = RouteRules([*app.routes, *routes])
     for router in ROUTERS:
         app.include_router(router)
     app.openapi = cache(partial(describe, app, routes))  # type: ignore[method-assign]

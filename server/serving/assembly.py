@@ -140,7 +140,7 @@ async def running_service(settings: Settings, parts: Parts) -> AsyncIterator[Ser
                 CallLimits(settings.max_calls, settings.queue_limit, settings.session_calls),
                 settings.connect_timeout,
             )
-            service.found_on_tape = tell(await recover(store))
+            service.startup_report = tell(await recover(store))
             try:
                 async with (
                     _keeping(service, settings),

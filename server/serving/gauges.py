@@ -11,7 +11,7 @@ from tickertape.clients.engines.pool import EnginePool, MemberState
 from tickertape.server.calls.limits import Admission
 from tickertape.server.calls.recognition import Recognition
 from tickertape.server.calls.retries import Retries
-from tickertape.server.policy.gate import Policy
+from tickertape.server.policy.gate import PolicyGate
 from tickertape.server.store.store import Store
 from tickertape.server.turns.sessions import Sessions
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tickertape.server.turns.turns import Turns
 
 
-class Standing(Collector):
+class Gauges(Collector):
     """Gauges of one server. A look at engines costs their number; one at live memory a glance at each live session."""
 
     def __init__(self, turns: "Turns", retries: Retries, recognition: Recognition, admission: Admission) -> None:
@@ -96,7 +96,7 @@ def _store(store: Store) -> Iterator[Metric]:
     yield _count("tickertape_commits", "Transactions that put turns on tape, one or many.", store.transactions)
 
 
-def _policy(policy: Policy) -> Iterator[Metric]:
+def _policy(policy: PolicyGate) -> Iterator[Metric]:
     info = GaugeMetricFamily("tickertape_policy_info", "1, with the version of the policy.", labels=("policy_version",))
     info.add_metric((policy.version or "",), 1)
     yield info

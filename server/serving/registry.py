@@ -8,7 +8,7 @@ from tickertape.server.calls.limits import Admission
 from tickertape.server.calls.recognition import Recognition
 from tickertape.server.calls.retries import Retries
 from tickertape.server.observing.process import observe_process
-from tickertape.server.serving.gauges import Standing
+from tickertape.server.serving.gauges import Gauges
 
 if TYPE_CHECKING:
     from tickertape.server.turns.turns import Turns
@@ -20,6 +20,6 @@ def make_registry(
     """What ``/metrics`` shows."""
     registry = CollectorRegistry()
     registry.register(turns.metrics)
-    registry.register(Standing(turns, retries, recognition, admission))
+    registry.register(Gauges(turns, retries, recognition, admission))
     observe_process(registry)
     return registry

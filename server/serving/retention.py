@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 
 from tickertape.server.calls.service import Service
-from tickertape.server.store.retention import Limits, Report, drop, due, finish_idle
+from tickertape.server.store.retention import Limits, RetentionReport, drop, due, finish_idle
 from tickertape.server.store.store import StoreError
 
 _log = logging.getLogger("tickertape")
@@ -18,7 +18,7 @@ class Kept:
 
     finished_idle: int
     """Sessions that were finished because nobody called any more."""
-    report: Report
+    report: RetentionReport
     dry_run: bool
 
 

@@ -58,7 +58,7 @@ def serve_forever(settings: Settings, *, say: Say) -> None:
         for member in service.turns.pool.members.values():
             say(f"engine    {member.name} {_engine_line(member)}")
         say(f"tape      {service.turns.store.path}")
-        for line in service.found_on_tape:
+        for line in service.startup_report:
             say(f"          {line}")
         gc.freeze()  # modules, vocabularies, routes: for as long as it serves, and long to look through
         say(f"listening on http://{host}:{port}  (base_url for agents: http://{host}:{port}/v1)")

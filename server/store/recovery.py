@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from tickertape.server.store import runs, schema
 from tickertape.server.store.checking import Broken, check_recent
-from tickertape.server.store.runs import Run
+from tickertape.server.store.runs import ServerRun
 from tickertape.server.store.schema import State
 from tickertape.server.store.side_file import BrokenLine, keep_broken, read_lines
 from tickertape.server.store.store import Store, StoreError, StoreUnavailable
@@ -34,15 +34,15 @@ class Found:
 
 
 @dataclass(slots=True)
-class Report:
+class StartupReport:
     """What was found, and what was done."""
 
     found: Found
-    unclean: list[Run] = field(default_factory=list)
+    unclean: list[ServerRun] = field(default_factory=list)
     """Earlier runs that were not stopped but ended, newest first, as far back as the last that was stopped."""
-    clean: Run | None = None
+    clean: ServerRun | None = None
     """The last run, if it was stopped."""
-    beside: list[Run] = field(default_factory=list)
+    beside: list[ServerRun] = field(default_factory=list)
     """Other servers that seem to be running on this tape."""
     read_back: dict[str, int] = field(default_factory=dict)
     """Turns committed from side files, by their paths."""
@@ -73,14 +73,14 @@ class Report:
             yield f"session {broken.session_id} is broken: {broken.finding}"
 
 
-async def recover(store: Store) -> Report:
+async def recover(store: Store) -> StartupReport:
     """Looks at a tape before it is served, reads back what an earlier server had to put aside, and begins a run.
 
     Raises:
         StoreError: the tape cannot be read or written.
         OSError: a side file cannot be.
     """
-    report = Report(await store.read(found))
+    report = StartupReport(await store.read(found))
     now = time.time()
     for run in await store.read(runs.last):
         if run.stopped_at is not None:
@@ -120,7 +120,7 @@ async def end(store: Store) -> None:
         _log.warning("the end of this run could not be put on tape: %s", error)
 
 
-async def _read_back(store: Store, report: Report) -> None:
+async def _read_back(store: Store, report: StartupReport) -> None:
     """Commits what is in side files; a file goes when all of it is on tape."""
     for path in store.side_file.claim():
         given = list(read_lines(path))
@@ -142,7 +142,7 @@ async def _read_back(store: Store, report: Report) -> None:
             path.unlink()
 
 
-def tell(report: Report) -> list[str]:
+def tell(report: StartupReport) -> list[str]:
     """To the log; returns the lines for people."""
     lines = list(report.lines(time.time()))
     for line in lines:

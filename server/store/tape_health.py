@@ -8,7 +8,7 @@ from tickertape.server.store.database import StoreUnavailable
 _log = logging.getLogger("tickertape")
 
 
-class Standing:
+class TapeHealth:
     """What is known of a store. The writer's thread says so, everybody asks."""
 
     def __init__(self) -> None:

@@ -17,7 +17,7 @@ from tickertape.clients.engines.errors import EngineAborted, EngineNonsense
 from tickertape.clients.engines.pool import EnginePool, Member
 from tickertape.clients.engines.stopping import StopWatch, cut
 from tickertape.renderers.tokenizer import Tokenizer
-from tickertape.server.policy.gate import Policy, Run
+from tickertape.server.policy.gate import PolicyGate, PolicyRun
 from tickertape.server.turns.completion import Generation, can_go_on, rest_of
 
 #: How often in a row an engine may break off a generation on somebody else's order without having sampled a token.
@@ -47,7 +47,7 @@ class Generating:
         tokenizer: the model's, for the bytes of stop strings and to know what can be a token.
     """
 
-    def __init__(self, pool: EnginePool, policy: Policy, tokenizer: Tokenizer) -> None:
+    def __init__(self, pool: EnginePool, policy: PolicyGate, tokenizer: Tokenizer) -> None:
         self.pool = pool
         self.policy = policy
         self._token_bytes = tokenizer.token_bytes
@@ -145,7 +145,7 @@ class Generating:
             return Chunk([], [], finish_reason="stop", stop_reason=stopped[1])
         return Chunk([], [], finish_reason="length") if len(seen) >= sampling.max_tokens else None
 
-    def _refuse_to_go_on(self, run: Run, aborts: int) -> None:
+    def _refuse_to_go_on(self, run: PolicyRun, aborts: int) -> None:
         if not run.can_go_on:
             raise EngineAborted(
                 "the engine aborted the generation, which cannot be gone on with: a grammar or a penalty would begin "

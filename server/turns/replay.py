@@ -13,11 +13,11 @@ from tickertape.server.errors import InvalidRequest, NotFound
 from tickertape.server.store import answers
 from tickertape.server.store.store import Store
 from tickertape.server.trajectories.matching import context_digests
-from tickertape.server.trajectories.normalising import Policy
+from tickertape.server.trajectories.normalising import MatchPolicy
 from tickertape.server.trajectories.turn import Outcome, TokenIds, Turn, no_tokens
 from tickertape.server.turns.answers import AnswerReader
 from tickertape.server.turns.renderer_pool import RendererPool
-from tickertape.server.turns.request import STANDING, Follows, ToolChoice, TurnRequest, TurnResult
+from tickertape.server.turns.request import INSTRUCTIONS, Follows, ToolChoice, TurnRequest, TurnResult
 
 #: Whether a client may read a session.
 MayRead: TypeAlias = Callable[[str], bool]
@@ -60,13 +60,13 @@ async def recall(store: Store, turn_id: str, may_read: MayRead, dialect: str) ->
     if turn.outcome in _NO_ANSWER or turn.request_fields.get("store") is False:
         return None
     messages = _conversation(path)
-    standing = turn.request_fields.get(STANDING, 0)
+    standing = turn.request_fields.get(INSTRUCTIONS, 0)
     tokens = [part for earlier in path[:-1] for part in (earlier.prompt_delta, earlier.completion)]
     prompt_ids = np.concatenate([*tokens, turn.prompt_delta])
     return Recalled(turn, messages[:standing], messages[standing:], prompt_ids)
 
 
-async def go_on(store: Store, request: TurnRequest, follows: Follows, may_read: MayRead, matching: Policy) -> str:
+async def go_on(store: Store, request: TurnRequest, follows: Follows, may_read: MayRead, matching: MatchPolicy) -> str:
     """Puts the conversation that a request goes on from between its instructions and its own messages.
 
     Returns:
@@ -91,7 +91,7 @@ async def go_on(store: Store, request: TurnRequest, follows: Follows, may_read: 
             f"{follows.param} {follows.name!r:.200} has no answer that can be gone on from: send the history",
             param=follows.param,
         )
-    standing = request.fields.get(STANDING, 0)
+    standing = request.fields.get(INSTRUCTIONS, 0)
     own = request.messages
     request.messages = [*own[:standing], *recalled.before, *answer, *own[standing:]]
     return turn.session_id

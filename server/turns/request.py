@@ -32,7 +32,7 @@ class ToolChoice:
 
 #: The recorded field that counts a turn's first messages that are no part of its conversation: its instructions. Who
 #: goes on from the turn brings their own.
-STANDING = "standing_messages"
+INSTRUCTIONS = "standing_messages"
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from tickertape.server.policy.gate import BrokenOff
 from tickertape.server.trajectories import forks
 from tickertape.server.trajectories.forks import Asked
 from tickertape.server.trajectories.matching import context_digests, token_digest
-from tickertape.server.trajectories.normalising import Policy as Matching
+from tickertape.server.trajectories.normalising import MatchPolicy
 from tickertape.server.trajectories.preparing import Prepared
 from tickertape.server.trajectories.turn import Turn
 from tickertape.server.turns.answers import AnswerReader, Read, as_recorded
@@ -49,7 +49,7 @@ class Sampler:
         seconds: that a turn may take, from the request to the engine to its last token.
     """
 
-    def __init__(self, generating: Generating, matching: Matching, seconds: float | None) -> None:
+    def __init__(self, generating: Generating, matching: MatchPolicy, seconds: float | None) -> None:
         self._generating = generating
         self._matching = matching
         self._seconds = seconds

@@ -15,12 +15,11 @@ from tickertape.server.errors import InvalidRequest, SessionClosed, StoreFailed
 from tickertape.server.ids import new_id
 from tickertape.server.observing.metrics import Metrics
 from tickertape.server.observing.request_context import note_opened
-from tickertape.server.policy.gate import Policy
+from tickertape.server.policy.gate import PolicyGate
 from tickertape.server.store.store import Store, StoreError
 from tickertape.server.trajectories.forks import Asked
 from tickertape.server.trajectories.matching import context_digests, token_digest, value_digest
-from tickertape.server.trajectories.normalising import Policy as Matching
-from tickertape.server.trajectories.normalising import default
+from tickertape.server.trajectories.normalising import MatchPolicy, default
 from tickertape.server.trajectories.preparing import (
     NothingToContinue,
     Rules,
@@ -76,11 +75,11 @@ class Turns:
         sessions: Sessions,
         *,
         history: History = History.EXACT,
-        matching: Matching = default,
+        matching: MatchPolicy = default,
         limits: TurnLimits | None = None,
     ) -> None:
         self.pool = pool
-        self.policy = Policy(pool)
+        self.policy = PolicyGate(pool)
         self.renderers = renderers
         self.store = store
         self.sessions = sessions

@@ -8,7 +8,7 @@ import pytest
 from tests.server.conftest import until
 from tests.server.failing_stores import FakeWrites
 from tickertape.server.store.database import StoreUnavailable
-from tickertape.server.store.tape_health import Standing
+from tickertape.server.store.tape_health import TapeHealth
 from tickertape.server.store.writer import GroupWriter
 
 
@@ -18,7 +18,7 @@ def writes() -> FakeWrites:
 
 
 async def test_batch_is_bounded_in_rows_and_in_bytes(writes: FakeWrites) -> None:
-    standing = Standing()
+    standing = TapeHealth()
     writes.fail()
     writer = GroupWriter(writes, standing, most=4, most_bytes=100)
     first = [asyncio.ensure_future(writer.put(n, 10)) for n in range(10)]
@@ -34,7 +34,7 @@ async def test_batch_is_bounded_in_rows_and_in_bytes(writes: FakeWrites) -> None
 
 
 async def test_write_is_tried_again_until_the_store_works(writes: FakeWrites) -> None:
-    standing = Standing()
+    standing = TapeHealth()
     writer = GroupWriter(writes, standing, patience=5)
     writes.fail()
     putting = asyncio.ensure_future(writer.put(1))
@@ -50,7 +50,7 @@ async def test_write_is_tried_again_until_the_store_works(writes: FakeWrites) ->
 
 
 async def test_caller_is_told_when_the_patience_is_over_and_its_item_is_written_later(writes: FakeWrites) -> None:
-    standing = Standing()
+    standing = TapeHealth()
     writer = GroupWriter(writes, standing, patience=0.2)
     writes.fail()
     started = time.monotonic()
@@ -67,7 +67,7 @@ async def test_caller_is_told_when_the_patience_is_over_and_its_item_is_written_
 
 
 async def test_store_works_again_only_when_the_backlog_is_written(writes: FakeWrites) -> None:
-    standing = Standing()
+    standing = TapeHealth()
     writer = GroupWriter(writes, standing, patience=0, most=1)
     writes.fail()
     await asyncio.gather(*(writer.put(n) for n in range(3)), return_exceptions=True)
@@ -86,7 +86,7 @@ async def test_store_works_again_only_when_the_backlog_is_written(writes: FakeWr
 
 
 async def test_full_backlog_spills(writes: FakeWrites) -> None:
-    writer = GroupWriter(writes, Standing(), patience=0, backlog_bytes=100)
+    writer = GroupWriter(writes, TapeHealth(), patience=0, backlog_bytes=100)
     writes.fail()
     await asyncio.gather(*(writer.put(n, 40) for n in range(5)), return_exceptions=True)
     assert writes.spilled == [2, 3, 4]
@@ -96,7 +96,7 @@ async def test_full_backlog_spills(writes: FakeWrites) -> None:
 
 
 async def test_item_that_can_never_be_written_does_not_hold_up_the_backlog(writes: FakeWrites) -> None:
-    writer = GroupWriter(writes, Standing(), patience=0)
+    writer = GroupWriter(writes, TapeHealth(), patience=0)
     writes.fail()
     await asyncio.gather(*(writer.put(n) for n in range(4)), return_exceptions=True)
     writes.poison = {1}
@@ -107,7 +107,7 @@ async def test_item_that_can_never_be_written_does_not_hold_up_the_backlog(write
 
 
 async def test_close_tries_once_more_and_spills_what_is_left(writes: FakeWrites) -> None:
-    writer = GroupWriter(writes, Standing(), patience=60)
+    writer = GroupWriter(writes, TapeHealth(), patience=60)
     writes.fail()
     putting = [asyncio.ensure_future(writer.put(n)) for n in range(3)]
     await asyncio.sleep(0.1)
@@ -120,7 +120,7 @@ async def test_close_tries_once_more_and_spills_what_is_left(writes: FakeWrites)
 
 
 async def test_idle_store_is_probed(writes: FakeWrites) -> None:
-    standing = Standing()
+    standing = TapeHealth()
     writer = GroupWriter(writes, standing, every=0.1)
     writes.fail()
     await asyncio.to_thread(until, lambda: standing.failing, 2)
@@ -131,7 +131,7 @@ async def test_idle_store_is_probed(writes: FakeWrites) -> None:
 
 async def test_write_that_hangs_is_told_and_not_taken_back(writes: FakeWrites, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tickertape.server.store.writer.STALLED", 0.1)
-    standing = Standing()
+    standing = TapeHealth()
     written = writes.write
 
     def hanging(items: list[int], *, again: bool) -> None:

@@ -20,7 +20,7 @@ from tickertape.server.errors import NotFound
 from tickertape.server.store import schema, sessions
 from tickertape.server.store.database import Database
 from tickertape.server.store.store import Store, StoreError
-from tickertape.server.store.tape_health import Standing
+from tickertape.server.store.tape_health import TapeHealth
 from tickertape.server.store.writer import GroupWriter
 from tickertape.server.trajectories.turn import Outcome, Turn
 
@@ -116,7 +116,7 @@ async def test_writer_gathers_what_comes_while_it_commits() -> None:
             time.sleep(0.02)
             batches.append(len(items))
 
-    writer = GroupWriter(Slow(), Standing())
+    writer = GroupWriter(Slow(), TapeHealth())
     await asyncio.gather(*(writer.put(number) for number in range(100)))
     writer.close()
     assert sum(batches) == 100

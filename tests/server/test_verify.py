@@ -41,7 +41,7 @@ from tickertape.clients.engines.engine import (
 from tickertape.clients.engines.errors import EngineCannot, EngineRefused
 from tickertape.server.commands.cli import app
 from tickertape.server.commands.verify.checking import Verifier, why_not_comparable
-from tickertape.server.commands.verify.findings import Check, Rules, SessionCheck
+from tickertape.server.commands.verify.findings import Check, SessionCheck, Tolerances
 from tickertape.server.store.store import Store
 from tickertape.server.trajectories.turn import Turn
 from tickertape.server.turns.sampling import recorded, restored
@@ -143,7 +143,9 @@ class Taped:
 
         return asyncio.run(read())
 
-    def check(self, session: str, rules: Rules = Rules(), turns: Sequence[Turn] | None = None) -> SessionCheck:  # noqa: B008
+    def check(
+        self, session: str, rules: Tolerances = Tolerances(), turns: Sequence[Turn] | None = None
+    ) -> SessionCheck:
         whole = self.turns(session) if turns is None else turns
 
         async def check() -> SessionCheck:
@@ -185,7 +187,7 @@ def test_each_turn_of_a_forest_is_compared_once_and_each_leaf_read_once(tmp_path
             proxy.chat("s", [*HELLO, first, {"role": "user", "content": text}], n=2, max_tokens=12)  # type: ignore[list-item]
         proxy.chat("s", [{"role": "user", "content": "Another beginning"}], max_tokens=12)
         samples = proxy.tape.samples("s")
-    found = Taped(tmp_path / "tape.db", model).check("s", Rules(tolerance=1e-6))
+    found = Taped(tmp_path / "tape.db", model).check("s", Tolerances(tolerance=1e-6))
     assert [check.seq for check in found.turns] == list(range(8))
     assert all(check.compared == check.sampled > 0 for check in found.turns)
     assert max(check.max_difference for check in found.turns) < 1e-6
@@ -289,7 +291,7 @@ def test_only_tokens_of_the_version_that_is_asked_for_are_compared(tape: Play) -
     model.changes = {}
     for weights, n_tokens in (("A", 5), ("B", 7)):
         taped.model = FakeHashModel(weights)
-        found = taped.check("s", Rules(version=weights))
+        found = taped.check("s", Tolerances(version=weights))
         assert [(check.compared, check.off) for check in found.turns] == [(n_tokens, 0)] * 3
         everything = taped.check("s")
         assert [check.compared for check in everything.turns] == [12] * 3
@@ -299,7 +301,7 @@ def test_only_tokens_of_the_version_that_is_asked_for_are_compared(tape: Play) -
 
 def test_turn_without_a_token_of_the_version_is_said_to_be_left_out(tape: Play) -> None:
     taped = tape(FakeHashModel("A"), s={"temperature": 0})
-    found = taped.check("s", Rules(version="B"))
+    found = taped.check("s", Tolerances(version="B"))
     assert {check.not_comparable for check in found.turns} == {"no token of version B"}
     assert {check.not_sampled_again for check in found.turns} == {"not all of it was sampled under version B"}
     assert found.streams == 0, "the engine was not asked for nothing"

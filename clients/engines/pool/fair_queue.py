@@ -16,7 +16,7 @@ from tickertape.clients.engines.pool.request import Ask
 from tickertape.clients.engines.pool.throughput import Pace
 
 
-class Line:
+class FairQueue:
     """Requests that wait.
 
     Args:

@@ -10,7 +10,7 @@ from tickertape.clients.engines.errors import EngineError, EngineRefused, Engine
 from tickertape.clients.engines.pool.attempt import Attempt, Silence
 from tickertape.clients.engines.pool.broadcast import tell_all
 from tickertape.clients.engines.pool.capabilities import Promise
-from tickertape.clients.engines.pool.fair_queue import Line
+from tickertape.clients.engines.pool.fair_queue import FairQueue
 from tickertape.clients.engines.pool.health import Health
 from tickertape.clients.engines.pool.member import Member, MemberState
 from tickertape.clients.engines.pool.request import Ask
@@ -64,7 +64,7 @@ class EnginePool:
             timeout=probe_timeout,
             silence=silence,
         )
-        self._line = Line(
+        self._line = FairQueue(
             claim=self._claim,
             has_room=self._has_room,
             why_stuck=self._why_stuck,

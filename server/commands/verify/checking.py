@@ -19,7 +19,14 @@ import numpy.typing as npt
 
 from tickertape.clients.engines.engine import Engine, EngineInfo, LogprobKind, Scored
 from tickertape.clients.engines.errors import EngineCannot, EngineRefused
-from tickertape.server.commands.verify.findings import Check, Deviation, RecordedTurn, Rules, SessionCheck, TurnCheck
+from tickertape.server.commands.verify.findings import (
+    Check,
+    Deviation,
+    RecordedTurn,
+    SessionCheck,
+    Tolerances,
+    TurnCheck,
+)
 from tickertape.server.trajectories.options import SampleOptions
 from tickertape.server.trajectories.paths import TurnShape, plan
 from tickertape.server.trajectories.turn import TokenIds
@@ -42,7 +49,7 @@ class Verifier:
 
     engine: Engine
     info: EngineInfo
-    rules: Rules
+    rules: Tolerances
 
     async def session(self, turns: Sequence[RecordedTurn]) -> SessionCheck:
         """Checks each turn of a session once.

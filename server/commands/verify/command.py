@@ -11,7 +11,7 @@ import httpx
 import orjson
 from rich.console import Console
 
-from tickertape.clients.calls import TrajectoryError, Wanted
+from tickertape.clients.calls import SampleQuery, TrajectoryError
 from tickertape.clients.engines.choose import make_engine
 from tickertape.clients.engines.engine import Feature
 from tickertape.clients.engines.errors import EngineError
@@ -19,8 +19,8 @@ from tickertape.renderers.tokenizer import Tokenizer
 from tickertape.server.commands.export import filters_of
 from tickertape.server.commands.sample_files import open_source, source_name
 from tickertape.server.commands.verify.checking import Verifier
-from tickertape.server.commands.verify.findings import RecordedTurn, Rules, SessionCheck
-from tickertape.server.commands.verify.report import Report, Spell, as_dict, print_report
+from tickertape.server.commands.verify.findings import RecordedTurn, SessionCheck, Tolerances
+from tickertape.server.commands.verify.report import Spell, VerifyReport, as_dict, print_report
 from tickertape.server.errors import ProxyError
 
 #: Sessions that are checked at once.
@@ -45,7 +45,7 @@ def run_verify(
     source: str,
     engine: str,
     which: Which,
-    rules: Rules,
+    rules: Tolerances,
     *,
     api_key: str | None = None,
     engine_api_key: str | None = None,
@@ -71,7 +71,7 @@ def run_verify(
     if which.named and which.where:
         raise VerifyError("--session names sessions, --where filters them: give one of the two")
     tokenizer = None if model is None else Tokenizer.load(model)
-    wanted = cast("Wanted", filters_of(which.where))
+    wanted = cast("SampleQuery", filters_of(which.where))
     try:
         with closing(open_source(source, wanted, api_key)) as opened:
             sessions = islice(opened.sessions(which.named), which.limit)
@@ -87,13 +87,13 @@ def run_verify(
     return report.exit_code
 
 
-async def _verify(sessions: Sessions, spec: str, api_key: str | None, rules: Rules) -> Report:
+async def _verify(sessions: Sessions, spec: str, api_key: str | None, rules: Tolerances) -> VerifyReport:
     engine = make_engine(spec, api_key)
     try:
         info = await engine.start()
         if Feature.SCORE not in info.features:
             raise VerifyError(f"{info.name} at {info.url} gives no logprobs of a prompt, so nothing can be compared")
-        report = Report(info, await engine.policy_version(), rules)
+        report = VerifyReport(info, await engine.policy_version(), rules)
         verifier = Verifier(engine, info, rules)
         while some := list(islice(sessions, _AT_ONCE)):
             for found in await asyncio.gather(*(_session(verifier, *each) for each in some)):

@@ -35,7 +35,7 @@ class RecordedTurn(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class Tolerances:
     """What counts as the same."""
 
     tolerance: float = 1e-3

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from tickertape.clients.engines.engine import EngineInfo
-from tickertape.server.commands.verify.findings import Check, Deviation, Rules, SessionCheck, TurnCheck
+from tickertape.server.commands.verify.findings import Check, Deviation, SessionCheck, Tolerances, TurnCheck
 
 #: Turns that the table shows, and deviations below it.
 _MOST_SHOWN = 20
@@ -19,13 +19,13 @@ Spell: TypeAlias = Callable[[int], str]
 
 
 @dataclass(slots=True)
-class Report:
+class VerifyReport:
     """What was found on a tape."""
 
     engine: EngineInfo
     engine_version: str | None
     """Of its weights, where it says so."""
-    rules: Rules
+    rules: Tolerances
     turns: list[TurnCheck] = field(default_factory=list)
     sessions: int = 0
     streams: int = 0
@@ -80,7 +80,7 @@ class Report:
         }
 
 
-def as_dict(report: Report) -> dict[str, Any]:
+def as_dict(report: VerifyReport) -> dict[str, Any]:
     """What ``--json`` prints; NaN and infinity are null."""
     info = report.engine
     return {
@@ -100,7 +100,7 @@ def as_dict(report: Report) -> dict[str, Any]:
 # For people.
 
 
-def print_report(report: Report, console: Console, *, spell: Spell) -> None:
+def print_report(report: VerifyReport, console: Console, *, spell: Spell) -> None:
     """Prints the worst turns, what is off, what was not compared and why, and the sums.
 
     Args:
@@ -170,7 +170,7 @@ def _token(token: int | None, logprob: float | None, spell: Spell) -> str:
     return f"token {token}{spell(token)}" + ("" if logprob is None else f" with {logprob:.6f}")
 
 
-def _left_out(report: Report) -> Iterator[str]:
+def _left_out(report: VerifyReport) -> Iterator[str]:
     """One line for each reason, with the turns that it holds for."""
     reasons: dict[str, list[str]] = {}
     for turn in report.turns:
@@ -184,7 +184,7 @@ def _left_out(report: Report) -> Iterator[str]:
         yield f"{reason}: {len(places)} turns ({named})"
 
 
-def _versions(report: Report) -> Iterator[str]:
+def _versions(report: VerifyReport) -> Iterator[str]:
     versions = report.sampled_under
     told = ", ".join(f"{version or 'none known'} ({n_tokens} tokens)" for version, n_tokens in versions.items())
     asked = report.rules.version
@@ -195,7 +195,7 @@ def _versions(report: Report) -> Iterator[str]:
         yield f"the engine says that its weights are {report.engine_version}, the tape's: {told}"
 
 
-def _summary(report: Report) -> str:
+def _summary(report: VerifyReport) -> str:
     sums = report.summary()
     verdict = {0: "[green]as on tape[/]", 1: "[red]off[/]", 2: "[yellow]nothing could be compared[/]"}[report.exit_code]
     text = f"{verdict}: {sums['turns']} turns in {sums['sessions']} sessions, {sums['turns_off']} off, "

@@ -10,7 +10,7 @@ from tickertape.server.dialects.responses.items import Event, Output
 from tickertape.server.dialects.responses.tools import shown_tools
 from tickertape.server.errors import ProxyError, openai_error
 from tickertape.server.trajectories.turn import Outcome, Turn
-from tickertape.server.turns.request import STANDING, TurnRequest, TurnResult
+from tickertape.server.turns.request import INSTRUCTIONS, TurnRequest, TurnResult
 from tickertape.server.turns.stream_buffer import Sampled, whole
 
 ENCRYPTED, LOGPROBS = "reasoning.encrypted_content", "message.output_text.logprobs"
@@ -159,7 +159,7 @@ def _logprobs(sampled: Sampled, tokenizer: Tokenizer) -> list[dict[str, Any]]:
 
 
 def _instructions(request: TurnRequest) -> str | None:
-    return request.messages[0].text if request.fields.get(STANDING) else None
+    return request.messages[0].text if request.fields.get(INSTRUCTIONS) else None
 
 
 def _frame(turn: Turn, instructions: str | None) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from tickertape.server.dialects.responses.input import read_input
 from tickertape.server.dialects.responses.schema import ResponsesRequest
 from tickertape.server.dialects.responses.tools import read_tool_choice, read_tools
 from tickertape.server.errors import InvalidRequest
-from tickertape.server.turns.request import STANDING, Follows, TurnRequest
+from tickertape.server.turns.request import INSTRUCTIONS, Follows, TurnRequest
 
 __all__ = ["DIALECT", "read_request", "stream_writer", "write_error", "write_response"]
 
@@ -131,7 +131,7 @@ def _recorded(given: ResponsesRequest, forms: dict[str, dict[str, object]]) -> d
             fields[name] = value.model_dump(exclude_none=True, by_alias=True)
     if forms:
         fields["tool_forms"] = forms
-    return fields | ({STANDING: 1} if given.instructions else {})
+    return fields | ({INSTRUCTIONS: 1} if given.instructions else {})
 
 
 def _template_options(given: ResponsesRequest) -> dict[str, object]:
