@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tickertape.clients.engines.embedded.engine import model_file as module
+from tickertape.clients.engines.embedded import model_file as module
 from tickertape.clients.engines.embedded.model_file import ModelFileError, cache_directory, model_file
 
 
