@@ -143,7 +143,7 @@ class Connection(asyncio.Protocol):
             self._transport.write(response(self._others[self._path]))
         elif self._path != b"/v1/completions":
             self._transport.write(response(b'{"detail":"Not Found"}', "404 Not Found"))
-        elif PROBE.search(request):
+        elif PROBE.search(request) and not INTERVAL.search(request):
             self._transport.write(answer_probe(request))
         else:
             asked, interval = MAX_TOKENS.search(request), INTERVAL.search(request)

@@ -61,11 +61,12 @@ class RecordingEngine(Engine):
         await self.engine.resume()
 
     async def generate(
-        self, prompt_ids: TokenIds, sampling: Sampling, *, request_id: str
+        self, prompt_ids: TokenIds, sampling: Sampling, *, request_id: str, chunk_tokens: int = 1
     ) -> AsyncGenerator[Chunk, None]:
         call = Call(prompt_ids.tolist(), sampling, request_id=request_id)
         self.calls.append(call)
-        async with aclosing(self.engine.generate(prompt_ids, sampling, request_id=request_id)) as chunks:
+        engine = self.engine.generate(prompt_ids, sampling, request_id=request_id, chunk_tokens=chunk_tokens)
+        async with aclosing(engine) as chunks:
             async for chunk in chunks:
                 call.token_ids += chunk.token_ids
                 call.logprobs += chunk.logprobs
@@ -124,6 +125,7 @@ class ScriptedEngine(Engine):
         sampling: Sampling,
         *,
         request_id: str,
+        chunk_tokens: int = 1,
     ) -> AsyncGenerator[Chunk, None]:
         call = Call(prompt_ids.tolist(), sampling)
         self.calls.append(call)
@@ -206,6 +208,13 @@ async def _answer_probe(request: web.Request, structure: bool, arrays: str | Non
     asked = body.get("sampling_params", body)
     chosen = ord(asked["structured_outputs"]["choice"][0]) if structure and asked["structured_outputs"] else 7
     token_ids = [int(token) for token in asked["logit_bias"] or (chosen,)]
+    if asked["max_tokens"] > 1:  # as many as are asked for, the first one at once
+        n, lean = asked["max_tokens"] - 1, request.path == GENERATE
+        first = vllm_event(token_ids, [-11.0], lean=lean)
+        others = vllm_event(token_ids * n, [-11.0] * n, "length", lean=lean)
+        for span in others["choices"][0].get("weight_versions") or ():
+            span["end"] = n + 1
+        return await streaming([first, others, "[DONE]"])(request)
     event = vllm_event(token_ids, [-11.0], "length", lean=request.path == GENERATE)
     if arrays is not None:
         event["choices"][0].update(routed_experts=arrays, sampling_mask=[token_ids])

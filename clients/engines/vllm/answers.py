@@ -47,6 +47,9 @@ class AnswerReader:
         self._cached_tokens: int | None = None
         self._routed_experts: str | None = None
         self._sampling_mask: list[list[int]] = []
+        self._has_begun = False
+        self.n_events = 0
+        """Events with tokens."""
         self.features: set[Feature] = set()
         """What the answer has proven the server to have."""
         self.ended = False
@@ -60,6 +63,7 @@ class AnswerReader:
                 after the tokens that came before it.
         """
         error: EngineError | None = None
+        self._has_begun = True
         for payload in payloads:
             try:
                 self._take(payload)
@@ -75,6 +79,8 @@ class AnswerReader:
 
     def check_ended(self) -> None:
         """Raises unless the whole answer has come."""
+        if not self._has_begun:
+            raise EngineNonsense(f"{self._url} answered without a single event")
         if not self.ended:
             raise EngineUnavailable(f"{self._url} ended its answer after {self._n_tokens} tokens without finishing it")
 
@@ -96,6 +102,7 @@ class AnswerReader:
     def _take_choice(self, choice: dict[str, Any]) -> None:
         """Adds a choice's tokens, all of them or none."""
         token_ids = choice["token_ids"]
+        self.n_events += bool(token_ids)
         if not isinstance(token_ids, list) or set(map(type, token_ids)) - {int}:
             raise ValueError("token ids that are no integers")
         values, tops = self._logprobs(choice, self._asked.top_logprobs) if token_ids else ([], [])

@@ -5,9 +5,12 @@ it out instead of asking for a version. ``docs/engines.md`` says which flags bri
 """
 
 import asyncio
+import logging
 import uuid
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+
+import orjson
+from aiohttp import ClientError
 
 from tickertape.clients.engines.answers import known_version
 from tickertape.clients.engines.engine import (
@@ -23,17 +26,31 @@ from tickertape.clients.engines.engine import (
     StructureKind,
     TokenIds,
 )
-from tickertape.clients.engines.errors import EngineCannot, EngineNonsense, EngineRefused, EngineUnavailable
-from tickertape.clients.engines.http import CONNECT_TIMEOUT, EngineConnection
+from tickertape.clients.engines.errors import (
+    EngineCannot,
+    EngineError,
+    EngineNonsense,
+    EngineRefused,
+    EngineUnavailable,
+)
+from tickertape.clients.engines.http import CONNECT_TIMEOUT, EngineConnection, EventStream
 from tickertape.clients.engines.vllm.answers import AnswerReader, scored
 from tickertape.clients.engines.vllm.requests import (
+    ABORT,
     COMPLETIONS,
     GENERATE,
+    abortion,
     generation,
     scoring,
     scoring_with_last_forced,
 )
 
+_log = logging.getLogger(__name__)
+
+#: Seconds that an aborted request gets to give out what it has.
+_ABORT_TIMEOUT = 2.0
+#: Tokens of an event by which it is found out whether a server sends so many together.
+_PROBE_CHUNK = 8
 #: Token ids that every vocabulary has.
 _PROBE_PROMPT = (0, 1)
 #: Tokens that a probe forces, one after the other: no model finds both of them more likely than not.
@@ -94,17 +111,16 @@ class VllmEngine(Engine):
     async def close(self) -> None:
         await self._connection.close()
 
-    async def generate(
-        self, prompt_ids: TokenIds, sampling: Sampling, *, request_id: str
+    def generate(
+        self, prompt_ids: TokenIds, sampling: Sampling, *, request_id: str, chunk_tokens: int = 1
     ) -> AsyncGenerator[Chunk, None]:
         self._refuse_what_is_missing(sampling)
-        reader = self._reader(self._info.endpoint, sampling)
+        endpoint = self._info.endpoint
         model = self._info.model if sampling.adapter is None else sampling.adapter
-        async with aclosing(
-            self._stream(reader, self._info.endpoint, model, prompt_ids, sampling, request_id)
-        ) as chunks:
-            async for chunk in chunks:
-                yield chunk
+        every = chunk_tokens if Feature.CHUNKS in self._info.features else 1
+        body = generation(endpoint, model, prompt_ids, sampling, every)
+        holds_back = every > 1 and Feature.ABORT in self._info.features
+        return self._stream(self._reader(endpoint, sampling), endpoint, body, request_id, holds_back=holds_back)
 
     async def policy_version(self) -> str | None:
         try:
@@ -150,24 +166,36 @@ class VllmEngine(Engine):
         return AnswerReader(self._connection.url + endpoint, endpoint, sampling)
 
     async def _stream(
-        self,
-        reader: AnswerReader,
-        endpoint: str,
-        model: str,
-        prompt_ids: TokenIds | Sequence[int],
-        sampling: Sampling,
-        request_id: str,
+        self, reader: AnswerReader, endpoint: str, body: bytes, request_id: str, *, holds_back: bool = False
     ) -> AsyncGenerator[Chunk, None]:
-        body = generation(endpoint, model, prompt_ids, sampling)
-        silent = True
-        async with aclosing(self._connection.post_events(endpoint, body, {"X-Request-Id": request_id})) as events:
-            async for payloads in events:
-                silent = False
-                for chunk in reader.read(payloads):
-                    yield chunk
-        if silent:
-            raise EngineNonsense(f"{self._connection.url}{endpoint} answered without a single event")
+        """Posts a request and reads its answer. ``holds_back``: the server may have sampled tokens that it has not yet
+        sent, and gives them out when it aborts."""
+        async with self._connection.events(endpoint, body, {"X-Request-Id": request_id}) as events:
+            try:
+                while payloads := await events.read():
+                    for chunk in reader.read(payloads):
+                        yield chunk
+                    if reader.ended:
+                        await events.end()
+                        return
+            except asyncio.CancelledError:
+                if holds_back:
+                    for chunk in await self._abort(reader, endpoint, request_id, events):
+                        yield chunk
+                raise
         reader.check_ended()
+
+    async def _abort(self, reader: AnswerReader, endpoint: str, request_id: str, events: EventStream) -> list[Chunk]:
+        """Has a request aborted; returns what was sampled and not sent."""
+        chunks: list[Chunk] = []
+        try:
+            async with asyncio.timeout(_ABORT_TIMEOUT):
+                await self._connection.post(ABORT, abortion(endpoint, request_id))
+                while not reader.ended and (payloads := await events.read()):
+                    chunks += reader.read(payloads)
+        except (EngineError, ClientError, OSError) as error:
+            _log.warning("%s gave no last tokens of %s: %r", self._connection.url, request_id, error)
+        return chunks
 
     async def _score(self, model: str, token_ids: Sequence[int], request_id: str | None = None) -> Scored:
         headers = None if request_id is None else {"X-Request-Id": request_id}
@@ -206,6 +234,10 @@ class VllmEngine(Engine):
         """Tries out what the server really does, with a few requests of one token each."""
         endpoint, features, first = await self._probe_endpoint(model)
         _, second = await self._probe_sampling(endpoint, model, _FORCED[1])
+        if await self._has_chunks(endpoint, model):
+            features |= {Feature.CHUNKS}
+        if await self._has_abort():
+            features |= {Feature.ABORT}
         if await self._has_structure(endpoint, model):
             features |= {Feature.STRUCTURE}
         if await self._has_score(model):
@@ -233,7 +265,8 @@ class VllmEngine(Engine):
         """Has one token sampled, and returns its logprob."""
         sampling = Sampling(1, temperature=0.0, logit_bias={forced: 100.0}, ignore_eos=True, top_logprobs=1)
         reader = self._reader(endpoint, sampling)
-        chunks = [c async for c in self._stream(reader, endpoint, model, _PROBE_PROMPT, sampling, _probe_id())]
+        body = generation(endpoint, model, _PROBE_PROMPT, sampling)
+        chunks = [chunk async for chunk in self._stream(reader, endpoint, body, _probe_id())]
         token_ids = [token for chunk in chunks for token in chunk.token_ids]
         if token_ids != [forced]:
             raise EngineNonsense(f"{self._connection.url}{endpoint} sampled {token_ids} when {forced} was forced")
@@ -249,14 +282,33 @@ class VllmEngine(Engine):
         for letter in "ab":
             structure = Structure(StructureKind.CHOICE, [letter])
             sampling = Sampling(1, temperature=0.0, ignore_eos=True, structure=structure)
-            chunks = self._stream(
-                self._reader(endpoint, sampling), endpoint, model, _PROBE_PROMPT, sampling, _probe_id()
-            )
+            body = generation(endpoint, model, _PROBE_PROMPT, sampling)
+            chunks = self._stream(self._reader(endpoint, sampling), endpoint, body, _probe_id())
             try:
                 sampled.append([token async for chunk in chunks for token in chunk.token_ids])
             except EngineRefused:
                 return False
         return sampled[0] != sampled[1]
+
+    async def _has_chunks(self, endpoint: str, model: str) -> bool:
+        """True if events hold as many tokens as are asked for, as since vLLM 0.32; older servers ignore the field."""
+        sampling = Sampling(_PROBE_CHUNK + 1, temperature=0.0, logit_bias={_FORCED[0]: 100.0}, ignore_eos=True)
+        reader = self._reader(endpoint, sampling)
+        body = generation(endpoint, model, _PROBE_PROMPT, sampling, _PROBE_CHUNK)
+        try:
+            chunks = [chunk async for chunk in self._stream(reader, endpoint, body, _probe_id())]
+        except EngineError:
+            return False
+        n_tokens = sum(len(chunk.token_ids) for chunk in chunks)
+        return n_tokens == sampling.max_tokens and reader.n_events <= 2  # the first token, and the others with the end
+
+    async def _has_abort(self) -> bool:
+        """True if requests can be aborted by id; one that nobody made is."""
+        try:
+            await self._connection.post(ABORT, orjson.dumps({"request_ids": [_probe_id()]}))
+        except EngineError:
+            return False
+        return True
 
     async def _has_score(self, model: str) -> bool:
         try:
