@@ -144,6 +144,12 @@ class EngineInfo:
     """LoRA adapters that it serves beside the model."""
     features: frozenset[Feature] = frozenset()
 
+    @property
+    def summary(self) -> str:
+        """A line for people."""
+        through = f", asked through {self.endpoint}" if self.endpoint else ""
+        return f"at {self.url}: {self.model}, {self.max_context} tokens of context{through}"
+
 
 class PauseMode(StrEnum):
     """What becomes of the requests that an engine has when it is paused."""

@@ -1,0 +1,52 @@
+"""What happens around calls, and what becomes of it: ``python -m tests.server.surroundings`` prints the table.
+
+``docs/limits.md`` holds it; ``test_surroundings.py`` checks that the page says the same, and that each row has tests.
+"""
+
+from dataclasses import dataclass
+
+from tests.server.faults import table
+
+
+@dataclass(frozen=True)
+class Surrounding:
+    """One thing that happens."""
+
+    name: str
+    outcome: str
+    tests: tuple[str, ...]
+    """What shows it, ``path::function``."""
+
+
+SURROUNDINGS = [
+    Surrounding(
+        "there is no engine when the server starts",
+        "it listens; `/ready` and calls get a 503 with the reason, calls with `Retry-After` (rejected); it serves when "
+        "one answers",
+        (
+            "tests/server/test_late_engines.py::test_it_serves_when_its_engine_comes",
+            "tests/test_cli.py::test_serve_listens_before_there_is_an_engine_and_ends_on_sigterm",
+        ),
+    ),
+    Surrounding(
+        "an engine loads for an hour",
+        "no probe of Kubernetes, Compose or systemd ends the server meanwhile",
+        (
+            "tests/deployment/test_kubernetes.py::test_no_probe_ends_a_pod_that_waits_for_its_engine",
+            "tests/deployment/test_systemd.py::test_the_service_is_started_again_for_as_long_as_its_database_is_away",
+        ),
+    ),
+    Surrounding(
+        "a lone engine comes back with another context length",
+        "it serves with that",
+        ("tests/clients/test_pool.py::test_the_promised_context_follows_a_lone_engine",),
+    ),
+]
+
+
+def surroundings_table() -> str:
+    return table(["what happens", "what becomes of it"], [[each.name, each.outcome] for each in SURROUNDINGS])
+
+
+if __name__ == "__main__":
+    print(surroundings_table())
