@@ -35,6 +35,9 @@ from tickertape.server.token_arrays import KNOWN
 from tickertape.server.trajectories.normalising import policy_named
 from tickertape.server.turns import TurnLimits, Turns
 
+#: Tokens of context of each generation of the embedded engine, unless it is set.
+_EMBEDDED_CONTEXT = 8192
+
 
 @dataclass(frozen=True, slots=True)
 class Parts:
@@ -60,7 +63,9 @@ def make_parts(settings: Settings, *, say: Callable[[str], None]) -> Parts:
     if settings.engines == ("embedded",):
         path = model_file(settings.gguf, say=say)
         tokenizer = tokenizer_from_gguf(path) if settings.model is None else Tokenizer.load(settings.model)
-        engine = EmbeddedEngine(path, tokenizer, context=settings.context, parallel=settings.parallel)
+        engine = EmbeddedEngine(
+            path, tokenizer, context=settings.context or _EMBEDDED_CONTEXT, parallel=settings.parallel
+        )
         return Parts({"embedded": engine}, _choose(settings, tokenizer))
     try:
         engines = _engines(settings)
@@ -79,7 +84,9 @@ def _engines(settings: Settings) -> dict[str, Engine]:
     api_key = None if settings.engine_api_key is None else settings.engine_api_key.get_secret_value()
     for number, spec in enumerate(settings.engines):
         kind = spec.partition("=")[0]
-        engines[f"{kind}-{number}"] = make_engine(spec, api_key, connect_timeout=settings.connect_timeout)
+        engines[f"{kind}-{number}"] = make_engine(
+            spec, api_key, connect_timeout=settings.connect_timeout, context=settings.context
+        )
     return engines
 
 

@@ -273,12 +273,15 @@ SGLANG_RECORDED = Path(__file__).parent / "data" / "sglang-0.5.23"
 
 
 @contextmanager
-def faulty_sglang(handler: Handler, **server_info: Any) -> Iterator[str]:
+def faulty_sglang(
+    handler: Handler, *, others: Mapping[str, Handler] | None = None, **server_info: Any
+) -> Iterator[str]:
     """An HTTP server in SGLang's place; ``handler`` answers ``/generate``, but for what the client tries out at start,
     which is answered as SGLang 0.5.23 did. Yields its URL.
 
     Args:
         handler: see there.
+        others: other answers, by path, or by the name of what is recorded of a request of the start.
         **server_info: fields of ``/server_info`` that are different from what was recorded.
     """
 
@@ -295,7 +298,7 @@ def faulty_sglang(handler: Handler, **server_info: Any) -> Iterator[str]:
     async def ready(_: web.Request) -> web.Response:
         return web.Response()
 
-    probes = {name: answer(name) for name in ("vocabulary", "probe_hot", "probe_cold", "probe_score")}
+    probes = {name: answer(name) for name in ("vocabulary", "probe_hot", "probe_cold", "probe_score")} | (others or {})
 
     async def generate(request: web.Request) -> web.StreamResponse:
         asked = await request.json()
@@ -310,15 +313,16 @@ def faulty_sglang(handler: Handler, **server_info: Any) -> Iterator[str]:
         return await handler(request)
 
     app = web.Application(client_max_size=2**24)
+    answers: dict[str, Handler] = {
+        "/generate": generate,
+        "/abort_request": handler,
+        "/ready": ready,
+        "/v1/models": answer("models"),
+        "/model_info": answer("model_info"),
+        "/server_info": answer("server_info", **server_info),
+    }
     app.add_routes(
-        [
-            web.post("/generate", generate),
-            web.post("/abort_request", handler),
-            web.get("/ready", ready),
-            web.get("/v1/models", answer("models")),
-            web.get("/model_info", answer("model_info")),
-            web.get("/server_info", answer("server_info", **server_info)),
-        ]
+        [web.route("*", path, play) for path, play in {**answers, **(others or {})}.items() if path[0] == "/"]
     )
     with serving_aiohttp(app) as url:
         yield url

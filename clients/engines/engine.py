@@ -143,6 +143,8 @@ class EngineInfo:
     adapters: tuple[str, ...] = ()
     """LoRA adapters that it serves beside the model."""
     features: frozenset[Feature] = frozenset()
+    missing: Mapping[str, str] = field(default_factory=dict)
+    """What was tried out and is not there, features and other things, and why not."""
 
     @property
     def summary(self) -> str:

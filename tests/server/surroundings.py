@@ -37,6 +37,24 @@ SURROUNDINGS = [
         ),
     ),
     Surrounding(
+        "an optional thing of an engine fails, hangs, redirects, is missing or a web page: its version, pause, "
+        "weights' version, health, lean endpoint, structures, scores, biases, alternatives",
+        "the engine serves without it; `missing` in `/admin/engines` says what and why",
+        (
+            "tests/clients/test_vllm_partly.py::test_what_is_optional_is_named_and_done_without",
+            "tests/clients/test_vllm_partly.py::test_an_optional_thing_that_hangs_is_done_without",
+            "tests/clients/test_sglang_partly.py::test_what_is_optional_is_named_and_done_without",
+        ),
+    ),
+    Surrounding(
+        "an engine does not sample ids with logprobs from a prompt of ids",
+        "it is down; the reason says which of these it lacks",
+        (
+            "tests/clients/test_vllm_partly.py::test_what_a_turn_needs_is_required_and_named",
+            "tests/clients/test_sglang_partly.py::test_what_a_turn_needs_is_required_and_named",
+        ),
+    ),
+    Surrounding(
         "a lone engine comes back with another context length",
         "it serves with that",
         ("tests/clients/test_pool.py::test_the_promised_context_follows_a_lone_engine",),
