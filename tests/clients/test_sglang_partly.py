@@ -11,7 +11,7 @@ from tests.clients.test_vllm_partly import failing, html, redirect
 from tests.engines import Handler, faulty_sglang
 from tickertape.clients.engines.engine import EngineInfo, Feature, LogprobKind, Sampling
 from tickertape.clients.engines.errors import EngineError, EngineNonsense, EngineRefused, EngineUnavailable
-from tickertape.clients.engines.sglang import SglangEngine
+from tickertape.clients.engines.sglang.engine import SglangEngine
 
 ALL = set(Feature) - {Feature.ROUTED_EXPERTS}
 

@@ -13,7 +13,7 @@ from tests.clients.test_vllm import answering
 from tests.engines import Handler, serving_aiohttp, streaming, vllm_event
 from tickertape.clients.engines.engine import EngineInfo, Feature, LogprobKind, Sampling
 from tickertape.clients.engines.errors import EngineError, EngineNonsense, EngineRefused, EngineUnavailable
-from tickertape.clients.engines.vllm import VllmEngine
+from tickertape.clients.engines.vllm.engine import VllmEngine
 
 PROMPT = np.array([5, 6], np.int32)
 ALL = {Feature.MIN_TOKENS, Feature.STRUCTURE, Feature.SCORE, Feature.PAUSE, Feature.VERSIONS}

@@ -24,7 +24,7 @@ SURROUNDINGS = [
         "it listens; `/ready` and calls get a 503 with the reason, calls with `Retry-After` (rejected); it serves when "
         "one answers",
         (
-            "tests/server/test_late_engines.py::test_it_serves_when_its_engine_comes",
+            "tests/server/serving/test_late_engines.py::test_it_serves_when_its_engine_comes",
             "tests/test_cli.py::test_serve_listens_before_there_is_an_engine_and_ends_on_sigterm",
         ),
     ),
