@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable
 from typing import TypeVar
 
-from tickertape.clients.engines.errors import EngineError
+from tickertape.clients.engines.errors import EngineError, EngineGone
 
 #: What is wrong with an answer that is not of the expected shape.
 SHAPE = (LookupError, TypeError, ValueError, AttributeError)
@@ -27,12 +27,18 @@ class Trial:
         self._timeout = timeout
 
     async def optional(self, name: str, attempt: Awaitable[T]) -> T | None:
-        """Returns what comes of it; ``None`` if it does not answer as it should: then it is missing."""
+        """Returns what comes of it; ``None`` if it does not answer as it should: then it is missing.
+
+        Raises:
+            EngineGone: nobody listens any more.
+        """
         try:
             async with asyncio.timeout(self._timeout):
                 return await attempt
         except TimeoutError:
             self.note(name, f"{self._url} did not answer within {self._timeout:g} s")
+        except EngineGone:
+            raise
         except EngineError as error:
             self.note(name, str(error))
         except SHAPE as error:

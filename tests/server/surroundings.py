@@ -55,6 +55,16 @@ SURROUNDINGS = [
         ),
     ),
     Surrounding(
+        "the write-ahead log of an SQLite tape is deleted",
+        "what it held is written into the tape, and a new one is begun; nothing is lost, no call hears of it",
+        ("tests/server/store/test_tape_file.py::test_a_log_that_is_deleted_takes_no_turn_with_it",),
+    ),
+    Surrounding(
+        "another file is put in its place",
+        "503 `tape_unavailable` until the server is stopped; nothing is written to it",
+        ("tests/server/store/test_tape_file.py::test_another_log_in_its_place_is_not_written",),
+    ),
+    Surrounding(
         "a lone engine comes back with another context length",
         "it serves with that",
         ("tests/clients/test_pool.py::test_the_promised_context_follows_a_lone_engine",),

@@ -101,14 +101,13 @@ class VllmStart:
                 self._endpoint = await self._find_endpoint()
         except TimeoutError as error:
             raise EngineUnavailable(f"{self._url} is up, but sampled nothing within {self._timeout:g} s") from error
-        kind, tops, version, weights, *_ = await asyncio.gather(
-            self._trial.optional("logit_bias", self._kind_by_force()),
-            self._trial.optional("top_logprobs", self._alternatives(1.0)),
-            self._trial.optional("software_version", self._text("/version", "version")),
-            self._trial.optional("policy_version", self._text("/weight_info", "weight_version")),
-            self._trial.optional(Feature.STRUCTURE, self._try_structure()),
-            self._trial.optional(Feature.SCORE, self._try_score()),
-        )
+        # One after the other: a batch of all of them is what no other client makes of a server.
+        kind = await self._trial.optional("logit_bias", self._kind_by_force())
+        tops = await self._trial.optional("top_logprobs", self._alternatives(1.0))
+        version = await self._trial.optional("software_version", self._text("/version", "version"))
+        weights = await self._trial.optional("policy_version", self._text("/weight_info", "weight_version"))
+        await self._trial.optional(Feature.STRUCTURE, self._try_structure())
+        await self._trial.optional(Feature.SCORE, self._try_score())
         self._refuse_logits([value for top in tops or () for value in top.values()])
         info = EngineInfo(
             name="vllm",
