@@ -147,6 +147,14 @@ class EngineInfo:
     adapters: tuple[str, ...] = ()
     """LoRA adapters that it serves beside the model."""
     features: frozenset[Feature] = frozenset()
+    missing: Mapping[str, str] = field(default_factory=dict)
+    """What was tried out and is not there, features and other things, and why not."""
+
+    @property
+    def summary(self) -> str:
+        """A line for people."""
+        through = f", asked through {self.endpoint}" if self.endpoint else ""
+        return f"at {self.url}: {self.model}, {self.max_context} tokens of context{through}"
 
 
 class PauseMode(StrEnum):

@@ -83,9 +83,18 @@ class EngineConnection:
             return _json(await response.read(), path)
 
     async def check(self, path: str) -> None:
-        """Raises unless ``path`` answers 200."""
+        """Raises unless ``path`` answers 2xx."""
         async with self._request("GET", path, None, _PROBE) as response:
             await response.read()
+
+    async def status(self, path: str) -> tuple[int, bytes]:
+        """The status and the body that ``path`` answers, whatever they are.
+
+        Raises:
+            EngineUnavailable: it does not answer.
+        """
+        async with self._request("GET", path, None, _PROBE, any_status=True) as response:
+            return response.status, await response.read()
 
     async def post_json(self, path: str, body: bytes, headers: dict[str, str] | None = None) -> Any:
         """Posts a JSON body and returns the answer's JSON; raises as :meth:`get_json`."""
@@ -114,11 +123,13 @@ class EngineConnection:
         body: bytes | None,
         patience: aiohttp.ClientTimeout | None,
         headers: dict[str, str] | None = None,
+        *,
+        any_status: bool = False,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         try:
             response = await self._send(method, path, body, patience, headers)
             try:
-                if response.status != 200:
+                if not (any_status or 200 <= response.status < 300):
                     raise refusal(response.status, await response.read(), self.url + path)
                 yield response
             finally:

@@ -1,7 +1,7 @@
 """Settings to a running service: engine, renderer, tape."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -36,6 +36,9 @@ from tickertape.server.turns.sessions import Sessions
 from tickertape.server.turns.token_arrays import KNOWN
 from tickertape.server.turns.turns import Turns
 
+#: Tokens of context of each generation of the embedded engine, unless it is set.
+_EMBEDDED_CONTEXT = 8192
+
 
 @dataclass(frozen=True, slots=True)
 class Parts:
@@ -61,7 +64,9 @@ def make_parts(settings: Settings, *, say: Callable[[str], None]) -> Parts:
     if settings.engines == ("embedded",):
         path = model_file(settings.gguf, say=say)
         tokenizer = tokenizer_from_gguf(path) if settings.model is None else Tokenizer.load(settings.model)
-        engine = EmbeddedEngine(path, tokenizer, context=settings.context, parallel=settings.parallel)
+        engine = EmbeddedEngine(
+            path, tokenizer, context=settings.context or _EMBEDDED_CONTEXT, parallel=settings.parallel
+        )
         return Parts({"embedded": engine}, _choose(settings, tokenizer))
     try:
         engines = _engines(settings)
@@ -80,7 +85,9 @@ def _engines(settings: Settings) -> dict[str, Engine]:
     api_key = None if settings.engine_api_key is None else settings.engine_api_key.get_secret_value()
     for number, spec in enumerate(settings.engines):
         kind = spec.partition("=")[0]
-        engines[f"{kind}-{number}"] = make_engine(spec, api_key, connect_timeout=settings.connect_timeout)
+        engines[f"{kind}-{number}"] = make_engine(
+            spec, api_key, connect_timeout=settings.connect_timeout, context=settings.context
+        )
     return engines
 
 
@@ -93,13 +100,14 @@ def _choose(settings: Settings, tokenizer: Tokenizer) -> Choice:
 
 @asynccontextmanager
 async def running_service(settings: Settings, parts: Parts) -> AsyncIterator[Service]:
-    """Starts the engine, opens the tape, and closes both afterwards.
+    """Opens the tape and connects to the engines, and closes both afterwards. Engines that are reached by URL need not
+    answer yet.
 
     Raises:
         ValueError: there is no such matching policy.
         SettingsError: the engines do not report a token array that is to be kept, or other machines would reach this
             server without a key.
-        EngineError: the engine cannot be started or reached.
+        EngineError: the embedded engine cannot be started, or two engines serve different models.
         StoreError: the tape cannot be opened, or is a file that has a server.
     """
     matching = policy_named(settings.matching)
@@ -116,8 +124,8 @@ async def running_service(settings: Settings, parts: Parts) -> AsyncIterator[Ser
     try:
         try:
             await check_exposure(settings, keyring)
-            await pool.start()
-            if missing := missing_arrays(settings.token_arrays, pool.info):
+            await _start(pool, parts.engines.values())
+            if pool.model is not None and (missing := missing_arrays(settings.token_arrays, pool.info)):
                 raise SettingsError(f"--token-array: {missing}")
             turns = Turns(
                 pool,
@@ -129,10 +137,9 @@ async def running_service(settings: Settings, parts: Parts) -> AsyncIterator[Ser
                 limits=_limits(settings),
             )
             retries = Retries(window=settings.replay_window, memory=settings.replay_memory)
-            names = [*dict.fromkeys([pool.info.model, *settings.served_model_names])]
             service = Service(
                 turns,
-                names,
+                settings.served_model_names,
                 settings.unknown_fields,
                 retries,
                 keyring,
@@ -157,6 +164,15 @@ async def running_service(settings: Settings, parts: Parts) -> AsyncIterator[Ser
             await pool.close()
     finally:
         store.close()
+
+
+async def _start(pool: EnginePool, engines: Iterable[Engine]) -> None:
+    """Engines that are reached by URL may come later; one that is built in this process works now or never."""
+    if any(isinstance(engine, EmbeddedEngine) for engine in engines):
+        await pool.start(wait=None)
+        await pool.check()
+    else:
+        await pool.start()
 
 
 def _keyring(settings: Settings, store: Store) -> Keyring:

@@ -105,8 +105,8 @@ class Settings(BaseSettings):
     """Tokenizer: hub name or directory. The embedded engine brings its own."""
     gguf: Path | None = None
     """The embedded engine's model file. Default: the default model, fetched on first use."""
-    context: int = Field(default=8192, ge=256)
-    """Embedded: tokens of context for each generation."""
+    context: Annotated[int, Field(ge=256)] | None = None
+    """Tokens of context: the embedded engine's (8192 if not set), and of engines that do not say it themselves."""
     parallel: Count = 4
     """Embedded: concurrent generations."""
     renderer: str | None = None

@@ -32,8 +32,10 @@ class Member:
     engine: Engine
     limit: int | None = None
     """How many requests it gets at once; ``None``: any number."""
+    was_added: bool = False
+    """Whether it came while the pool served, not with the pool itself."""
     info: EngineInfo | None = None
-    """What it said of itself last; ``None`` before it was reached for the first time."""
+    """What it said of itself when it was last let in; ``None`` before it was for the first time."""
     state: MemberState = MemberState.STARTING
     reason: str = "it was not reached yet"
     """Why it is not ready; empty if it is."""

@@ -1,7 +1,7 @@
 """Many engines behind one: a request goes to one of them, and to another while no token was seen."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from types import MappingProxyType
 
@@ -11,11 +11,13 @@ from tickertape.clients.engines.pool.attempt import Attempt, Silence
 from tickertape.clients.engines.pool.broadcast import tell_all
 from tickertape.clients.engines.pool.capabilities import Promise
 from tickertape.clients.engines.pool.fair_queue import FairQueue
-from tickertape.clients.engines.pool.health import Health
+from tickertape.clients.engines.pool.health import Connected, Health
 from tickertape.clients.engines.pool.member import Member, MemberState
 from tickertape.clients.engines.pool.request import EngineRequest
 from tickertape.clients.engines.pool.routing import Router
 
+#: Seconds that a start waits for engines which neither answer nor fail: what they are is known then, as a rule.
+START_WAIT = 5.0
 #: How long a completion is expected to become before any has ended, in tokens.
 _FIRST_GUESS = 512
 
@@ -53,7 +55,7 @@ class EnginePool:
         self.members: Mapping[str, Member] = MappingProxyType(self._members)
         self._limit = limit
         self._patience = patience
-        self._promise = Promise(any_model=any_model)
+        self._promise = Promise(self._members.values(), any_model=any_model)
         self._ready = asyncio.Event()
         self._usual_tokens = float(_FIRST_GUESS)
         self._router = Router()
@@ -77,10 +79,19 @@ class EnginePool:
     @property
     def info(self) -> EngineInfo:
         """Of the model: the first engine's, with the least context of all, and with the adapters and features that all
-        ready ones have. Requires that :meth:`start` has ended."""
+        ready ones have.
+
+        Raises:
+            EngineUnavailable: no engine has answered yet, so nothing is known.
+        """
         if self._promise.info is None:
-            raise EngineUnavailable("the engines are not started")
+            raise EngineUnavailable(f"no engine has answered yet: {self._standing()}")
         return self._promise.info
+
+    @property
+    def model(self) -> str | None:
+        """As the engines call it; ``None`` while none has answered yet."""
+        return None if self._promise.info is None else self._promise.info.model
 
     @property
     def expected(self) -> str | None:
@@ -105,31 +116,50 @@ class EnginePool:
 
     # Engines come and go.
 
-    async def start(self) -> None:
-        """Starts all engines. One that fails while another serves is down, and tried again.
+    async def start(self, *, wait: float | None = START_WAIT) -> None:
+        """Connects to all engines. Those that do not answer, or not yet, join when they do: nothing is raised for them.
+
+        Args:
+            wait: seconds after which this returns though engines have neither answered nor failed; ``None``: never.
 
         Raises:
-            EngineError: none can be started, or two serve different models.
+            EngineRefused: two serve different models.
         """
-        members = list(self._members.values())
+        connecting = {m: asyncio.create_task(self._health.connect(m)) for m in self._members.values()}
         try:
-            self._let_in(members, await asyncio.gather(*map(self._try_connect, members)))
+            async with asyncio.timeout(wait):
+                await asyncio.gather(*map(asyncio.shield, connecting.values()), return_exceptions=True)
+        except TimeoutError:
+            pass  # those that are late join by themselves
         except BaseException:
-            await self.close()
+            await self._give_up(connecting.values())
             raise
-        for member in members:
-            self._health.watch(member)
+        try:
+            for member, attempt in connecting.items():
+                self._let_in(member, attempt)
+        except EngineRefused:
+            await self._give_up(connecting.values())
+            raise
 
-    def _let_in(self, members: Sequence[Member], errors: Sequence[EngineError | None]) -> None:
-        for member, error in zip(members, errors, strict=True):
-            if error is not None:
-                self._health.down(member, error)
-            elif member.info is not None and (reason := self._promise.other_model(member.info)) is not None:
-                raise EngineRefused(f"engine {member.name!r} is none for this pool: {reason}")
-            else:
-                self._health.join(member)
-        if self._promise.info is None:
-            raise _none_started(members, errors)
+    def _let_in(self, member: Member, attempt: asyncio.Task[Connected]) -> None:
+        """Lets an engine in that has answered. Any other one is watched, and joins when it answers."""
+        error = attempt.exception() if attempt.done() else None
+        if attempt.done() and error is None:
+            try:
+                self._health.admit(member, attempt.result())
+            except EngineRefused as refused:
+                raise EngineRefused(f"engine {member.name!r} is none for this pool: {refused}") from refused
+        elif isinstance(error, EngineError):
+            self._health.down(member, error)
+        self._health.watch(member, attempt if member.state is MemberState.STARTING else None)
+
+    async def _give_up(self, connecting: Iterable[asyncio.Task[Connected]]) -> None:
+        """Ends a start that failed or was cancelled."""
+        tasks = list(connecting)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.close()
 
     async def close(self) -> None:
         """Ends the probing, fails what waits, and closes all engines."""
@@ -146,19 +176,19 @@ class EnginePool:
             limit: requests that it gets at once; the pool's limit if not given.
 
         Raises:
-            EngineRefused: the name is taken, it serves another model, or holds less context than the pool promised.
+            EngineRefused: the name is taken, it serves another model, or holds less context than the pool promises.
             EngineError: it cannot be started.
         """
         if name in self._members:
             raise EngineRefused(f"there is an engine {name!r} already", param="name")
-        member = self._members[name] = Member(name, engine, self._limit if limit is None else limit)
+        member = Member(name, engine, self._limit if limit is None else limit, was_added=True)
+        self._members[name] = member
         try:
-            await self._health.connect(member)
+            self._health.admit(member, await self._health.connect(member))
         except BaseException:
             del self._members[name]
             await engine.close()
             raise
-        self._health.join(member)
         self._health.watch(member)
         return member
 
@@ -170,7 +200,7 @@ class EnginePool:
             EngineRefused: there is no such engine, or it is just being added or removed.
         """
         member = self._named(name)
-        if member.state in (MemberState.STARTING, MemberState.DRAINING):
+        if member.state is MemberState.DRAINING or (member.state is MemberState.STARTING and member.was_added):
             raise EngineRefused(f"engine {name!r} is {member.state}", param="name")
         self._health.put(member, MemberState.DRAINING, "it is being removed")
         try:
@@ -361,26 +391,11 @@ class EnginePool:
             raise EngineRefused(f"there is no engine {name!r}; there are: {', '.join(self._members)}", param="name")
         return member
 
-    async def _try_connect(self, member: Member) -> EngineError | None:
-        try:
-            await self._health.connect(member)
-        except EngineError as error:
-            return error
-        return None
-
     def _changed(self) -> None:
         """Members came, went, or have other states or weights."""
-        (self._ready.set if self._promise.update(self._members.values()) else self._ready.clear)()
+        (self._ready.set if self._promise.update() else self._ready.clear)()
         self._line.members_changed()
 
     def _standing(self) -> str:
         lines = [f"{m.name} is {m.state}{m.reason and f' ({m.reason})'}" for m in self._members.values()]
         return "; ".join(lines) or "there is none"
-
-
-def _none_started(members: Sequence[Member], errors: Sequence[EngineError | None]) -> EngineError:
-    """A lone engine's own error; else all of them."""
-    found = [(member.name, error) for member, error in zip(members, errors, strict=True) if error is not None]
-    if len(found) == 1:
-        return found[0][1]
-    return EngineUnavailable("no engine can be started: " + "; ".join(f"{name}: {error}" for name, error in found))
