@@ -275,7 +275,9 @@ class VllmStart:
 
     async def _try_abort(self) -> None:
         """A request that was never made is aborted."""
-        await self._connection.post(ABORT, orjson.dumps({"request_ids": [_probe_id()]}))
+        answer = await self._connection.post(ABORT, orjson.dumps({"request_ids": [_probe_id()]}))
+        if answer and not answer.startswith(b"{"):
+            raise EngineCannot(f"{self._url}{ABORT} answered {answer[:100]!r}")
         self._features.add(Feature.ABORT)
 
     async def _try_score(self) -> None:
