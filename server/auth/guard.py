@@ -20,6 +20,8 @@ from tickertape.server.errors import Forbidden, MethodNotAllowed, NotFound, Prox
 from tickertape.server.store.store import StoreError
 
 SESSION_HEADER = "X-Session-Id"
+#: Where an ASGI scope holds the route's function and what its path names.
+MATCHED = "tickertape.matched"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,7 @@ class Guard:
     async def _admit(self, scope: Scope) -> None:
         """Says on the scope who calls, or raises why they may not."""
         rule, named = self._rules.find(scope["method"], scope["path"])
+        scope[MATCHED] = rule.route.endpoint, dict(named)
         if rule.access is Access.OPEN:
             return
         headers = Headers(scope=scope)

@@ -34,6 +34,7 @@ from tickertape.server.routes import (
     sessions,
     tokens,
 )
+from tickertape.server.serving.direct import Direct
 from tickertape.server.serving.openapi import describe
 from tickertape.server.store.store import StoreError
 
@@ -73,6 +74,7 @@ def create_app(service: Service) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _internal_error)
+    app.add_middleware(Direct, endpoints=agents.ENDPOINTS | responses.ENDPOINTS, respond=_respond)
     app.add_middleware(BodyLimit, most=_most_body, respond=_respond)
     app.add_middleware(Guard, rules=rules, keyring=_keyring, respond=_respond)
     app.add_middleware(Observed, paths=paths_of(routes))  # the outermost: it sees what the guard refuses, too
