@@ -16,8 +16,8 @@ from tickertape.renderers.tokenizer import Tokenizer
 from tickertape.server.auth.access import Role
 from tickertape.server.auth.keyring import Keyring
 from tickertape.server.auth.keys import ConfiguredKey, hash_of
+from tickertape.server.calls.in_flight import InFlightCalls
 from tickertape.server.calls.limits import CallLimits
-from tickertape.server.calls.retries import Retries
 from tickertape.server.calls.service import Service
 from tickertape.server.observing.process import loop_watched
 from tickertape.server.observing.traced import tracing_to
@@ -136,12 +136,11 @@ async def running_service(settings: Settings, parts: Parts) -> AsyncIterator[Ser
                 matching=matching,
                 limits=_limits(settings),
             )
-            retries = Retries(window=settings.replay_window, memory=settings.replay_memory)
             service = Service(
                 turns,
                 settings.served_model_names,
                 settings.unknown_fields,
-                retries,
+                InFlightCalls(settings.replay_window),
                 keyring,
                 settings.heartbeat,
                 settings.max_body_bytes,

@@ -146,7 +146,7 @@ class _Server(uvicorn.Server):
         does not read."""
         tasks = self.server_state.tasks
         await _cancelled([task for task in tasks if not task.cancelling()], tasks)
-        await self._service.retries.ended()
+        await self._service.in_flight.ended()
         await _cancelled(tasks, tasks)
 
     @contextmanager

@@ -128,8 +128,6 @@ class Settings(BaseSettings):
     """Sample at most so many tokens a turn."""
     replay_window: Seconds = 600
     """Seconds for which a retry gets the answer again; 0: never."""
-    replay_memory: int = Field(default=64 * 2**20, ge=0)
-    """Bytes that answers kept for retries may take up."""
 
     heartbeat: float = Field(default=15, ge=0.1, allow_inf_nan=False)
     """Seconds of silence after which a stream gets a sign of life."""
