@@ -51,6 +51,8 @@ class StartupReport:
     checked: int = 0
     """Sessions whose trees were looked at."""
     broken: list[Broken] = field(default_factory=list)
+    away: float = 0.0
+    """Seconds since the last sign of life on it, by the clock."""
 
     def lines(self, now: float) -> Iterator[str]:
         """For people."""
@@ -84,7 +86,10 @@ async def recover(store: Store) -> StartupReport:
     """
     report = StartupReport(await store.read(found))
     now = time.time()
-    for run in await store.read(runs.last):
+    earlier = await store.read(runs.last)
+    signs = [run.seen_at for run in earlier] + [report.found.last_turn_at or 0.0] * bool(earlier)
+    report.away = max(0.0, now - max(signs, default=now))
+    for run in earlier:
         if run.stopped_at is not None:
             report.clean = None if report.unclean else run
             break

@@ -65,6 +65,20 @@ SURROUNDINGS = [
         ("tests/server/store/test_tape_file.py::test_another_log_in_its_place_is_not_written",),
     ),
     Surrounding(
+        "the clock is set forward, or a server starts after a pause",
+        "nothing is finished (`finish_idle`), deleted (`keep_days`), taken back (leases) or sampled again (retries) "
+        "before that much time has passed by a clock that cannot be set; the log says so",
+        (
+            "tests/server/store/test_age_clock.py::test_nothing_is_older_than_the_time_that_passed",
+            "tests/server/store/test_age_clock.py::test_an_active_session_is_not_idle_because_the_clock_was_set",
+            "tests/server/store/test_age_clock.py::"
+            "test_a_session_that_was_just_finished_is_not_deleted_because_the_clock_was_set",
+            "tests/server/store/test_age_clock.py::"
+            "test_a_lease_is_not_handed_to_another_consumer_because_the_clock_was_set",
+            "tests/server/store/test_age_clock.py::test_time_in_which_no_server_ran_makes_nothing_older",
+        ),
+    ),
+    Surrounding(
         "a lone engine comes back with another context length",
         "it serves with that",
         ("tests/clients/test_pool.py::test_the_promised_context_follows_a_lone_engine",),
