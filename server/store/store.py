@@ -80,6 +80,9 @@ class Store:
         except StoreError as error:
             self._database.close()
             raise StoreError(f"the tape {self.path} cannot be opened: {_why(error)}") from error
+        except BaseException:
+            self._database.close()
+            raise
         self._known_toolsets: set[str] = set()
         self._closed: OrderedDict[str, None] = OrderedDict()
         self.standing = TapeHealth()
