@@ -79,6 +79,22 @@ SURROUNDINGS = [
         ),
     ),
     Surrounding(
+        "more turns wait for the tape than `backlog_memory` allows",
+        "calls get a 503 `tape_unavailable` before anything is sampled",
+        (
+            "tests/server/store/test_durable_recovery.py::"
+            "test_beyond_the_memory_of_the_backlog_calls_are_refused_before_they_cost_anything",
+        ),
+    ),
+    Surrounding(
+        "the server is stopped while the tape fails",
+        "what was sampled and could not be written is named in the log, turn by turn; its clients were told 503",
+        (
+            "tests/server/store/test_durable_recovery.py::"
+            "test_what_a_tape_cannot_take_before_the_end_is_named_in_the_log",
+        ),
+    ),
+    Surrounding(
         "a lone engine comes back with another context length",
         "it serves with that",
         ("tests/clients/test_pool.py::test_the_promised_context_follows_a_lone_engine",),
