@@ -61,11 +61,12 @@ class RecordingEngine(Engine):
         await self.engine.resume()
 
     async def generate(
-        self, prompt_ids: TokenIds, sampling: Sampling, *, request_id: str
+        self, prompt_ids: TokenIds, sampling: Sampling, *, request_id: str, chunk_tokens: int = 1
     ) -> AsyncGenerator[Chunk, None]:
         call = Call(prompt_ids.tolist(), sampling, request_id=request_id)
         self.calls.append(call)
-        async with aclosing(self.engine.generate(prompt_ids, sampling, request_id=request_id)) as chunks:
+        engine = self.engine.generate(prompt_ids, sampling, request_id=request_id, chunk_tokens=chunk_tokens)
+        async with aclosing(engine) as chunks:
             async for chunk in chunks:
                 call.token_ids += chunk.token_ids
                 call.logprobs += chunk.logprobs
@@ -124,6 +125,7 @@ class ScriptedEngine(Engine):
         sampling: Sampling,
         *,
         request_id: str,
+        chunk_tokens: int = 1,
     ) -> AsyncGenerator[Chunk, None]:
         call = Call(prompt_ids.tolist(), sampling)
         self.calls.append(call)
@@ -206,6 +208,8 @@ async def _answer_probe(request: web.Request, structure: bool, arrays: str | Non
     asked = body.get("sampling_params", body)
     chosen = ord(asked["structured_outputs"]["choice"][0]) if structure and asked["structured_outputs"] else 7
     token_ids = [int(token) for token in asked["logit_bias"] or (chosen,)]
+    if asked["max_tokens"] > 1:
+        return await vllm_chunks(token_ids[0], -11.0, asked["max_tokens"], lean=request.path == GENERATE)(request)
     event = vllm_event(token_ids, [-11.0], "length", lean=request.path == GENERATE)
     if arrays is not None:
         event["choices"][0].update(routed_experts=arrays, sampling_mask=[token_ids])
@@ -224,6 +228,14 @@ def vllm_event(
     spans = [{"version": "default", "start": 0, "end": len(token_ids)}] if finish_reason else None
     content = [{**pair, "top_logprobs": [pair]} for pair in pairs]
     return {"choices": [{**choice, "logprobs": {"content": content}, "weight_versions": spans}]}
+
+
+def vllm_chunks(token_id: int, logprob: float, n_tokens: int, *, lean: bool = False) -> Handler:
+    """Answers as a vLLM that was asked for a large ``stream_interval``: the first token at once, the others together."""
+    others = vllm_event([token_id] * (n_tokens - 1), [logprob] * (n_tokens - 1), "length", lean=lean)
+    for span in others["choices"][0].get("weight_versions") or ():
+        span["end"] = n_tokens
+    return streaming([vllm_event([token_id], [logprob], lean=lean), others, "[DONE]"])
 
 
 def streaming(events: Sequence[Any], *, together: bool = True) -> Handler:
@@ -298,12 +310,16 @@ def faulty_sglang(
     async def ready(_: web.Request) -> web.Response:
         return web.Response()
 
-    probes = {name: answer(name) for name in ("vocabulary", "probe_hot", "probe_cold", "probe_score")} | (others or {})
+    probes = {
+        name: answer(name) for name in ("vocabulary", "probe_hot", "probe_cold", "probe_score", "probe_chunks")
+    } | (others or {})
 
     async def generate(request: web.Request) -> web.StreamResponse:
         asked = await request.json()
         if str(2**31 - 1) in (asked["sampling_params"]["logit_bias"] or {}):
             return await probes["vocabulary"](request)
+        if "stream_interval" in asked["sampling_params"] and asked["rid"].startswith("probe-"):
+            return await probes["probe_chunks"](request)
         if asked.get("rid", "").startswith("probe-"):
             return await probes["probe_hot" if asked["sampling_params"]["temperature"] == 1.0 else "probe_cold"](
                 request

@@ -29,11 +29,12 @@ from tickertape.server.store.recovery import end, recover, tell
 from tickertape.server.store.retention import Limits
 from tickertape.server.store.store import Store
 from tickertape.server.trajectories.normalising import policy_named
+from tickertape.server.turns.limits import SamplingLimits, TurnLimits
 from tickertape.server.turns.renderer_pool import RendererPool
-from tickertape.server.turns.sampling import SamplingLimits, missing_arrays
+from tickertape.server.turns.sampling import missing_arrays
 from tickertape.server.turns.sessions import Sessions
 from tickertape.server.turns.token_arrays import KNOWN
-from tickertape.server.turns.turns import TurnLimits, Turns
+from tickertape.server.turns.turns import Turns
 
 #: Tokens of context of each generation of the embedded engine, unless it is set.
 _EMBEDDED_CONTEXT = 8192
@@ -185,7 +186,13 @@ def _keyring(settings: Settings, store: Store) -> Keyring:
 
 def _limits(settings: Settings) -> TurnLimits:
     sampling = SamplingLimits(settings.max_prompt_tokens, settings.max_output_tokens, settings.token_arrays)
-    return TurnLimits(sampling, settings.turn_timeout, settings.max_session_turns)
+    return TurnLimits(
+        sampling,
+        settings.turn_timeout,
+        settings.max_session_turns,
+        chunk_tokens=settings.chunk_tokens,
+        stream_chunk_tokens=settings.stream_chunk_tokens,
+    )
 
 
 @asynccontextmanager

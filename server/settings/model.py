@@ -165,6 +165,10 @@ class Settings(BaseSettings):
     """Seconds from a request to an engine to its first token; then another engine gets it, once, or the turn ends."""
     token_timeout: Timeout | None = 300
     """Seconds between two tokens of an engine; then the turn ends, and what was sampled is kept."""
+    chunk_tokens: Count = 64
+    """Tokens that an engine sends at a time where no client reads along; fewer cost more CPU time a turn."""
+    stream_chunk_tokens: Count = 1
+    """Tokens that an engine sends at a time where a client reads the answer as it is sampled."""
     turn_timeout: Timeout | None = None
     """Abort a turn that samples for so many seconds, and keep what was sampled. Default: never."""
 

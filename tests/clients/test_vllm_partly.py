@@ -10,13 +10,16 @@ import pytest
 from aiohttp import web
 
 from tests.clients.test_vllm import answering
-from tests.engines import Handler, serving_aiohttp, streaming, vllm_event
+from tests.engines import Handler, serving_aiohttp, streaming, vllm_chunks, vllm_event
 from tickertape.clients.engines.engine import EngineInfo, Feature, LogprobKind, Sampling
 from tickertape.clients.engines.errors import EngineError, EngineNonsense, EngineRefused, EngineUnavailable
 from tickertape.clients.engines.vllm.engine import VllmEngine
 
 PROMPT = np.array([5, 6], np.int32)
-ALL = {Feature.MIN_TOKENS, Feature.STRUCTURE, Feature.SCORE, Feature.PAUSE, Feature.VERSIONS}
+ALL = {
+    *(Feature.MIN_TOKENS, Feature.STRUCTURE, Feature.SCORE, Feature.PAUSE, Feature.VERSIONS),
+    *(Feature.CHUNKS, Feature.ABORT),
+}
 MODEL = {"id": "m", "max_model_len": 4096}
 
 
@@ -47,6 +50,8 @@ async def sampled(request: web.Request, *, ignored: frozenset[str] = frozenset()
     structure = asked.get("structured_outputs")
     token = ord(structure["choice"][0]) if structure else next(map(int, asked.get("logit_bias") or ()), 7)
     scale = 1 / asked["temperature"] if processed and asked["temperature"] else 1.0
+    if asked["max_tokens"] > 1:
+        return await vllm_chunks(token, -2.0 * scale, asked["max_tokens"], lean=lean)(request)
     event = vllm_event([token], [-2.0 * scale], "length", lean=lean)
     tops = {7: -2.0 * scale, 8: -3.0 * scale}
     if lean:
@@ -89,6 +94,7 @@ def partly_vllm(**paths: Handler | None) -> Iterator[str]:
         "version": answering({"version": "0.32.0"}),
         "is_paused": answering({"is_paused": False}),
         "weight_info": answering({"weight_version": "step-1"}),
+        "abort_requests": answering({"status": "aborted", "aborted": 1}),
         "v1__completions": sampling_without(),
         "inference__v1__generate": sampling_without(),
         **paths,
@@ -133,6 +139,7 @@ OPTIONAL: list[tuple[str, dict[str, Handler | None], str, str]] = [
             "is_paused": "pause",
             "weight_info": "policy_version",
             "inference__v1__generate": "versions",
+            "abort_requests": "abort",
         }.items()
         for name, answer, said in [
             ("is not there", None, "answered 404"),
@@ -249,7 +256,7 @@ REQUIRED: list[tuple[str, Handler, str]] = [
     (
         "no logprobs",
         streaming([{"choices": [{"token_ids": [7], "logprobs": None, "finish_reason": "length"}]}]),
-        "None",
+        "no logprobs",
     ),
     ("a web page", html, "without a single event"),
     ("null logprobs", streaming([vllm_event([7], [None], "length"), "[DONE]"]), "nan"),  # type: ignore[list-item]

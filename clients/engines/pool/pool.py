@@ -1,11 +1,11 @@
 """Many engines behind one: a request goes to one of them, and to another while no token was seen."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
-from contextlib import aclosing, suppress
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from types import MappingProxyType
 
-from tickertape.clients.engines.engine import Chunk, Engine, EngineInfo, Feature, PauseMode, Sampling, TokenIds
+from tickertape.clients.engines.engine import Chunk, Engine, EngineInfo, Feature, PauseMode
 from tickertape.clients.engines.errors import EngineError, EngineRefused, EngineTimeout, EngineUnavailable, Phase
 from tickertape.clients.engines.pool.attempt import Attempt, Silence
 from tickertape.clients.engines.pool.broadcast import tell_all
@@ -13,7 +13,7 @@ from tickertape.clients.engines.pool.capabilities import Promise
 from tickertape.clients.engines.pool.fair_queue import FairQueue
 from tickertape.clients.engines.pool.health import Connected, Health
 from tickertape.clients.engines.pool.member import Member, MemberState
-from tickertape.clients.engines.pool.request import Ask
+from tickertape.clients.engines.pool.request import EngineRequest
 from tickertape.clients.engines.pool.routing import Router
 
 #: Seconds that a start waits for engines which neither answer nor fail: what they are is known then, as a rule.
@@ -227,31 +227,16 @@ class EnginePool:
 
     # Requests.
 
-    async def generate(
-        self,
-        prompt_ids: TokenIds,
-        sampling: Sampling,
-        *,
-        request_id: str,
-        affinity: str,
-        min_version: str | None = None,
-        goes_on: bool = False,
-        on_engine: Callable[[Member], None],
-    ) -> AsyncGenerator[Chunk, None]:
-        """Samples a completion on one of the engines. Closing the iterator aborts it there.
+    async def generate(self, request: EngineRequest, on_chunk: Callable[[Chunk], bool]) -> None:
+        """Samples a completion on one of the engines. It is aborted there when this is cancelled.
 
         While no token was seen, a request that its engine is not available for goes to another, to each at most once.
         When no engine serves any more, it waits for one within its patience, and all may be tried again. What an engine
         refuses is not tried elsewhere; what gave no token in time is tried elsewhere once.
 
         Args:
-            prompt_ids: int32[n].
-            sampling: see :class:`Sampling`.
-            request_id: not used for any other generation; a second attempt adds ``.1`` to it, and so on.
-            affinity: the session's id; its requests go where its tokens are cached.
-            min_version: weights older than this may not serve; see :class:`VersionOrder` for what is older.
-            goes_on: whether it is the rest of a completion that has begun, which waits for room as long as it takes.
-            on_engine: told which engine gets the request, again for another attempt.
+            request: what is asked.
+            on_chunk: called with each chunk; false ends the generation here.
 
         Raises:
             QueueTimeout: no engine had room for it in time.
@@ -259,59 +244,86 @@ class EnginePool:
             EngineUnavailable: no engine could take it in time, or the last that did went away.
             EngineError: as the engine raised it.
         """
-        tokens = len(prompt_ids) + min(sampling.max_tokens, int(self._usual_tokens))
-        ask = Ask(prompt_ids, sampling.adapter, affinity, min_version, tokens, self._patience, goes_on)
-        seen = attempts = 0
+        request.tokens = len(request.prompt_ids) + min(request.sampling.max_tokens, int(self._usual_tokens))
+        request.patience = self._patience
+        attempts = 0
         while True:
-            member = self._claim(ask) or await self._line.wait(ask)
+            member = self._claim(request) or await self._line.wait(request)
+            seen = 0
             try:
-                on_engine(member)
-                attempt_id = f"{request_id}.{attempts}" if attempts else request_id
-                async with aclosing(member.engine.generate(prompt_ids, sampling, request_id=attempt_id)) as chunks:
-                    with member.attempt(chunks, self._timeouts) as attempt:
-                        if self._is_paused:
-                            attempt.hold()
-                        while (chunk := await attempt.next_chunk()) is not None:
-                            seen += len(chunk.token_ids)
-                            self._health.heard(member, chunk)
-                            if chunk.finish_reason is not None:
-                                self._finished(member, seen)
-                            yield chunk
+                request.on_engine(member)
+                request_id = f"{request.request_id}.{attempts}" if attempts else request.request_id
+                with member.attempt(self._timeouts) as attempt:
+                    if self._is_paused:
+                        attempt.hold()
+                    try:
+                        await self._sample(member, request, request_id, attempt, on_chunk)
+                    finally:
+                        seen = attempt.tokens
             except EngineError as error:
                 self._health.failed(member, error)
                 if seen or not isinstance(error, EngineUnavailable):
                     raise
-                ask.timeouts += isinstance(error, EngineTimeout) and error.phase is Phase.FIRST_TOKEN
-                if ask.timeouts > 1:
+                request.timeouts += isinstance(error, EngineTimeout) and error.phase is Phase.FIRST_TOKEN
+                if request.timeouts > 1:
                     raise
-                ask.tried.add(member)
-                ask.cause = error
+                request.tried.add(member)
+                request.cause = error
             else:
                 return
             finally:
-                self._release(member, ask)
+                self._release(member, request)
             attempts += 1
 
-    def _claim(self, ask: Ask) -> Member | None:
+    async def _sample(
+        self,
+        member: Member,
+        request: EngineRequest,
+        request_id: str,
+        attempt: Attempt,
+        on_chunk: Callable[[Chunk], bool],
+    ) -> None:
+        """One attempt on one engine."""
+        heard = self._health.heard
+        chunks = member.engine.generate(
+            request.prompt_ids, request.sampling, request_id=request_id, chunk_tokens=request.chunk_tokens
+        )
+        try:
+            async for chunk in chunks:
+                attempt.note(chunk)
+                heard(member, chunk)
+                if chunk.finish_reason is not None:
+                    self._finished(member, attempt.tokens)
+                if not on_chunk(chunk):
+                    return
+        except asyncio.CancelledError as error:
+            if (why := attempt.why_cancelled()) is None:
+                raise
+            raise why from error
+        finally:
+            attempt.end()
+            await chunks.aclose()
+
+    def _claim(self, request: EngineRequest) -> Member | None:
         """Takes a place for a request, if there is one."""
-        candidates = [member for member in self._serving(ask) if member.has_room and member not in ask.tried]
+        candidates = [member for member in self._serving(request) if member.has_room and member not in request.tried]
         if not candidates:
             return None
-        member = self._router.choose(candidates, ask, alone=len(self._members) == 1)
-        member.take(ask.tokens)
+        member = self._router.choose(candidates, request, alone=len(self._members) == 1)
+        member.take(request.tokens)
         return member
 
-    def _release(self, member: Member, ask: Ask) -> None:
-        member.release(ask.tokens)
+    def _release(self, member: Member, request: EngineRequest) -> None:
+        member.release(request.tokens)
         self._line.room_was_made()
 
     def _finished(self, member: Member, tokens: int) -> None:
         member.served += 1
         self._usual_tokens += (tokens - self._usual_tokens) / 32
 
-    def _serving(self, ask: Ask) -> list[Member]:
+    def _serving(self, request: EngineRequest) -> list[Member]:
         """Who may serve it, with room or without."""
-        least, versions = ask.min_version, self._health.versions
+        least, versions = request.min_version, self._health.versions
         return [
             member
             for member in self._members.values()
@@ -321,14 +333,14 @@ class EnginePool:
     def _has_room(self) -> bool:
         return any(member.state is MemberState.READY and member.has_room for member in self._members.values())
 
-    def _why_stuck(self, ask: Ask) -> str | None:
-        serving = self._serving(ask)
-        if any(member not in ask.tried for member in serving):
+    def _why_stuck(self, request: EngineRequest) -> str | None:
+        serving = self._serving(request)
+        if any(member not in request.tried for member in serving):
             return None
-        if serving and ask.cause is not None:
-            raise ask.cause  # it was tried on all that serve
-        ask.tried.clear()
-        least = ask.min_version
+        if serving and request.cause is not None:
+            raise request.cause  # it was tried on all that serve
+        request.tried.clear()
+        least = request.min_version
         versions = "" if least is None else f"weights of version {least!r} or newer are asked for; "
         return versions + self._standing()
 
@@ -365,7 +377,7 @@ class EnginePool:
         told = await tell_all(self._members.values(), Feature.PAUSE, lambda engine: engine.resume(), "resumed")
         self._is_paused = False
         for attempt in self._attempts():
-            attempt.go_on()
+            attempt.release()
         return told
 
     def _attempts(self) -> list[Attempt]:

@@ -9,11 +9,11 @@ import logging
 import re
 import uuid
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
 from dataclasses import dataclass
 
 import numpy as np
 import orjson
+from aiohttp import ClientError
 
 from tickertape.clients.engines.answers import known_version
 from tickertape.clients.engines.engine import (
@@ -34,7 +34,7 @@ from tickertape.clients.engines.errors import (
     EngineRefused,
     EngineUnavailable,
 )
-from tickertape.clients.engines.http import CONNECT_TIMEOUT, EngineConnection, refusal
+from tickertape.clients.engines.http import CONNECT_TIMEOUT, EngineConnection, EventStream, refusal
 from tickertape.clients.engines.sglang.answers import AnswerReader, scored
 from tickertape.clients.engines.sglang.requests import GENERATE, beyond_the_vocabulary, generation, scoring
 from tickertape.clients.engines.trying import SHAPE, Trial
@@ -43,6 +43,10 @@ _log = logging.getLogger(__name__)
 
 #: Seconds that the order to abort a request may take.
 _ABORT_TIMEOUT = 5.0
+#: Seconds that an aborted request gets to give out what it has.
+_LAST_CHUNKS_TIMEOUT = 2.0
+#: Tokens of an event by which it is found out whether a server sends so many together.
+_PROBE_CHUNK = 8
 #: ``in_place`` would keep the cache that the old weights computed, for what it holds and for later prompts; SGLang then
 #: calls an update failed that was to empty it. Retracted requests are read anew, and go on as from their tokens.
 _PAUSE_MODES = {PauseMode.KEEP: "retract", PauseMode.ABORT: "abort"}
@@ -112,6 +116,8 @@ class SglangEngine(Engine):
         logprobs = await trial.optional("top_logprobs", self._probe_logprobs())
         if await trial.optional(Feature.SCORE, self._has_score()):
             features.add(Feature.SCORE)
+        if await trial.optional(Feature.CHUNKS, self._has_chunks()):
+            features.add(Feature.CHUNKS)
         self._info = EngineInfo(
             name="sglang",
             url=self._connection.url,
@@ -136,14 +142,13 @@ class SglangEngine(Engine):
             await asyncio.wait(self._aborting)
         await self._connection.close()
 
-    async def generate(
-        self, prompt_ids: TokenIds, sampling: Sampling, *, request_id: str
+    def generate(
+        self, prompt_ids: TokenIds, sampling: Sampling, *, request_id: str, chunk_tokens: int = 1
     ) -> AsyncGenerator[Chunk, None]:
         self._refuse_what_is_missing(sampling)
         self._refuse_bad_tokens(prompt_ids)
-        async with aclosing(self._stream(self._reader(len(prompt_ids), sampling), prompt_ids, request_id)) as chunks:
-            async for chunk in chunks:
-                yield chunk
+        every = chunk_tokens if Feature.CHUNKS in self._info.features else 1
+        return self._stream(self._reader(len(prompt_ids), sampling), prompt_ids, request_id, every)
 
     async def policy_version(self) -> str | None:
         return known_version(await self._weight_version()) if self._says_version else None
@@ -188,17 +193,25 @@ class SglangEngine(Engine):
     def _reader(self, n_prompt: int, sampling: Sampling) -> AnswerReader:
         return AnswerReader(self._connection.url + GENERATE, n_prompt, sampling, incremental=self._server.incremental)
 
-    async def _stream(self, reader: AnswerReader, prompt_ids: TokenIds, request_id: str) -> AsyncGenerator[Chunk, None]:
+    async def _stream(
+        self, reader: AnswerReader, prompt_ids: TokenIds, request_id: str, chunk_tokens: int = 1
+    ) -> AsyncGenerator[Chunk, None]:
         # /abort_request aborts every request whose id begins with the one given, so no id may begin another.
         rid = f"{request_id};"
         asked = reader.asked
         max_new_tokens = min(asked.max_tokens, self._server.max_context - len(prompt_ids))
-        body = generation(prompt_ids, asked, max_new_tokens, rid)
+        body = generation(prompt_ids, asked, max_new_tokens, rid, chunk_tokens)
         try:
-            async with aclosing(self._connection.post_events(GENERATE, body)) as events:
-                async for payloads in events:
-                    for chunk in reader.read(payloads):
-                        yield chunk
+            async with self._connection.events(GENERATE, body) as events:
+                try:
+                    while payloads := await events.read():
+                        for chunk in reader.read(payloads):
+                            yield chunk
+                except asyncio.CancelledError:
+                    if chunk_tokens > 1:
+                        for chunk in await self._last_chunks(reader, rid, events):
+                            yield chunk
+                    raise
             reader.check_ended()
         except EngineRefused:
             reader.finished = True
@@ -206,6 +219,18 @@ class SglangEngine(Engine):
         finally:
             if not reader.finished:
                 await self._abort(rid)
+
+    async def _last_chunks(self, reader: AnswerReader, rid: str, events: EventStream) -> list[Chunk]:
+        """Has a request aborted; returns what was sampled and not sent."""
+        chunks: list[Chunk] = []
+        try:
+            async with asyncio.timeout(_LAST_CHUNKS_TIMEOUT):
+                await self._abort(rid)
+                while not reader.finished and (payloads := await events.read()):
+                    chunks += reader.read(payloads)
+        except (EngineError, ClientError, OSError) as error:
+            _log.warning("%s gave no last tokens of %s: %r", self._connection.url, rid, error)
+        return chunks
 
     async def _abort(self, rid: str) -> None:
         """Frees the request at once: SGLang itself does it two seconds after the connection is closed. Goes on when
@@ -256,7 +281,7 @@ class SglangEngine(Engine):
     async def _server_info(self, trial: Trial) -> _Server:
         """Its flags. Those that it does not name are taken for what they are by default."""
         told = await self._connection.get_json("/server_info")
-        features = {Feature.PAUSE, Feature.MIN_TOKENS, Feature.SAMPLING_MASK}
+        features = {Feature.ABORT, Feature.PAUSE, Feature.MIN_TOKENS, Feature.SAMPLING_MASK}
         try:
             longest = int(told["max_req_input_len"])  # refuses prompts of that length, and stops 4 tokens behind it
             if told.get("grammar_backend") not in (None, "none"):
@@ -321,9 +346,18 @@ class SglangEngine(Engine):
             raise EngineNonsense(f"{self._connection.url}{GENERATE} gave {tops} for two alternatives to one token")
         return max(tops[0].values()) - min(tops[0].values())
 
-    async def _sampled(self, reader: AnswerReader) -> list[Chunk]:
+    async def _sampled(self, reader: AnswerReader, chunk_tokens: int = 1) -> list[Chunk]:
         prompt = np.array(_PROBE_PROMPT, np.int32)
-        return [chunk async for chunk in self._stream(reader, prompt, f"probe-{uuid.uuid4().hex}")]
+        return [chunk async for chunk in self._stream(reader, prompt, f"probe-{uuid.uuid4().hex}", chunk_tokens)]
+
+    async def _has_chunks(self) -> bool:
+        """Events must hold as many tokens as are asked for; a server that does not know the parameter refuses it."""
+        sampling = Sampling(_PROBE_CHUNK + 1, ignore_eos=True)
+        reader = self._reader(len(_PROBE_PROMPT), sampling)
+        n_tokens = sum(len(chunk.token_ids) for chunk in await self._sampled(reader, _PROBE_CHUNK))
+        if n_tokens != sampling.max_tokens or reader.n_events > 2:  # the first token, and the others with the end
+            raise EngineCannot(f"{self._connection.url}{GENERATE} sent {n_tokens} tokens in {reader.n_events} events")
+        return True
 
     async def _has_score(self) -> bool:
         echo = (await self.score(_PROBE_PROMPT)).token_ids

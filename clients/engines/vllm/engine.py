@@ -4,9 +4,12 @@ What a server has depends on its version and on the flags that it was started wi
 instead of asking for a version. ``docs/engines.md`` says which flags bring what.
 """
 
+import asyncio
+import logging
 import uuid
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+
+from aiohttp import ClientError
 
 from tickertape.clients.engines.answers import known_version
 from tickertape.clients.engines.engine import (
@@ -20,16 +23,23 @@ from tickertape.clients.engines.engine import (
     Scored,
     TokenIds,
 )
-from tickertape.clients.engines.errors import EngineCannot, EngineNonsense, EngineRefused
-from tickertape.clients.engines.http import CONNECT_TIMEOUT, EngineConnection
+from tickertape.clients.engines.errors import EngineCannot, EngineError, EngineNonsense, EngineRefused
+from tickertape.clients.engines.http import CONNECT_TIMEOUT, EngineConnection, EventStream
 from tickertape.clients.engines.vllm.answers import AnswerReader, scored
 from tickertape.clients.engines.vllm.requests import (
+    ABORT,
     COMPLETIONS,
+    abortion,
     generation,
     scoring,
     scoring_with_last_forced,
 )
 from tickertape.clients.engines.vllm.starting import PROMPT, VllmStart
+
+_log = logging.getLogger(__name__)
+
+#: Seconds that an aborted request gets to give out what it has.
+_ABORT_TIMEOUT = 2.0
 
 
 class VllmEngine(Engine):
@@ -74,17 +84,16 @@ class VllmEngine(Engine):
     async def close(self) -> None:
         await self._connection.close()
 
-    async def generate(
-        self, prompt_ids: TokenIds, sampling: Sampling, *, request_id: str
+    def generate(
+        self, prompt_ids: TokenIds, sampling: Sampling, *, request_id: str, chunk_tokens: int = 1
     ) -> AsyncGenerator[Chunk, None]:
         self._refuse_what_is_missing(sampling)
-        reader = self._reader(self._info.endpoint, sampling)
+        endpoint = self._info.endpoint
         model = self._info.model if sampling.adapter is None else sampling.adapter
-        async with aclosing(
-            self._stream(reader, self._info.endpoint, model, prompt_ids, sampling, request_id)
-        ) as chunks:
-            async for chunk in chunks:
-                yield chunk
+        every = chunk_tokens if Feature.CHUNKS in self._info.features else 1
+        body = generation(endpoint, model, prompt_ids, sampling, every)
+        holds_back = every > 1 and Feature.ABORT in self._info.features
+        return self._stream(self._reader(endpoint, sampling), endpoint, body, request_id, holds_back=holds_back)
 
     async def policy_version(self) -> str | None:
         if not self._says_version:
@@ -133,24 +142,36 @@ class VllmEngine(Engine):
         return AnswerReader(self._connection.url + endpoint, endpoint, sampling)
 
     async def _stream(
-        self,
-        reader: AnswerReader,
-        endpoint: str,
-        model: str,
-        prompt_ids: TokenIds | Sequence[int],
-        sampling: Sampling,
-        request_id: str,
+        self, reader: AnswerReader, endpoint: str, body: bytes, request_id: str, *, holds_back: bool = False
     ) -> AsyncGenerator[Chunk, None]:
-        body = generation(endpoint, model, prompt_ids, sampling)
-        silent = True
-        async with aclosing(self._connection.post_events(endpoint, body, {"X-Request-Id": request_id})) as events:
-            async for payloads in events:
-                silent = False
-                for chunk in reader.read(payloads):
-                    yield chunk
-        if silent:
-            raise EngineNonsense(f"{self._connection.url}{endpoint} answered without a single event")
+        """Posts a request and reads its answer. ``holds_back``: the server may have sampled tokens that it has not yet
+        sent, and gives them out when it aborts."""
+        async with self._connection.events(endpoint, body, {"X-Request-Id": request_id}) as events:
+            try:
+                while payloads := await events.read():
+                    for chunk in reader.read(payloads):
+                        yield chunk
+                    if reader.ended:
+                        await events.end()
+                        return
+            except asyncio.CancelledError:
+                if holds_back:
+                    for chunk in await self._abort(reader, endpoint, request_id, events):
+                        yield chunk
+                raise
         reader.check_ended()
+
+    async def _abort(self, reader: AnswerReader, endpoint: str, request_id: str, events: EventStream) -> list[Chunk]:
+        """Has a request aborted; returns what was sampled and not sent."""
+        chunks: list[Chunk] = []
+        try:
+            async with asyncio.timeout(_ABORT_TIMEOUT):
+                await self._connection.post(ABORT, abortion(endpoint, request_id))
+                while not reader.ended and (payloads := await events.read()):
+                    chunks += reader.read(payloads)
+        except (EngineError, ClientError, OSError) as error:
+            _log.warning("%s gave no last tokens of %s: %r", self._connection.url, request_id, error)
+        return chunks
 
     async def _score_probe(self, model: str) -> Scored:
         return await self._score(model, PROMPT, f"probe-{uuid.uuid4().hex}")

@@ -11,6 +11,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import orjson
+
 from tickertape.clients.engines.engine import (
     Chunk,
     EngineInfo,
@@ -20,7 +22,6 @@ from tickertape.clients.engines.engine import (
     Scored,
     Structure,
     StructureKind,
-    TokenIds,
 )
 from tickertape.clients.engines.errors import (
     EngineCannot,
@@ -32,18 +33,19 @@ from tickertape.clients.engines.errors import (
 from tickertape.clients.engines.http import EngineConnection, refusal
 from tickertape.clients.engines.trying import SHAPE, Trial
 from tickertape.clients.engines.vllm.answers import AnswerReader
-from tickertape.clients.engines.vllm.requests import COMPLETIONS, GENERATE
+from tickertape.clients.engines.vllm.requests import ABORT, COMPLETIONS, GENERATE, generation
 
 #: Token ids that every vocabulary has.
 PROMPT = (0, 1)
 #: Tokens that a probe forces, one after the other: no model finds both of them more likely than not.
 _FORCED = (1, 2)
+#: Tokens of an event by which it is found out whether a server sends so many together.
+_CHUNK = 8
 #: Of a logprob; what is above it is a logit.
 _MOST = 1e-3
 
-Stream: TypeAlias = Callable[
-    [AnswerReader, str, str, TokenIds | Sequence[int], Sampling, str], AsyncGenerator[Chunk, None]
-]
+#: The reader, the endpoint, the body and the request's id.
+Stream: TypeAlias = Callable[[AnswerReader, str, bytes, str], AsyncGenerator[Chunk, None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,8 @@ class VllmStart:
         weights = await self._trial.optional("policy_version", self._text("/weight_info", "weight_version"))
         await self._trial.optional(Feature.STRUCTURE, self._try_structure())
         await self._trial.optional(Feature.SCORE, self._try_score())
+        await self._trial.optional(Feature.CHUNKS, self._try_chunks())
+        await self._trial.optional(Feature.ABORT, self._try_abort())
         self._refuse_logits([value for top in tops or () for value in top.values()])
         info = EngineInfo(
             name="vllm",
@@ -182,11 +186,13 @@ class VllmStart:
         self._refuse_logits(chunk.logprobs)
         return reader.features
 
-    async def _sample(self, endpoint: str, sampling: Sampling, reader: AnswerReader | None = None) -> Chunk:
+    async def _sample(
+        self, endpoint: str, sampling: Sampling, reader: AnswerReader | None = None, chunk_tokens: int = 1
+    ) -> Chunk:
         """A completion of :data:`PROMPT`, in one piece."""
         reader = reader or AnswerReader(self._url + endpoint, endpoint, sampling)
-        stream = self._stream(reader, endpoint, self._model, PROMPT, sampling, f"probe-{uuid.uuid4().hex}")
-        chunks = [chunk async for chunk in stream]
+        body = generation(endpoint, self._model, PROMPT, sampling, chunk_tokens)
+        chunks = [chunk async for chunk in self._stream(reader, endpoint, body, _probe_id())]
         return Chunk(
             token_ids=[token for chunk in chunks for token in chunk.token_ids],
             logprobs=[value for chunk in chunks for value in chunk.logprobs],
@@ -258,8 +264,26 @@ class VllmStart:
             raise EngineCannot(f"{self._url}{self._endpoint} sampled {sampled[0]} whatever the structure")
         self._features.add(Feature.STRUCTURE)
 
+    async def _try_chunks(self) -> None:
+        """Events must hold as many tokens as are asked for, as since vLLM 0.32; older servers ignore the field."""
+        sampling = Sampling(_CHUNK + 1, temperature=0.0, ignore_eos=True)
+        reader = AnswerReader(self._url + self._endpoint, self._endpoint, sampling)
+        n_tokens = len((await self._sample(self._endpoint, sampling, reader, _CHUNK)).token_ids)
+        if n_tokens != sampling.max_tokens or reader.n_events > 2:  # the first token, and the others with the end
+            raise EngineCannot(f"{self._url}{self._endpoint} sent {n_tokens} tokens in {reader.n_events} events")
+        self._features.add(Feature.CHUNKS)
+
+    async def _try_abort(self) -> None:
+        """A request that was never made is aborted."""
+        await self._connection.post(ABORT, orjson.dumps({"request_ids": [_probe_id()]}))
+        self._features.add(Feature.ABORT)
+
     async def _try_score(self) -> None:
         scored = await self._score(self._model)
         if len(scored.logprobs) != len(PROMPT):
             raise EngineCannot(f"{self._url}{COMPLETIONS} scored {len(scored.logprobs)} of {len(PROMPT)} tokens")
         self._features.add(Feature.SCORE)
+
+
+def _probe_id() -> str:
+    return f"probe-{uuid.uuid4().hex}"
