@@ -101,10 +101,10 @@ class EngineConnection:
         async with self._request("POST", path, body, None, headers) as response:
             return _json(await response.read(), path)
 
-    async def post(self, path: str, body: bytes) -> None:
-        """Posts a JSON body to ``path``, whose answer says nothing; raises as :meth:`get_json`."""
+    async def post(self, path: str, body: bytes) -> bytes:
+        """Posts a JSON body to ``path``; what it answers, which may be nothing. Raises as :meth:`get_json`."""
         async with self._request("POST", path, body, None) as response:
-            await response.read()
+            return await response.read()
 
     @asynccontextmanager
     async def events(
