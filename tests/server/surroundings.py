@@ -43,6 +43,8 @@ SURROUNDINGS = [
         (
             "tests/clients/test_vllm_partly.py::test_what_is_optional_is_named_and_done_without",
             "tests/clients/test_vllm_partly.py::test_an_optional_thing_that_hangs_is_done_without",
+            "tests/clients/test_vllm_partly.py::"
+            "test_a_server_that_comes_back_without_an_optional_thing_serves_without_it",
             "tests/clients/test_sglang_partly.py::test_what_is_optional_is_named_and_done_without",
         ),
     ),
