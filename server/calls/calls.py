@@ -1,6 +1,5 @@
 """One call of an agent, in whatever protocol: from its bytes to a turn on tape, and back."""
 
-import time
 from collections.abc import Iterable, Mapping
 from functools import partial
 from urllib.parse import quote
@@ -203,7 +202,8 @@ async def _followed(service: Service, caller: Caller, wanted: TurnRequest) -> st
 
 async def _given_before(dialect: Dialect, service: Service, session_id: str, wanted: TurnRequest) -> Answer | None:
     """The answer that another process gave to this very request, or this one before it was restarted."""
-    since = time.time() - service.in_flight.window
+    window = service.in_flight.window
+    since = service.ages.now(window) - window
     try:
         results = await service.turns.answered_before(session_id, wanted, since=since)
     except StoreFailed as error:

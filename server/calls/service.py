@@ -17,6 +17,7 @@ from tickertape.server.errors import InvalidRequest, ModelNotFound, NoEngineYet
 from tickertape.server.policy.sharing import SharedPolicy
 from tickertape.server.serving.registry import make_registry
 from tickertape.server.settings import UnknownFields
+from tickertape.server.store.age_clock import AgeClock
 from tickertape.server.trajectories.forks import Asked
 from tickertape.server.trajectories.turn import Outcome
 from tickertape.server.turns.turns import Turns
@@ -69,6 +70,7 @@ class Service:
         self.tracing: Tracing | None = None
         self.registry = make_registry(turns, self.recognition, self.admission)
         self.started_at = int(time.time())
+        self.ages = AgeClock()
         self.startup_report: list[str] = []
         """What was found there at the start, in words."""
         self._served_names = [name for name in served_names if name != ANY_MODEL]

@@ -147,7 +147,9 @@ async def running_service(settings: Settings, parts: Parts) -> AsyncIterator[Ser
                 CallLimits(settings.max_calls, settings.queue_limit, settings.session_calls),
                 settings.connect_timeout,
             )
-            service.startup_report = tell(await recover(store))
+            report = await recover(store)
+            service.startup_report = tell(report)
+            service.ages.start_after(report.away)
             try:
                 async with (
                     _keeping(service, settings),

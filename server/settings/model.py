@@ -79,8 +79,8 @@ class Settings(BaseSettings):
     """What has a turn before its answer is sent: full, the disk; normal, the system, and a power cut may take it."""
     store_patience: Seconds = 10
     """Seconds for which a turn is tried again while the tape cannot be written; then its caller is told."""
-    backlog_memory: int = Field(default=256 * 2**20, ge=0)
-    """Bytes of sampled turns kept until the tape can be written again; beyond, they go to a side file."""
+    backlog_memory: Count = 256 * 2**20
+    """Bytes of sampled turns that may wait for the tape; beyond, calls are refused before anything is sampled."""
 
     auth: AuthMode = AuthMode.AUTO
     """Whether an API key is asked for: auto (as soon as there is one), required, off."""
