@@ -17,6 +17,7 @@ from tickertape.server.auth.access import Role
 from tickertape.server.auth.exposure import check_exposure
 from tickertape.server.auth.keyring import Keyring
 from tickertape.server.auth.keys import ConfiguredKey, hash_of
+from tickertape.server.checks import EMBEDDED, check_settings
 from tickertape.server.keeping import keep_keeping
 from tickertape.server.limits import CallLimits
 from tickertape.server.observing.process import loop_watched
@@ -31,7 +32,6 @@ from tickertape.server.settings import Settings, SettingsError
 from tickertape.server.store.durability import Durability
 from tickertape.server.store.retention import Limits
 from tickertape.server.store.store import Store
-from tickertape.server.token_arrays import KNOWN
 from tickertape.server.trajectories.normalising import policy_named
 from tickertape.server.turns import TurnLimits, Turns
 
@@ -52,25 +52,19 @@ def make_parts(settings: Settings, *, say: Callable[[str], None]) -> Parts:
         say: gets a line before each slow step.
 
     Raises:
-        SettingsError: they contradict each other or name what is not there.
+        SettingsError, StoreError, ValueError: see :func:`tickertape.server.checks.check_settings`.
         TokenizerError, RenderError, ModelFileError: see there.
     """
-    if unknown := set(settings.token_arrays) - KNOWN:
-        raise SettingsError(f"--token-array {', '.join(sorted(unknown))}: there are {', '.join(sorted(KNOWN))}")
-    if settings.engines == ("embedded",):
+    check_settings(settings)
+    if settings.engines == EMBEDDED:
         path = model_file(settings.gguf, say=say)
+        say(f"model     loading {settings.model or path.stem}")
         tokenizer = tokenizer_from_gguf(path) if settings.model is None else Tokenizer.load(settings.model)
         engine = EmbeddedEngine(path, tokenizer, context=settings.context, parallel=settings.parallel)
         return Parts({"embedded": engine}, _choose(settings, tokenizer))
-    try:
-        engines = _engines(settings)
-    except ValueError as error:
-        raise SettingsError(f"--{error}, or 'embedded' alone") from error
-    if settings.gguf is not None:
-        raise SettingsError("--gguf is the embedded engine's model; engines that are reached by URL have their own")
-    if settings.model is None:
-        raise SettingsError("--engine KIND=URL needs --model HUB_NAME|TOKENIZER_DIR: prompts are tokenised here")
-    return Parts(engines, _choose(settings, Tokenizer.load(settings.model)))
+    assert settings.model is not None  # noqa: S101  (checked)
+    say(f"model     loading the tokenizer of {settings.model}")
+    return Parts(_engines(settings), _choose(settings, Tokenizer.load(settings.model)))
 
 
 def _engines(settings: Settings) -> dict[str, Engine]:
@@ -87,7 +81,7 @@ def _choose(settings: Settings, tokenizer: Tokenizer) -> Choice:
     if settings.renderer is None:
         return choose_renderer(tokenizer, history=settings.history)
     renderer = get_renderer(settings.renderer, tokenizer, history=settings.history)
-    return Choice(renderer, f"{settings.renderer} was asked for", {"history": settings.history})
+    return Choice(renderer, "it was asked for", {"history": settings.history}, named=settings.renderer)
 
 
 @asynccontextmanager
@@ -140,7 +134,7 @@ async def running_service(settings: Settings, parts: Parts) -> AsyncIterator[Ser
                 CallLimits(settings.max_calls, settings.queue_limit, settings.session_calls),
                 settings.connect_timeout,
             )
-            service.found_on_tape = tell(await recover(store))
+            tell(await recover(store))
             try:
                 async with (
                     _keeping(service, settings),

@@ -2,8 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Concatenate, ParamSpec, TypeVar
 
@@ -15,13 +14,12 @@ from rich.table import Table
 from tickertape.server.auth.access import Role
 from tickertape.server.auth.keyring import make_key
 from tickertape.server.auth.session_keys import SECRET_SIZE
-from tickertape.server.errors import ProxyError
-from tickertape.server.settings import SettingsError
+from tickertape.server.cli_output import reported, say
 from tickertape.server.settings.sources import load
 from tickertape.server.store import keys as rows
 from tickertape.server.store.database import shown_place
 from tickertape.server.store.keys import KeyRecord
-from tickertape.server.store.store import Store, StoreError
+from tickertape.server.store.store import Store
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -34,6 +32,7 @@ _DAY = 86400.0
 
 
 @keys.command("create")
+@reported()
 def create(
     role: Annotated[Role, typer.Option(help="What it may do: see docs/security.md.")],
     name: Annotated[str, typer.Option(help="For whom or what it is.")],
@@ -45,17 +44,16 @@ def create(
     if not 0 < len(name) <= 200:
         raise typer.BadParameter("a name has 1 to 200 characters", param_hint="--name")
     made = make_key(role, name, None if days is None else days * _DAY)
-    with _told():
-        where = _write(db, config, rows.add_key, made.record, made.digest)[0]
-    _say(f"{role} key {made.record.id} ({name}), {_expiry(made.record)}; on the tape {where}. It is not shown again:")
+    where = _write(db, config, True, rows.add_key, made.record, made.digest)[0]
+    say(f"{role} key {made.record.id} ({name}), {_expiry(made.record)}; on the tape {where}. It is not shown again:")
     typer.echo(made.key)
 
 
 @keys.command("list")
+@reported()
 def list_all(db: _Db = None, config: _Config = None) -> None:
     """Every key that was made on a tape; none of them can be read from it."""
-    with _told():
-        _, found = _write(db, config, rows.list_keys)
+    _, found = _write(db, config, False, rows.list_keys)
     table = Table("id", "role", "name", "made", "state", box=None, pad_edge=False)
     for record in found:
         table.add_row(record.id, record.role, record.name, _day(record.created_at), _state(record))
@@ -63,49 +61,41 @@ def list_all(db: _Db = None, config: _Config = None) -> None:
 
 
 @keys.command("revoke")
+@reported()
 def revoke(
     key_id: Annotated[str, typer.Argument(help="As `tickertape keys list` has it.")],
     db: _Db = None,
     config: _Config = None,
 ) -> None:
     """End a key; running servers refuse it within two seconds."""
-    with _told():
-        _, record = _write(db, config, rows.revoke_key, key_id)
-    _say(f"{record.role} key {record.id} ({record.name}) is revoked")
+    _, record = _write(db, config, False, rows.revoke_key, key_id)
+    say(f"{record.role} key {record.id} ({record.name}) is revoked")
 
 
 @keys.command("rotate-secret")
+@reported()
 def rotate(db: _Db = None, config: _Config = None) -> None:
     """Sign session keys with another secret from now on: those made before end, within two seconds."""
-    with _told():
-        where, _ = _write(db, config, rows.rotate_session_secret, SECRET_SIZE)
-    _say(f"session keys of the tape {where} that were made before now are worth nothing")
+    where, _ = _write(db, config, False, rows.rotate_session_secret, SECRET_SIZE)
+    say(f"session keys of the tape {where} that were made before now are worth nothing")
 
 
 def _write(
     db: str | None,
     config: Path | None,
+    make: bool,
     function: Callable[Concatenate[sa.Connection, P], T],
     *args: P.args,
     **kwargs: P.kwargs,
 ) -> tuple[str, T]:
-    """The tape's name, and what the function says of it."""
+    """The tape's name, and what the function says of it. Only who makes a key may make the tape, too."""
     # A key must not be made on a tape of its own because another setting is wrong: all of them are read.
     path = load({} if db is None else {"db": db}, config=config).settings.db
-    store = Store(path)
+    store = Store(path, make=make)
     try:
         return shown_place(path), asyncio.run(store.write(function, *args, **kwargs))
     finally:
         store.close()
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    try:
-        yield
-    except (ProxyError, SettingsError, StoreError) as error:
-        _say(f"tickertape: {error}")
-        raise typer.Exit(1) from error
 
 
 def _state(record: KeyRecord) -> str:
@@ -122,7 +112,3 @@ def _expiry(record: KeyRecord) -> str:
 
 def _day(when: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M", time.gmtime(when))
-
-
-def _say(line: str) -> None:
-    typer.echo(line, err=True)

@@ -9,7 +9,6 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from importlib.util import find_spec
 from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tickertape.clients import Sample, TrajectoryClient, Turn
+from tickertape.clients.extras import missing, needs
 from tickertape.clients.tape import stream
 from tickertape.renderers.colorize import PROMPT_COLOR, RESET, TRAINED_COLOR, format_colorized
 from tickertape.renderers.tokenizer import Tokenizer, TokenizerLike
@@ -46,11 +46,11 @@ def run_demo(db: Path | None, gguf: Path | None, color: bool) -> None:
 
     Raises:
         DemoFailed: the agent got no answer, or the tape is not exact.
-        SettingsError: the ``openai`` package is missing.
+        SettingsError: the packages of the embedded engine and of the agent are missing.
         EngineError, ModelFileError, StoreError: see :func:`tickertape.server.running.serving`.
     """
-    if find_spec("openai") is None:
-        raise SettingsError("the demo's agent needs the openai package: pip install 'tickertape[embedded]'")
+    if missing("embedded"):
+        raise SettingsError(needs("the demo", "embedded"))
     console = Console(force_terminal=color, color_system="standard" if color else None, highlight=False, soft_wrap=True)
     session_id = f"demo-{uuid.uuid4().hex[:8]}"
     _title(console, "1", "Start the proxy, with a real model inside")

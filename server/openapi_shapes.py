@@ -17,8 +17,7 @@ from tickertape.server.store.leases import LeaseRecord, Remaining
 from tickertape.server.store.sessions import SessionRecord
 from tickertape.server.trajectories.turn import Turn
 
-
-#: Numpy arrays as JSON has them. They are named per field below: numpy's own types say different things in its versions.
+#: Numpy arrays as JSON has them, named per field below: what numpy's own types look like differs between its versions.
 _Ints: TypeAlias = list[int]
 _Floats: TypeAlias = list[float | None]  # NaN is null
 

@@ -142,12 +142,10 @@ async def _read_back(store: Store, report: Report) -> None:
             path.unlink()
 
 
-def tell(report: Report) -> list[str]:
-    """To the log; returns the lines for people."""
-    lines = list(report.lines(time.time()))
-    for line in lines:
+def tell(report: Report) -> None:
+    """To the log."""
+    for line in report.lines(time.time()):
         _log.log(logging.WARNING if report.broken or report.unread else logging.INFO, "tape: %s", line)
-    return lines
 
 
 def _moment(at: float) -> str:

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from functools import partial
+from ipaddress import ip_address
 from typing import Any, cast
 
 import uvicorn
@@ -20,7 +21,7 @@ from tickertape.renderers.template import TemplateRenderer
 from tickertape.server.app import create_app, refusing
 from tickertape.server.assembly import Parts, make_parts, running_service
 from tickertape.server.http.connections import Connection, ConnectionLimits, TooManyConnections, watch_peers
-from tickertape.server.observing.logs import LogFormat, configure_logging
+from tickertape.server.observing.logs import LogFormat, LogLevel, configure_logging
 from tickertape.server.service import Service
 from tickertape.server.settings import Settings
 
@@ -43,12 +44,15 @@ def serve_forever(settings: Settings, *, say: Say) -> None:
     :class:`PortInUse`."""
     # Until calls can be under way. Process 1 of a container gets no signal that it has no handler for.
     signal.signal(signal.SIGTERM, _leave)
-    configure_logging(settings.log_format, settings.log_level, access=settings.access_log)
-    if settings.log_format is LogFormat.JSON:
+    level = settings.log_level
+    if settings.quiet and level in (LogLevel.DEBUG, LogLevel.INFO):
+        level = LogLevel.WARNING
+    configure_logging(settings.log_format, level, access=settings.access_log and not settings.quiet)
+    if settings.log_format is LogFormat.JSON or settings.quiet:
         say = _log.info
     listening = _listen(settings)
-    _allow_files(2 * settings.max_connections, say)
     parts = make_parts(settings, say=say)
+    _allow_files(2 * settings.max_connections, say)
     _tell_choice(parts, say)
     host, port = listening.getsockname()[:2]
 
@@ -58,12 +62,19 @@ def serve_forever(settings: Settings, *, say: Say) -> None:
         for member in service.turns.pool.members.values():
             say(f"engine    {member.name} {_engine_line(member)}")
         say(f"tape      {service.turns.store.path}")
-        for line in service.found_on_tape:
-            say(f"          {line}")
         gc.freeze()  # modules, vocabularies, routes: for as long as it serves, and long to look through
-        say(f"listening on http://{host}:{port}  (base_url for agents: http://{host}:{port}/v1)")
+        say(f"listening on {_url(host, port)}  (base_url for agents: {_url(_seen_from_outside(host), port)}/v1)")
 
     uvloop.run(_serve(settings, parts, listening, on_ready))
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _seen_from_outside(host: str) -> str:
+    """Where all addresses are listened on, none of them is one that an agent elsewhere could call."""
+    return socket.gethostname() if ip_address(host).is_unspecified else host
 
 
 def _leave(_number: int, _frame: object) -> None:

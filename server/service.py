@@ -70,8 +70,6 @@ class Service:
         self.registry = make_registry(turns, retries, self.recognition, self.admission)
         self.model_names = [name for name in model_names if name != ANY_MODEL]
         self.started_at = int(time.time())
-        self.found_on_tape: list[str] = []
-        """What was found there at the start, in words."""
         self._accepts_any = ANY_MODEL in model_names
         self._unknown_fields = unknown_fields
 

@@ -159,7 +159,8 @@ def _explained(found: ErrorDetails, sources: Mapping[str, str]) -> str:
     field = Settings.model_fields.get(name)
     secret = field is not None and "Secret" in str(field.annotation)
     value = "" if secret else f" cannot be {found['input']!r:.100}"
-    link = "; Kubernetes sets it for a service of this name: enableServiceLinks: false" if name == "port" else ""
+    is_service = name == "port" and str(found["input"]).startswith("tcp://")
+    link = "; Kubernetes sets it for a service of this name: enableServiceLinks: false" if is_service else ""
     said = found["msg"].replace("Input should be", "it should be")
     return f"{name}{value} ({sources.get(name, 'default')}): {said}{link}"
 

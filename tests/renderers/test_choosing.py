@@ -13,12 +13,12 @@ from tests.materials import qwen25_dir, template, template_names
 from tests.renderers.strategies import assistant, call, slow, system, tool, tool_result, user
 from tests.renderers.subjects import QWEN3, QWEN25, Subject, each, guest_tokenizer, qwen, with_template
 from tickertape.renderers.choose import choose_renderer, get_renderer, renderer_for
-from tickertape.renderers.errors import RenderError
+from tickertape.renderers.errors import RenderError, TokenizerError
 from tickertape.renderers.families import FAMILIES
 from tickertape.renderers.families.qwen3 import Qwen3
 from tickertape.renderers.renderer import Renderer
 from tickertape.renderers.template import TemplateRenderer
-from tickertape.renderers.tokenizer import Tokenizer, TokenizerError
+from tickertape.renderers.tokenizer import Tokenizer
 
 PLAIN_CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}"
