@@ -25,7 +25,7 @@ from tickertape.renderers.messages import Message, ToolCall
 
 #: ``policy(message, index)``: the message as it is compared, or ``None`` where it does not count. ``index`` is its
 #: place in the request. It must depend on nothing else, and an assistant's message must never count for nothing.
-Policy: TypeAlias = Callable[[Message, int], Message | None]
+MatchPolicy: TypeAlias = Callable[[Message, int], Message | None]
 
 #: A line of Claude Code's system prompt whose ``cch=`` changes with every request.
 _BILLING_HEADER = re.compile(r"^x-anthropic-billing-header:[^\n]*\n?", re.MULTILINE)
@@ -54,10 +54,10 @@ def loose(message: Message, index: int) -> Message | None:
     return None if kept is None else without_names(trimmed(without_thought_in_content(kept)))
 
 
-POLICIES: dict[str, Policy] = {"strict": strict, "default": default, "loose": loose}
+POLICIES: dict[str, MatchPolicy] = {"strict": strict, "default": default, "loose": loose}
 
 
-def policy_named(name: str) -> Policy:
+def policy_named(name: str) -> MatchPolicy:
     """A policy by its name, or one of your own by its dotted path (``package.module.function``).
 
     Raises:
@@ -69,7 +69,7 @@ def policy_named(name: str) -> Policy:
     if not module_name:
         raise ValueError(f"matching {name!r}: it must be {', '.join(POLICIES)}, or package.module.function")
     try:
-        policy: Policy = getattr(importlib.import_module(module_name), attribute)
+        policy: MatchPolicy = getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"matching {name!r} cannot be imported: {error}") from error
     return policy
