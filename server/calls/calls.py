@@ -246,6 +246,7 @@ def _refused(
 
 
 def _refusal(dialect: Dialect, error: ProxyError, session_id: str | None, ignored: Iterable[str] = ()) -> Answer:
+    note_error(error.code, error.param)
     body = orjson.dumps(dialect.write_error(error))
     return Answer(error.status, body, _headers(session_id, ignored) | dict(error.headers), session_id)
 

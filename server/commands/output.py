@@ -8,8 +8,8 @@ from typing import ParamSpec
 import typer
 from rich.console import Console
 
-from tickertape.clients.engines.errors import EngineError
 from tickertape.clients.engines.embedded.model_file import ModelFileError
+from tickertape.clients.engines.errors import EngineError
 from tickertape.server.errors import ProxyError
 from tickertape.server.store.database import StoreError
 

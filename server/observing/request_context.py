@@ -23,6 +23,8 @@ class RequestContext:
     on_tape: list[Turn] = field(default_factory=list)
     """Those of them that are on tape, and so know how they ended."""
     trace: "RequestTrace | None" = None
+    error: tuple[str, str | None] | None = None
+    """``code`` and ``param`` of the error that it is answered with."""
 
 
 current_call: ContextVar[RequestContext | None] = ContextVar("current_call", default=None)
@@ -32,6 +34,12 @@ def note_opened(*turns: Turn) -> None:
     """These turns are taken for the request that is being answered, if there is one."""
     if (call := current_call.get()) is not None:
         call.opened += turns
+
+
+def note_error(code: str, param: str | None) -> None:
+    """The request that is being answered is refused, or failed."""
+    if (call := current_call.get()) is not None:
+        call.error = code, param
 
 
 def note_on_tape(turn: Turn, commit_seconds: float) -> None:
