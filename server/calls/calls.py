@@ -17,6 +17,7 @@ from tickertape.server.calls.service import Service, service_of
 from tickertape.server.calls.streaming import EVENT_STREAM, LiveResponse, disconnected
 from tickertape.server.dialects.dialect import CountsPrompts, Dialect
 from tickertape.server.errors import ProxyError, StoreFailed
+from tickertape.server.observing.request_context import note_error
 from tickertape.server.store.store import StoreError
 from tickertape.server.trajectories.turn import Outcome
 from tickertape.server.turns.raw_prompt import read_prompt
