@@ -15,6 +15,8 @@ from tickertape.renderers.errors import TokenizerError
 
 #: ``name`` or ``owner/name``.
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)?")
+#: One of these is in every tokenizer's directory.
+_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt")
 _EXAMPLE = "such as Qwen/Qwen3-8B"
 #: Seconds for one address of the hub's, of two at most: a firewall that drops packets is not waited for.
 _CONNECTING = 3.0
@@ -65,6 +67,8 @@ def find_tokenizer(source: str) -> Place:
     """
     path = Path(source)
     if path.is_dir():
+        if not any((path / name).is_file() for name in _FILES):
+            raise TokenizerError(f"the directory {source} holds no tokenizer: there is no tokenizer.json in it")
         return Place(source, is_directory=True)
     if path.is_file():
         raise TokenizerError(f"{source} is a file: give the directory that holds it, or a hub name {_EXAMPLE}")

@@ -59,8 +59,8 @@ class RouteRules:
         if others:
             allowed = sorted(others)
             raise MethodNotAllowed(f"{method} {path}: it answers to {', '.join(allowed)}", allowed=allowed)
-        meant = next((f": did you mean {other}?" for other in _with_other_base(path) if self._is_route(other)), "")
-        raise NotFound(f"{method} {path}: there is no such route{meant}. {_BASES}")
+        meant = next((f"; did you mean {other}?" for other in _with_other_base(path) if self._is_route(other)), ".")
+        raise NotFound(f"{method} {path}: there is no such route{meant} {_BASES}")
 
     def _is_route(self, path: str) -> bool:
         return any(rule.route.path_regex.match(path) for rule in self._rules)

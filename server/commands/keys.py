@@ -46,6 +46,8 @@ def create(
     made = make_key(role, name, None if days is None else days * _DAY)
     where = _write(db, config, True, rows.add_key, made.record, made.digest)[0]
     say(f"{role} key {made.record.id} ({name}), {_expiry(made.record)}; on the tape {where}. It is not shown again:")
+    if role is Role.AGENT:
+        say(f"Sessions that it opens itself have ids that begin with '{made.record.id}.', or none that it names")
     typer.echo(made.key)
 
 

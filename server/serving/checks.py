@@ -50,7 +50,7 @@ def _check_engines(settings: Settings) -> None:
         for spec in settings.engines:
             make_engine(spec, None)
     except ValueError as error:
-        raise SettingsError(f"--{error}, or 'embedded' alone") from error
+        raise SettingsError(f"--{error}") from error
     if settings.gguf is not None:
         raise SettingsError("--gguf is the embedded engine's model; engines that are reached by URL have their own")
     if settings.model is None:

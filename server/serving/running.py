@@ -50,22 +50,22 @@ def serve_forever(settings: Settings, *, say: Say) -> None:
     configure_logging(settings.log_format, level, access=settings.access_log and not settings.quiet)
     if settings.log_format is LogFormat.JSON or settings.quiet:
         say = _log.info
-    listening = _listen(settings)
-    parts = make_parts(settings, say=say)
-    _allow_files(2 * settings.max_connections, say)
-    _tell_choice(parts, say)
-    host, port = listening.getsockname()[:2]
+    with _listen(settings) as listening:
+        parts = make_parts(settings, say=say)
+        _allow_files(2 * settings.max_connections, say)
+        _tell_choice(parts, say)
+        host, port = listening.getsockname()[:2]
 
-    def on_ready(server: _Server, service: Service) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, server.stop)
-        for member in service.turns.pool.members.values():
-            say(f"engine    {member.name} {_engine_line(member)}")
-        say(f"tape      {service.turns.store.path}")
-        gc.freeze()  # modules, vocabularies, routes: for as long as it serves, and long to look through
-        say(f"listening on {_url(host, port)}  (base_url for agents: {_url(_seen_from_outside(host), port)}/v1)")
+        def on_ready(server: _Server, service: Service) -> None:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                asyncio.get_running_loop().add_signal_handler(number, server.stop)
+            for member in service.turns.pool.members.values():
+                say(f"engine    {member.name} {_engine_line(member)}")
+            say(f"tape      {service.turns.store.path}")
+            gc.freeze()  # modules, vocabularies, routes: for as long as it serves, and long to look through
+            say(f"listening on {_url(host, port)}  (base_url for agents: {_url(_seen_from_outside(host), port)}/v1)")
 
-    uvloop.run(_serve(settings, parts, listening, on_ready))
+        uvloop.run(_serve(settings, parts, listening, on_ready))
 
 
 def _url(host: str, port: int) -> str:
@@ -90,8 +90,8 @@ def serving(settings: Settings, *, say: Say = lambda _: None, parts: Parts | Non
         say: gets the lines that the command line would print.
         parts: engine and renderer, made from ``settings`` if not given.
     """
-    listening = _listen(settings)
     parts = parts or make_parts(settings, say=say)
+    listening = _listen(settings)
     _tell_choice(parts, say)
     started: list[_Server] = []
     failure: list[Exception] = []
