@@ -31,6 +31,13 @@ class NewKey(KeyRecord):
     key: str
 
 
+#: What a key is that is none of ours, by how it begins.
+_FOREIGN = {
+    "sk-": " (another service's, it seems; it was not passed on)",
+    "session-": " (session-ID names a session where no key is asked for; here it belongs into the URL or X-Session-Id)",
+}
+
+
 class Keyring:
     """The keys of one server.
 
@@ -87,7 +94,7 @@ class Keyring:
             )
         record = known.keys.get(digest)
         if record is None:
-            foreign = " (another service's, it seems; it was not passed on)" if shown.startswith("sk-") else ""
+            foreign = next((said for prefix, said in _FOREIGN.items() if shown.startswith(prefix)), "")
             raise Unauthenticated(
                 f"the API key is wrong{foreign}: this server has keys of its own, from tickertape keys create, its "
                 "settings, or a session's agent_key"
