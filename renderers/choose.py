@@ -78,9 +78,13 @@ def renderer_class(name: str) -> type[Renderer]:
         return known[name]
     module_name, _, class_name = name.rpartition(".")
     if not module_name or not all(map(str.isidentifier, name.split("."))):
-        close = get_close_matches(name, known, 1)
-        meant = f"; did you mean {close[0]}? All" if close else "; there"
-        raise ValueError(f"no renderer is called {name!r}{meant} are: {', '.join(known)}, or package.module.Class")
+        close = get_close_matches(name, known, 3)
+        meant = (
+            f"did you mean {' or '.join(close)}?"
+            if close
+            else f"there are: {', '.join(known)}, or package.module.Class"
+        )
+        raise ValueError(f"no renderer is called {name!r}; {meant}")
     try:
         found = getattr(import_module(module_name), class_name)
     except (ImportError, AttributeError) as error:

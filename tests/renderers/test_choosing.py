@@ -196,7 +196,7 @@ def test_a_family_is_got_by_name_with_its_options() -> None:
 
 
 def test_what_cannot_be_got_is_refused_by_name() -> None:
-    with pytest.raises(ValueError, match=r"no renderer is called 'qwen4'; there are: template, qwen3"):
+    with pytest.raises(ValueError, match=r"no renderer is called 'qwen4'; did you mean qwen3"):
         get_renderer("qwen4", guest_tokenizer())
     with pytest.raises(ValueError, match=r"'qwen2.5'.*'enable_thinking'"):
         get_renderer("qwen2.5", guest_tokenizer(), enable_thinking=False)

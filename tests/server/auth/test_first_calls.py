@@ -33,8 +33,8 @@ def test_answers_are_those_of_the_page(start_proxy: StartProxy) -> None:
             f"/sessions/rollout-1{CALL}",
             AGENT,
             403,
-            "an agent's key reaches sessions of its own, whose ids begin with 'cfg4d8597bd1.', not 'rollout-1': leave the"
-            " id to the server, or ask the trainer for a key of that session",
+            "an agent's key reaches sessions of its own, whose ids begin with 'cfg4d8597bd1.', not 'rollout-1': leave"
+            " the id to the server, or ask the trainer for a key of that session",
         ),
         ("/sessions", AGENT, 403, "this needs the key of a trainer, and yours is an agent's"),
     ):
