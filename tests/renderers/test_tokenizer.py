@@ -107,7 +107,7 @@ def test_a_directory_brings_template_and_stop_tokens() -> None:
 
 
 def test_what_is_no_tokenizer_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(TokenizerError, match="no tokenizer at"):
+    with pytest.raises(TokenizerError, match=r"holds no tokenizer: there is no tokenizer.json in it"):
         Tokenizer.load(tmp_path)
 
 
