@@ -3,6 +3,7 @@
 It is known in every task that the request started, the one that takes its turns among them.
 """
 
+import re
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -11,6 +12,9 @@ from tickertape.server.trajectories.turn import Turn
 
 if TYPE_CHECKING:
     from tickertape.server.observing.tracing import RequestTrace
+
+#: ``messages[3].content``, ``chat_template_kwargs``.
+_PLACE = re.compile(r"[A-Za-z0-9_.\[\]-]{1,100}")
 
 
 @dataclass(slots=True)
@@ -37,9 +41,10 @@ def note_opened(*turns: Turn) -> None:
 
 
 def note_error(code: str, param: str | None) -> None:
-    """The request that is being answered is refused, or failed."""
+    """The request that is being answered is refused, or failed. A place that a client made up, such as the name of an
+    unknown field, is kept only if it looks like one."""
     if (call := current_call.get()) is not None:
-        call.error = code, param
+        call.error = code, param if param is not None and _PLACE.fullmatch(param) else None
 
 
 def note_on_tape(turn: Turn, commit_seconds: float) -> None:
