@@ -130,6 +130,14 @@ class EngineFailed(ProxyError):
     code = "engine_error"
 
 
+class NoEngineYet(EngineFailed):
+    """No engine has answered since this server was started: what is served is not known yet."""
+
+    status = 503
+    code = "engine_unavailable"
+    headers: Mapping[str, str] = {"Retry-After": "5"}
+
+
 class GenerationEnded(ProxyError):
     """The generation was ended here: its session was discarded, or its time was up."""
 

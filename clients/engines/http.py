@@ -1,8 +1,9 @@
 """HTTP to an engine, with its failures named."""
 
+import asyncio
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Any
@@ -22,6 +23,8 @@ from tickertape.clients.engines.errors import (
 
 #: Seconds to a connection: a host that is there answers in milliseconds.
 CONNECT_TIMEOUT = 5.0
+#: Seconds between an answer's last event and its end.
+_END_TIMEOUT = 0.05
 _JSON = {"Content-Type": "application/json"}
 _PROBE = aiohttp.ClientTimeout(total=5.0)
 #: How engines call the limit that a prompt exceeds.
@@ -81,9 +84,18 @@ class EngineConnection:
             return _json(await response.read(), path)
 
     async def check(self, path: str) -> None:
-        """Raises unless ``path`` answers 200."""
+        """Raises unless ``path`` answers 2xx."""
         async with self._request("GET", path, None, _PROBE) as response:
             await response.read()
+
+    async def status(self, path: str) -> tuple[int, bytes]:
+        """The status and the body that ``path`` answers, whatever they are.
+
+        Raises:
+            EngineUnavailable: it does not answer.
+        """
+        async with self._request("GET", path, None, _PROBE, any_status=True) as response:
+            return response.status, await response.read()
 
     async def post_json(self, path: str, body: bytes, headers: dict[str, str] | None = None) -> Any:
         """Posts a JSON body and returns the answer's JSON; raises as :meth:`get_json`."""
@@ -95,19 +107,14 @@ class EngineConnection:
         async with self._request("POST", path, body, None) as response:
             await response.read()
 
-    async def post_events(
+    @asynccontextmanager
+    async def events(
         self, path: str, body: bytes, headers: dict[str, str] | None = None
-    ) -> AsyncGenerator[list[bytes], None]:
-        """Posts a JSON body; yields the payloads of the server-sent events of the answer, as many at a time as have
-        come. Closing it closes the connection. Raises as :meth:`get_json`."""
+    ) -> AsyncIterator["EventStream"]:
+        """Posts a JSON body; the answer is server-sent events. Leaving the block early closes the connection. Raises as
+        :meth:`get_json`, also while the block reads."""
         async with self._request("POST", path, body, None, headers) as response:
-            rest = b""
-            async for data in response.content.iter_any():
-                *lines, rest = (rest + data).split(b"\n")
-                if payloads := [line[5:].strip() for line in lines if line.startswith(b"data:")]:
-                    yield payloads
-            if rest.startswith(b"data:"):
-                yield [rest[5:].strip()]
+            yield EventStream(response.content)
 
     @asynccontextmanager
     async def _request(
@@ -117,11 +124,13 @@ class EngineConnection:
         body: bytes | None,
         patience: aiohttp.ClientTimeout | None,
         headers: dict[str, str] | None = None,
+        *,
+        any_status: bool = False,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         try:
             response = await self._send(method, path, body, patience, headers)
             try:
-                if response.status != 200:
+                if not (any_status or 200 <= response.status < 300):
                     raise refusal(response.status, await response.read(), self.url + path)
                 yield response
             finally:
@@ -165,6 +174,30 @@ class EngineConnection:
                 if last_try:
                     raise
         raise AssertionError("unreachable")
+
+
+class EventStream:
+    """Reads the server-sent events of one answer."""
+
+    def __init__(self, content: aiohttp.StreamReader) -> None:
+        self._content = content
+        self._rest = b""
+
+    async def read(self) -> list[bytes]:
+        """Returns the payloads of the events that have come, at least one; none at the end."""
+        while data := await self._content.readany():
+            *lines, self._rest = (self._rest + data).split(b"\n")
+            if payloads := [line[5:].strip() for line in lines if line.startswith(b"data:")]:
+                return payloads
+        rest, self._rest = self._rest, b""
+        return [rest[5:].strip()] if rest.startswith(b"data:") else []
+
+    async def end(self) -> None:
+        """Waits a moment for the end of an answer of which all is there: then its connection can be kept."""
+        if not self._content.at_eof():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_END_TIMEOUT):
+                    await self._content.readany()
 
 
 def _json(body: bytes, path: str) -> Any:

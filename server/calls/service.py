@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, cast
 
 from starlette.requests import Request
 
+from tickertape.clients.engines.engine import EngineInfo
+from tickertape.clients.engines.errors import EngineUnavailable
 from tickertape.clients.engines.http import CONNECT_TIMEOUT
 from tickertape.server.auth.keyring import Keyring
 from tickertape.server.calls.limits import Admission, CallLimits, Refusals
 from tickertape.server.calls.recognition import Recognition
 from tickertape.server.calls.retries import Retries
-from tickertape.server.errors import InvalidRequest, ModelNotFound
+from tickertape.server.errors import InvalidRequest, ModelNotFound, NoEngineYet
 from tickertape.server.policy.sharing import SharedPolicy
 from tickertape.server.serving.registry import make_registry
 from tickertape.server.settings import UnknownFields
@@ -32,7 +34,7 @@ class Service:
 
     Args:
         turns: takes turns.
-        model_names: names under which the model is served, the engine's own first; ``"*"`` accepts any.
+        served_names: names under which the model is served beside the engines' own; ``"*"`` accepts any.
         unknown_fields: what becomes of fields outside a protocol.
         retries: answers that a retry gets again.
         keyring: tells who calls.
@@ -45,7 +47,7 @@ class Service:
     def __init__(
         self,
         turns: Turns,
-        model_names: Sequence[str],
+        served_names: Sequence[str],
         unknown_fields: UnknownFields,
         retries: Retries,
         keyring: Keyring,
@@ -68,9 +70,9 @@ class Service:
         self.shared_policy = SharedPolicy(turns.policy, turns.store)
         self.tracing: Tracing | None = None
         self.registry = make_registry(turns, retries, self.recognition, self.admission)
-        self.model_names = [name for name in model_names if name != ANY_MODEL]
         self.started_at = int(time.time())
-        self._accepts_any = ANY_MODEL in model_names
+        self._served_names = [name for name in served_names if name != ANY_MODEL]
+        self._accepts_any = ANY_MODEL in served_names
         self._unknown_fields = unknown_fields
 
     async def recognise(self, client: bytes, request: TurnRequest, asked: Asked) -> str | None:
@@ -97,11 +99,32 @@ class Service:
     async def _record_refused(self, session_id: str, dialect: str, why: str) -> None:
         await self.turns.record(session_id, dialect, "", Outcome.REJECTED, error=why)
 
+    @property
+    def info(self) -> EngineInfo:
+        """What the engines have in common.
+
+        Raises:
+            NoEngineYet: none has answered yet.
+        """
+        try:
+            return self.turns.info
+        except EngineUnavailable as error:
+            raise NoEngineYet(str(error)) from error
+
+    @property
+    def model_names(self) -> list[str]:
+        """Names under which the model is served, the engines' own first; raises as :attr:`info`."""
+        return [*dict.fromkeys([self.info.model, *self._served_names])]
+
     def check_model(self, name: str) -> None:
-        """Raises :class:`ModelNotFound` unless a model of that name is served."""
-        served = name in self.model_names or name in self.turns.info.adapters
-        if not self._accepts_any and not served:
-            raise ModelNotFound(f"the model {name!r} is not served; there is: {', '.join(self.model_names)}")
+        """
+        Raises:
+            ModelNotFound: no model of that name is served.
+            NoEngineYet: it is not known which is.
+        """
+        names = self.model_names
+        if not self._accepts_any and name not in names and name not in self.info.adapters:
+            raise ModelNotFound(f"the model {name!r} is not served; there is: {', '.join(names)}")
 
     def check_ignored(self, fields: Sequence[str]) -> None:
         """Raises :class:`InvalidRequest` for fields outside the protocol, if they are to be refused."""

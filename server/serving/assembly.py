@@ -1,7 +1,7 @@
 """Settings to a running service: engine, renderer, tape."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -30,10 +30,14 @@ from tickertape.server.store.recovery import end, recover, tell
 from tickertape.server.store.retention import Limits
 from tickertape.server.store.store import Store
 from tickertape.server.trajectories.normalising import policy_named
+from tickertape.server.turns.limits import SamplingLimits, TurnLimits
 from tickertape.server.turns.renderer_pool import RendererPool
-from tickertape.server.turns.sampling import SamplingLimits, missing_arrays
+from tickertape.server.turns.sampling import missing_arrays
 from tickertape.server.turns.sessions import Sessions
-from tickertape.server.turns.turns import TurnLimits, Turns
+from tickertape.server.turns.turns import Turns
+
+#: Tokens of context of each generation of the embedded engine, unless it is set.
+_EMBEDDED_CONTEXT = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,9 @@ def make_parts(settings: Settings, *, say: Callable[[str], None]) -> Parts:
         path = model_file(settings.gguf, say=say)
         say(f"model     loading {settings.model or path.stem}")
         tokenizer = tokenizer_from_gguf(path) if settings.model is None else Tokenizer.load(settings.model)
-        engine = EmbeddedEngine(path, tokenizer, context=settings.context, parallel=settings.parallel)
+        engine = EmbeddedEngine(
+            path, tokenizer, context=settings.context or _EMBEDDED_CONTEXT, parallel=settings.parallel
+        )
         return Parts({"embedded": engine}, _choose(settings, tokenizer))
     assert settings.model is not None  # noqa: S101  (checked)
     say(f"model     loading the tokenizer of {settings.model}")
@@ -73,7 +79,9 @@ def _engines(settings: Settings) -> dict[str, Engine]:
     api_key = None if settings.engine_api_key is None else settings.engine_api_key.get_secret_value()
     for number, spec in enumerate(settings.engines):
         kind = spec.partition("=")[0]
-        engines[f"{kind}-{number}"] = make_engine(spec, api_key, connect_timeout=settings.connect_timeout)
+        engines[f"{kind}-{number}"] = make_engine(
+            spec, api_key, connect_timeout=settings.connect_timeout, context=settings.context
+        )
     return engines
 
 
@@ -86,13 +94,14 @@ def _choose(settings: Settings, tokenizer: Tokenizer) -> Choice:
 
 @asynccontextmanager
 async def running_service(settings: Settings, parts: Parts) -> AsyncIterator[Service]:
-    """Starts the engine, opens the tape, and closes both afterwards.
+    """Opens the tape and connects to the engines, and closes both afterwards. Engines that are reached by URL need not
+    answer yet.
 
     Raises:
         ValueError: there is no such matching policy.
         SettingsError: the engines do not report a token array that is to be kept, or other machines would reach this
             server without a key.
-        EngineError: the engine cannot be started or reached.
+        EngineError: the embedded engine cannot be started, or two engines serve different models.
         StoreError: the tape cannot be opened, or is a file that has a server.
     """
     matching = policy_named(settings.matching)
@@ -109,8 +118,8 @@ async def running_service(settings: Settings, parts: Parts) -> AsyncIterator[Ser
     try:
         try:
             await check_exposure(settings, keyring)
-            await pool.start()
-            if missing := missing_arrays(settings.token_arrays, pool.info):
+            await _start(pool, parts.engines.values())
+            if pool.model is not None and (missing := missing_arrays(settings.token_arrays, pool.info)):
                 raise SettingsError(f"--token-array: {missing}")
             turns = Turns(
                 pool,
@@ -122,10 +131,9 @@ async def running_service(settings: Settings, parts: Parts) -> AsyncIterator[Ser
                 limits=_limits(settings),
             )
             retries = Retries(window=settings.replay_window, memory=settings.replay_memory)
-            names = [*dict.fromkeys([pool.info.model, *settings.served_model_names])]
             service = Service(
                 turns,
-                names,
+                settings.served_model_names,
                 settings.unknown_fields,
                 retries,
                 keyring,
@@ -152,6 +160,15 @@ async def running_service(settings: Settings, parts: Parts) -> AsyncIterator[Ser
         store.close()
 
 
+async def _start(pool: EnginePool, engines: Iterable[Engine]) -> None:
+    """Engines that are reached by URL may come later; one that is built in this process works now or never."""
+    if any(isinstance(engine, EmbeddedEngine) for engine in engines):
+        await pool.start(wait=None)
+        await pool.check()
+    else:
+        await pool.start()
+
+
 def _keyring(settings: Settings, store: Store) -> Keyring:
     given = {Role.ADMIN: settings.admin_key, Role.TRAINER: settings.trainer_key, Role.AGENT: settings.agent_key}
     configured = [ConfiguredKey(role, hash_of(key.get_secret_value())) for role, key in given.items() if key]
@@ -161,7 +178,13 @@ def _keyring(settings: Settings, store: Store) -> Keyring:
 
 def _limits(settings: Settings) -> TurnLimits:
     sampling = SamplingLimits(settings.max_prompt_tokens, settings.max_output_tokens, settings.token_arrays)
-    return TurnLimits(sampling, settings.turn_timeout, settings.max_session_turns)
+    return TurnLimits(
+        sampling,
+        settings.turn_timeout,
+        settings.max_session_turns,
+        chunk_tokens=settings.chunk_tokens,
+        stream_chunk_tokens=settings.stream_chunk_tokens,
+    )
 
 
 @asynccontextmanager

@@ -49,7 +49,7 @@ def _count(name: str, help_text: str, value: float) -> Metric:
 
 def _build(pool: EnginePool) -> Iterator[Metric]:
     info = GaugeMetricFamily("tickertape_build_info", "1, with the version and the model.", labels=("version", "model"))
-    info.add_metric((version("tickertape"), pool.info.model), 1)
+    info.add_metric((version("tickertape"), pool.model or ""), 1)
     yield info
 
 

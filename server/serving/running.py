@@ -223,11 +223,9 @@ def _allow_files(number: int, say: Say) -> None:
 
 
 def _engine_line(member: Member) -> str:
-    info = member.info
-    if info is None:
-        return f"at {member.url}: {member.reason}; it is tried again"
-    asked = f", asked through {info.endpoint}" if info.endpoint else ""
-    return f"at {info.url}: {info.model}, {info.max_context} tokens of context{asked}"
+    if member.info is None:
+        return f"is {member.state}: {member.reason}; it joins when it answers, until then calls get a 503"
+    return member.info.summary
 
 
 def _tell_choice(parts: Parts, say: Say) -> None:

@@ -127,8 +127,8 @@ class Settings(BaseSettings):
     """Tokenizer: hub name or directory. The embedded engine brings its own."""
     gguf: Path | None = None
     """The embedded engine's model file. Default: the default model, fetched on first use."""
-    context: int = Field(default=8192, ge=256)
-    """Embedded: tokens of context for each generation."""
+    context: Annotated[int, Field(ge=256)] | None = None
+    """Tokens of context: the embedded engine's (8192 if not set), and of engines that do not say it themselves."""
     parallel: Count = 4
     """Embedded: concurrent generations."""
     renderer: str | None = None
@@ -187,6 +187,10 @@ class Settings(BaseSettings):
     """Seconds from a request to an engine to its first token; then another engine gets it, once, or the turn ends."""
     token_timeout: Timeout | None = 300
     """Seconds between two tokens of an engine; then the turn ends, and what was sampled is kept."""
+    chunk_tokens: Count = 64
+    """Tokens that an engine sends at a time where no client reads along; fewer cost more CPU time a turn."""
+    stream_chunk_tokens: Count = 1
+    """Tokens that an engine sends at a time where a client reads the answer as it is sampled."""
     turn_timeout: Timeout | None = None
     """Abort a turn that samples for so many seconds, and keep what was sampled. Default: never."""
 

@@ -69,6 +69,8 @@ class StartupReport:
         yield from self.unread
         sound = f"{self.checked - len({broken.session_id for broken in self.broken})} of {self.checked}"
         yield f"the sessions that were active last: {sound} looked at are whole"
+        unchecked = sum(states.values()) - self.checked
+        yield f"not checked: {unchecked} other sessions, and whether turns are missing at the end of a session"
         for broken in self.broken:
             yield f"session {broken.session_id} is broken: {broken.finding}"
 

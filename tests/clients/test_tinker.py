@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("tinker", reason="pip install -e '.[tinker]'")
 
 from tests.clients.fake_tinker import KEY, FakeTinker, distribution, fake_tinker
+from tests.clients.flaky_engine import sampled as sampled_by_pool
 from tickertape.clients.engines.choose import UnknownEngine, make_engine
 from tickertape.clients.engines.engine import Chunk, Feature, LogprobKind, Sampling, Structure, StructureKind
 from tickertape.clients.engines.errors import EngineError, EngineNonsense, EngineRefused, EngineUnavailable
@@ -325,8 +326,7 @@ async def test_new_weights_are_another_engine_that_takes_over_when_their_version
             assert [member.state for member in pool.members.values()] == [MemberState.READY, MemberState.STALE]
             pool.expect("step-43")
             assert [member.state for member in pool.members.values()] == [MemberState.STALE, MemberState.READY]
-            chunks = pool.generate(PROMPT, Sampling(4), request_id="r", affinity="s", on_engine=lambda member: None)
-            assert [chunk.policy_version async for chunk in chunks] == ["step-43"]
+            assert [chunk.policy_version for chunk in await sampled_by_pool(pool, PROMPT, Sampling(4))] == ["step-43"]
             await pool.remove("old", drain_seconds=0)
         finally:
             await pool.close()

@@ -100,6 +100,18 @@ def test_ports_and_probes_are_those_that_are_served(path: Path, routes: set[str]
         assert each["args"] == ["serve"]
 
 
+def test_no_probe_ends_a_pod_that_waits_for_its_engine() -> None:
+    """Weights may take long to load. A replica is up without an engine; an agent starts when there is one, and may wait
+    for an hour."""
+    ((_, replica),) = ours(KUBERNETES / "replicas.yaml")
+    assert replica["startupProbe"]["httpGet"]["path"] == "/health"
+    assert replica["readinessProbe"]["httpGet"]["path"] == "/ready"
+    ((_, sidecar),) = ours(KUBERNETES / "sidecar.yaml")
+    probe = sidecar["startupProbe"]
+    assert probe["httpGet"]["path"] == "/ready"
+    assert probe["periodSeconds"] * probe["failureThreshold"] >= 3600
+
+
 def test_a_replica_stays_ready_for_as_long_as_it_lets_calls_wait_for_an_engine() -> None:
     ((_, each),) = ours(KUBERNETES / "replicas.yaml")
     probe = each["readinessProbe"]

@@ -116,8 +116,10 @@ class EmbeddedEngine(Engine):
     async def check(self) -> None:
         await self._started().check()
 
-    def generate(self, prompt_ids: TokenIds, sampling: Sampling, *, request_id: str) -> AsyncGenerator[Chunk, None]:
-        return self._started().generate(prompt_ids, sampling, request_id=request_id)
+    def generate(
+        self, prompt_ids: TokenIds, sampling: Sampling, *, request_id: str, chunk_tokens: int = 1
+    ) -> AsyncGenerator[Chunk, None]:
+        return self._started().generate(prompt_ids, sampling, request_id=request_id, chunk_tokens=chunk_tokens)
 
     async def close(self) -> None:
         if self._client is not None:

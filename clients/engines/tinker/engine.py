@@ -112,6 +112,7 @@ class TinkerEngine(Engine):
         sampling: Sampling,
         *,
         request_id: str,  # noqa: ARG002  (Tinker numbers its requests itself)
+        chunk_tokens: int = 1,  # noqa: ARG002  (its answers come whole)
     ) -> AsyncGenerator[Chunk, None]:
         tinker, sampler = _sdk(), self._started()
         asked = parameters(sampling, room=self._room(len(prompt_ids)))

@@ -225,7 +225,9 @@ async def test_broken_session_is_named_and_left_as_it_is(tmp_path: Path, damage:
     assert report.checked == 2
     assert {broken.session_id for broken in report.broken} == {"bad"}
     assert any(finding in broken.finding for broken in report.broken), report.broken
-    assert "1 of 2 looked at are whole" in "\n".join(report.lines(time.time()))
+    said = "\n".join(report.lines(time.time()))
+    assert "1 of 2 looked at are whole" in said
+    assert "not checked: 0 other sessions, and whether turns are missing at the end of a session" in said
     store.close()
     with closing(sqlite3.connect(path)) as other:
         assert list(other.execute("SELECT * FROM turns ORDER BY id")) == before
