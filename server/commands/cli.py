@@ -11,7 +11,6 @@ import typer
 from tickertape.renderers.supervised import TrainOn
 from tickertape.server.commands.keys import keys
 from tickertape.server.commands.output import NOTHING, is_color, reported, say
-from tickertape.server.serving.running import serve_forever
 from tickertape.server.settings.flags import with_settings
 from tickertape.server.settings.sources import Loaded, shown
 from tickertape.server.trajectories.options import Cut
@@ -57,6 +56,8 @@ def tickertape(
 
 def _serve(loaded: Loaded) -> None:
     """Serve the proxy. Each flag can be an environment variable TICKERTAPE_… or stand in the settings file, too."""
+    from tickertape.server.serving.running import serve_forever
+
     serve_forever(loaded.settings, say=say)
 
 

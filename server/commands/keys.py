@@ -4,22 +4,20 @@ import asyncio
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, Concatenate, ParamSpec, TypeVar
 
-import sqlalchemy as sa
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from tickertape.server.auth.access import Role
-from tickertape.server.auth.keyring import make_key
-from tickertape.server.auth.session_keys import SECRET_SIZE
 from tickertape.server.commands.output import reported, say
 from tickertape.server.settings.sources import load
-from tickertape.server.store import keys as rows
-from tickertape.server.store.database import shown_place
-from tickertape.server.store.keys import KeyRecord
-from tickertape.server.store.store import Store
+
+if TYPE_CHECKING:  # imported where they are used: help needs no database
+    import sqlalchemy as sa
+
+    from tickertape.server.store.keys import KeyRecord
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -43,6 +41,9 @@ def create(
     """Make a key and print it, once: the tape keeps its hash. From the first key on the server asks for one."""
     if not 0 < len(name) <= 200:
         raise typer.BadParameter("a name has 1 to 200 characters", param_hint="--name")
+    from tickertape.server.auth.keyring import make_key
+    from tickertape.server.store import keys as rows
+
     made = make_key(role, name, None if days is None else days * _DAY)
     where = _write(db, config, True, rows.add_key, made.record, made.digest)[0]
     say(f"{role} key {made.record.id} ({name}), {_expiry(made.record)}; on the tape {where}. It is not shown again:")
@@ -55,7 +56,9 @@ def create(
 @reported()
 def list_all(db: _Db = None, config: _Config = None) -> None:
     """Every key that was made on a tape; none of them can be read from it."""
-    _, found = _write(db, config, False, rows.list_keys)
+    from tickertape.server.store.keys import list_keys
+
+    _, found = _write(db, config, False, list_keys)
     table = Table("id", "role", "name", "made", "state", box=None, pad_edge=False)
     for record in found:
         table.add_row(record.id, record.role, record.name, _day(record.created_at), _state(record))
@@ -70,7 +73,9 @@ def revoke(
     config: _Config = None,
 ) -> None:
     """End a key; running servers refuse it within two seconds."""
-    _, record = _write(db, config, False, rows.revoke_key, key_id)
+    from tickertape.server.store.keys import revoke_key
+
+    _, record = _write(db, config, False, revoke_key, key_id)
     say(f"{record.role} key {record.id} ({record.name}) is revoked")
 
 
@@ -78,7 +83,10 @@ def revoke(
 @reported()
 def rotate(db: _Db = None, config: _Config = None) -> None:
     """Sign session keys with another secret from now on: those made before end, within two seconds."""
-    where, _ = _write(db, config, False, rows.rotate_session_secret, SECRET_SIZE)
+    from tickertape.server.auth.session_keys import SECRET_SIZE
+    from tickertape.server.store.keys import rotate_session_secret
+
+    where, _ = _write(db, config, False, rotate_session_secret, SECRET_SIZE)
     say(f"session keys of the tape {where} that were made before now are worth nothing")
 
 
@@ -86,12 +94,15 @@ def _write(
     db: str | None,
     config: Path | None,
     make: bool,
-    function: Callable[Concatenate[sa.Connection, P], T],
+    function: "Callable[Concatenate[sa.Connection, P], T]",
     *args: P.args,
     **kwargs: P.kwargs,
 ) -> tuple[str, T]:
     """The tape's name, and what the function says of it. Only who makes a key may make the tape, too."""
     # A key must not be made on a tape of its own because another setting is wrong: all of them are read.
+    from tickertape.server.store.database import shown_place
+    from tickertape.server.store.store import Store
+
     path = load({} if db is None else {"db": db}, config=config).settings.db
     store = Store(path, make=make)
     try:
@@ -100,7 +111,7 @@ def _write(
         store.close()
 
 
-def _state(record: KeyRecord) -> str:
+def _state(record: "KeyRecord") -> str:
     if record.revoked_at is not None:
         return f"revoked {_day(record.revoked_at)}"
     if record.expires_at is not None and record.expires_at <= time.time():
@@ -108,7 +119,7 @@ def _state(record: KeyRecord) -> str:
     return f"good, {_expiry(record)}"
 
 
-def _expiry(record: KeyRecord) -> str:
+def _expiry(record: "KeyRecord") -> str:
     return "until it is revoked" if record.expires_at is None else f"until {_day(record.expires_at)}"
 
 

@@ -8,15 +8,8 @@ from typing import ParamSpec
 import typer
 from rich.console import Console
 
-from tickertape.clients.engines.embedded.model_file import ModelFileError
-from tickertape.clients.engines.errors import EngineError
-from tickertape.server.errors import ProxyError
-from tickertape.server.store.database import StoreError
-
 #: The exit code of a command that ran well and had nothing to do.
 NOTHING = 3
-#: What can be wrong with settings and surroundings. ``ValueError``: settings, tokenizers, formats, files.
-EXPECTED = (EngineError, ModelFileError, ProxyError, StoreError, ValueError, OSError)
 
 P = ParamSpec("P")
 
@@ -40,13 +33,25 @@ def reported(exit_code: int = 1) -> Callable[[Callable[P, None]], Callable[P, No
                 command(*args, **kwargs)
             except BrokenPipeError:
                 raise  # the reader has enough: click ends quietly
-            except EXPECTED as error:
+            except _expected() as error:
                 say(f"tickertape: {error}")
                 raise typer.Exit(exit_code) from error
 
         return run
 
     return decorate
+
+
+def _expected() -> tuple[type[Exception], ...]:
+    """What can be wrong with settings and surroundings. ``ValueError``: settings, tokenizers, formats, files.
+
+    Imported when something is wrong: help is to be there at once."""
+    from tickertape.clients.engines.embedded.model_file import ModelFileError
+    from tickertape.clients.engines.errors import EngineError
+    from tickertape.server.errors import ProxyError
+    from tickertape.server.store.database import StoreError
+
+    return EngineError, ModelFileError, ProxyError, StoreError, ValueError, OSError
 
 
 @contextmanager
@@ -59,6 +64,7 @@ def asking(server: str) -> Iterator[None]:
     import httpx
 
     from tickertape.clients.calls import API_KEY_VARIABLE, TrajectoryError
+    from tickertape.server.errors import ProxyError
 
     try:
         yield

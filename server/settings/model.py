@@ -10,7 +10,7 @@ from typing import Annotated, TypeAlias
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
-from tickertape.renderers.format import History
+from tickertape.renderers.history import History
 from tickertape.server.auth.keys import hash_of
 from tickertape.server.observing.logs import LogFormat, LogLevel
 from tickertape.server.store.durability import Sync
@@ -64,7 +64,7 @@ ApiKey: TypeAlias = Annotated[SecretStr, AfterValidator(_checked_key)]
 #: What settings are about, by the first field of each group; in help and in the table of all settings.
 PANELS = {
     "host": "Address and tape",
-    "auth": "Keys",
+    "auth": "Keys and bodies",
     "engines": "Engines and model",
     "history": "Turns",
     "heartbeat": "Connections",

@@ -18,9 +18,7 @@ from pydantic_settings import (
 )
 from pydantic_settings.exceptions import SettingsError as SourceError
 
-from tickertape.clients.engines.choose import shown as shown_engine
 from tickertape.server.settings import Settings, SettingsError
-from tickertape.server.store.database import shown_place
 
 PREFIX = "TICKERTAPE_"
 CONFIG = f"{PREFIX}CONFIG"
@@ -98,6 +96,10 @@ def shown(loaded: Loaded) -> str:
 
 def _told(name: str, value: Any) -> Any:
     """A setting without the passwords that it may hold."""
+    # Imported here: help and most commands need neither engines nor databases.
+    from tickertape.clients.engines.choose import shown as shown_engine
+    from tickertape.server.store.database import shown_place
+
     if name == "engines":
         return tuple(shown_engine(spec) for spec in value)
     return shown_place(value) if name == "db" else value
