@@ -4,6 +4,7 @@ The hub's library tries an address that it cannot reach for a minute. So it is f
 connection at all; without one, only what was fetched before is looked at.
 """
 
+import logging
 import re
 import socket
 from dataclasses import dataclass
@@ -78,6 +79,8 @@ def find_tokenizer(source: str) -> Place:
         )
     from huggingface_hub import constants
 
+    if logging.getLogger().handlers:  # it has brought one of its own, by which each line would be there twice
+        logging.getLogger("huggingface_hub").handlers.clear()
     return Place(source, False, _why_unreached(constants.ENDPOINT, constants.HF_HUB_OFFLINE), constants.ENDPOINT)
 
 
