@@ -1,6 +1,7 @@
 """HTTP to an engine, with its failures named."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
@@ -204,7 +205,7 @@ def _json(body: bytes, path: str) -> Any:
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise EngineNonsense(f"{path} answered something that is not JSON: {body[:200]!r}") from error
+        raise EngineNonsense(f"{path} answered what is not JSON: {_excerpt(body)}") from error
 
 
 def refusal(status: int, body: bytes, url: str) -> EngineRefused | EngineUnavailable:
@@ -221,12 +222,21 @@ def refusal(status: int, body: bytes, url: str) -> EngineRefused | EngineUnavail
     return EngineRefused(text, param=param, context_exceeded=exceeded)
 
 
+def _excerpt(body: bytes) -> str:
+    """A body that is not JSON, for people: of a web page only that it is one."""
+    text = body[:4096].decode(errors="replace").strip()
+    if not text.startswith("<"):
+        return text[:500] or "no body"
+    title = re.search(r"<title[^>]*>([^<]{1,100})", text, re.IGNORECASE)
+    return f"a web page{f' ({title.group(1).strip()})' if title else ''}; is this an engine's address?"
+
+
 def _error_message(body: bytes) -> tuple[str, str | None]:
     """OpenAI's shape, ``{"message"}`` alone, or whatever text there is."""
     try:
         answer = orjson.loads(body)
     except orjson.JSONDecodeError:
-        return body[:500].decode(errors="replace") or "no body", None
+        return _excerpt(body), None
     error = answer.get("error", answer) if isinstance(answer, dict) else answer
     if isinstance(error, dict):
         return str(error.get("message", error))[:2000], error.get("param")

@@ -16,6 +16,7 @@ from tickertape.server.calls.service import Service, service_of
 from tickertape.server.calls.streaming import EVENT_STREAM, LiveResponse, disconnected
 from tickertape.server.dialects.dialect import CountsPrompts, Dialect
 from tickertape.server.errors import ProxyError, StoreFailed
+from tickertape.server.observing.request_context import note_error
 from tickertape.server.store.store import StoreError
 from tickertape.server.trajectories.turn import Outcome
 from tickertape.server.turns.raw_prompt import read_prompt
@@ -247,6 +248,7 @@ def _refused(
 
 
 def _refusal(dialect: Dialect, error: ProxyError, session_id: str | None, ignored: Iterable[str] = ()) -> Answer:
+    note_error(error.code, error.param)
     body = orjson.dumps(dialect.write_error(error))
     return Answer(error.status, body, _headers(session_id, ignored) | dict(error.headers), session_id)
 

@@ -71,8 +71,6 @@ class Service:
         self.registry = make_registry(turns, self.recognition, self.admission)
         self.started_at = int(time.time())
         self.ages = AgeClock()
-        self.startup_report: list[str] = []
-        """What was found there at the start, in words."""
         self._served_names = [name for name in served_names if name != ANY_MODEL]
         self._accepts_any = ANY_MODEL in served_names
         self._unknown_fields = unknown_fields

@@ -19,6 +19,7 @@ from tickertape.server.dialects.messages import request as messages
 from tickertape.server.errors import InvalidRequest, ProxyError, StoreFailed, openai_error
 from tickertape.server.http.body_limit import BodyLimit
 from tickertape.server.observing.access import REQUEST_ID_HEADER, Observed, paths_of, request_id_of
+from tickertape.server.observing.request_context import note_error
 from tickertape.server.routes import (
     agents,
     arrays,
@@ -91,6 +92,7 @@ def _keyring(scope: Scope) -> Keyring:
 
 def _respond(request: Request, error: ProxyError) -> Response:
     """In Anthropic's shape to Anthropic's clients, who name their protocol's version; else in OpenAI's."""
+    note_error(error.code, error.param)
     speaks_messages = "anthropic-version" in request.headers or "/v1/messages" in request.url.path
     shape = messages.write_error(error) if speaks_messages else openai_error(error)
     return Response(orjson.dumps(shape), error.status, error.headers, media_type="application/json")
@@ -124,7 +126,7 @@ async def _validation_error(request: Request, error: Exception) -> Response:
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101
     text = f"{request.method} {request.url.path}: {error.detail}"
-    answer = InvalidRequest(text, code="not_found" if error.status_code == 404 else None)
+    answer = InvalidRequest(text, code="not_found" if error.status_code == 404 else "invalid_request")
     answer.status = error.status_code
     return _respond(request, answer)
 

@@ -21,6 +21,7 @@ from tickertape.server.calls.limits import CallLimits
 from tickertape.server.calls.service import Service
 from tickertape.server.observing.process import loop_watched
 from tickertape.server.observing.traced import tracing_to
+from tickertape.server.serving.checks import EMBEDDED, check_settings
 from tickertape.server.serving.exposure import check_exposure
 from tickertape.server.serving.retention import keep_keeping
 from tickertape.server.settings import Settings, SettingsError
@@ -33,7 +34,6 @@ from tickertape.server.turns.limits import SamplingLimits, TurnLimits
 from tickertape.server.turns.renderer_pool import RendererPool
 from tickertape.server.turns.sampling import missing_arrays
 from tickertape.server.turns.sessions import Sessions
-from tickertape.server.turns.token_arrays import KNOWN
 from tickertape.server.turns.turns import Turns
 
 #: Tokens of context of each generation of the embedded engine, unless it is set.
@@ -56,27 +56,21 @@ def make_parts(settings: Settings, *, say: Callable[[str], None]) -> Parts:
         say: gets a line before each slow step.
 
     Raises:
-        SettingsError: they contradict each other or name what is not there.
+        SettingsError, StoreError, ValueError: see :func:`tickertape.server.serving.checks.check_settings`.
         TokenizerError, RenderError, ModelFileError: see there.
     """
-    if unknown := set(settings.token_arrays) - KNOWN:
-        raise SettingsError(f"--token-array {', '.join(sorted(unknown))}: there are {', '.join(sorted(KNOWN))}")
-    if settings.engines == ("embedded",):
+    check_settings(settings)
+    if settings.engines == EMBEDDED:
         path = model_file(settings.gguf, say=say)
+        say(f"model     loading {settings.model or path.stem}")
         tokenizer = tokenizer_from_gguf(path) if settings.model is None else Tokenizer.load(settings.model)
         engine = EmbeddedEngine(
             path, tokenizer, context=settings.context or _EMBEDDED_CONTEXT, parallel=settings.parallel
         )
         return Parts({"embedded": engine}, _choose(settings, tokenizer))
-    try:
-        engines = _engines(settings)
-    except ValueError as error:
-        raise SettingsError(f"--{error}, or 'embedded' alone") from error
-    if settings.gguf is not None:
-        raise SettingsError("--gguf is the embedded engine's model; engines that are reached by URL have their own")
-    if settings.model is None:
-        raise SettingsError("--engine KIND=URL needs --model HUB_NAME|TOKENIZER_DIR: prompts are tokenised here")
-    return Parts(engines, _choose(settings, Tokenizer.load(settings.model)))
+    assert settings.model is not None  # noqa: S101  (checked)
+    say(f"model     loading the tokenizer of {settings.model}")
+    return Parts(_engines(settings), _choose(settings, Tokenizer.load(settings.model)))
 
 
 def _engines(settings: Settings) -> dict[str, Engine]:
@@ -95,7 +89,7 @@ def _choose(settings: Settings, tokenizer: Tokenizer) -> Choice:
     if settings.renderer is None:
         return choose_renderer(tokenizer, history=settings.history)
     renderer = get_renderer(settings.renderer, tokenizer, history=settings.history)
-    return Choice(renderer, f"{settings.renderer} was asked for", {"history": settings.history})
+    return Choice(renderer, "it was asked for", {"history": settings.history}, named=settings.renderer)
 
 
 @asynccontextmanager
@@ -148,7 +142,7 @@ async def running_service(settings: Settings, parts: Parts) -> AsyncIterator[Ser
                 settings.connect_timeout,
             )
             report = await recover(store)
-            service.startup_report = tell(report)
+            tell(report)
             service.ages.start_after(report.away)
             try:
                 async with (

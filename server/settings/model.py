@@ -10,7 +10,7 @@ from typing import Annotated, TypeAlias
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
-from tickertape.renderers.format import History
+from tickertape.renderers.history import History
 from tickertape.server.auth.keys import hash_of
 from tickertape.server.observing.logs import LogFormat, LogLevel
 from tickertape.server.store.durability import Sync
@@ -59,6 +59,28 @@ def _checked_key(given: SecretStr) -> SecretStr:
 
 #: An API key, or its hash.
 ApiKey: TypeAlias = Annotated[SecretStr, AfterValidator(_checked_key)]
+
+
+#: What settings are about, by the first field of each group; in help and in the table of all settings.
+PANELS = {
+    "host": "Address and tape",
+    "auth": "Keys and bodies",
+    "engines": "Engines and model",
+    "history": "Turns",
+    "heartbeat": "Connections",
+    "engine_limit": "Queues and time",
+    "finish_idle": "Sessions that are done, and stopping",
+    "log_format": "Logs and traces",
+}
+
+
+def panel_of_each() -> dict[str, str]:
+    """The group of each field."""
+    panels: dict[str, str] = {}
+    panel = ""
+    for name in Settings.model_fields:
+        panel = panels[name] = PANELS.get(name, panel)
+    return panels
 
 
 class Settings(BaseSettings):
@@ -189,6 +211,9 @@ class Settings(BaseSettings):
     """Log a line for each request, at level info."""
     otlp_endpoint: str | None = None
     """Send traces over OTLP/HTTP to this URL, without a path. Default: OTEL_EXPORTER_OTLP_ENDPOINT, if set."""
+
+    quiet: bool = False
+    """Write no lines at start, none for each request, and of the log warnings and errors only."""
 
     @classmethod
     def settings_customise_sources(

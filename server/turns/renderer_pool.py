@@ -35,7 +35,7 @@ class RendererPool:
         renderer = self._by_options.get(digest)
         if renderer is None:
             try:
-                renderer = get_renderer(self.choice.renderer.name, self.tokenizer, **{**self.choice.options, **options})
+                renderer = get_renderer(self.choice.name, self.tokenizer, **{**self.choice.options, **options})
             except ValueError as error:
                 raise InvalidRequest(str(error), param="chat_template_kwargs") from error
             if len(self._by_options) < _MOST:
