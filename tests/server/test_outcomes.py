@@ -329,3 +329,28 @@ def _call_that_breaks_off(proxy: Proxy, session: str) -> None:
         httpx.post(
             f"{proxy.url}/sessions/{session}/v1/chat/completions", json={"model": proxy.model, "messages": HELLO}
         )
+
+
+@pytest.mark.parametrize(
+    "arguments", ['{{"city": "Rome"}}', "{{}}", '{["a"]: 1}', f'{{"n": {"9" * 5000}}}', "{'b', 'a'}", '{"n": 1e999}']
+)
+def test_mistakes_in_arguments_are_answered_and_may_come_back(
+    start_proxy: StartProxy, session: str, arguments: str
+) -> None:
+    """A model's everyday mistakes: no error, and the history that holds them continues the turn."""
+    sampled = f'<tool_call>\n{{"name": "f", "arguments": {arguments}}}\n</tool_call><|im_end|>'
+    proxy = start_proxy(ScriptedEngine(lambda _ids, _sampling: encode(sampled), max_context=32_768))
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    answer = proxy.chat(session, HELLO, tools=tools, max_tokens=10_000)
+    assert answer.status_code == 200, answer.text
+    said = answer.json()["choices"][0]["message"]
+    history = [
+        *HELLO,
+        said,
+        *({"role": "tool", "tool_call_id": each["id"], "content": "no"} for each in said.get("tool_calls", ())),
+    ]
+    again = proxy.chat(session, [*history, *HELLO], tools=tools, max_tokens=10_000)
+    assert again.status_code == 200, again.text
+    first, second = proxy.tape.turns(session)
+    assert first.outcome in ("parse_failed", "tool_calls")
+    assert (second.parent_id, second.fork_reason) == (first.id, None)
