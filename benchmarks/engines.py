@@ -35,10 +35,10 @@ from benchmarks.table import machine, show_table
 from tests.real.engines import started
 from tests.real.models import smollm2
 from tickertape.clients.engines.choose import make_engine
-from tickertape.clients.engines.embedded import EmbeddedEngine
+from tickertape.clients.engines.embedded.engine import EmbeddedEngine
+from tickertape.clients.engines.embedded.gguf import tokenizer_from_gguf
+from tickertape.clients.engines.embedded.model_file import model_file
 from tickertape.clients.engines.engine import Engine, Sampling, TokenIds
-from tickertape.clients.engines.gguf import tokenizer_from_gguf
-from tickertape.clients.engines.model_file import model_file
 
 QUESTION = "Tell me a long story about a train that crosses the mountains in winter."
 TOKENS = 64

@@ -23,11 +23,11 @@ import pyarrow as pa
 
 from benchmarks.table import machine, show_table
 from tickertape.clients.samples import samples_of
-from tickertape.server.formats import Format, write_samples
 from tickertape.server.store import rollouts, sessions
 from tickertape.server.store.filters import SessionFilter
 from tickertape.server.store.store import Store
 from tickertape.server.trajectories.columns import batch
+from tickertape.server.trajectories.formats import Format, write_samples
 from tickertape.server.trajectories.options import SampleOptions
 from tickertape.server.trajectories.turn import Outcome, Turn
 

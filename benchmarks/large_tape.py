@@ -25,7 +25,7 @@ from benchmarks.children import ROOT, Child, answers, child, free_port, stop
 from benchmarks.null_engine import MODEL
 from benchmarks.proxy import default_tokenizer
 from benchmarks.table import machine, show_table
-from tickertape.server.recovery import recover
+from tickertape.server.store.recovery import recover
 from tickertape.server.store.store import Store
 from tickertape.server.trajectories.turn import Outcome, Turn
 

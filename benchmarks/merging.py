@@ -25,10 +25,10 @@ from benchmarks.table import machine, show_table
 from benchmarks.tool_loop import Message, body, hermes_call, next_messages, opening, running_turns, thought, xml_call
 from tickertape.renderers.choose import choose_renderer
 from tickertape.renderers.tokenizer import Tokenizer
-from tickertape.server.audience import Audience
-from tickertape.server.dialects import chat
+from tickertape.server.dialects.chat import request as chat
 from tickertape.server.trajectories.samples import samples
 from tickertape.server.trajectories.turn import Turn
+from tickertape.server.turns.waiters import Audience
 
 EVERY = 10
 SESSION = "loop"

@@ -192,7 +192,9 @@ def stage(tokenizer: Path) -> Iterator[tuple[Child, Child]]:
         running = stack.enter_context(engine)
         arguments = ["serve", "--db", str(scratch / "tape.db"), "--engine", f"vllm=http://127.0.0.1:{running.port}"]
         arguments += ["--model", str(tokenizer), "--engine-limit", str(AT_ONCE), "--queue-limit", str(QUEUE)]
-        proxy = child("tickertape.server.cli", *arguments, core=None, ready="/ready", log=scratch / "proxy.log")
+        proxy = child(
+            "tickertape.server.commands.cli", *arguments, core=None, ready="/ready", log=scratch / "proxy.log"
+        )
         yield running, stack.enter_context(proxy)
 
 

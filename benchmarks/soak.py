@@ -233,7 +233,7 @@ def play(plan: Plan, folder: Path) -> Soak:
         arguments = ["serve", "--db", str(folder / "tape.db"), "--engine", f"vllm={engine}", "--no-access-log"]
         arguments += ["--model", str(qwen3_dir()), "--renderer", "qwen3", *SETTINGS]
         arguments += ["--finish-idle", f"{max(5, 3 * plan.pause):.0f}"]
-        with child("tickertape.server.cli", *arguments, core=None, ready="/ready", log=log) as server:
+        with child("tickertape.server.commands.cli", *arguments, core=None, ready="/ready", log=log) as server:
             soak = Soak(plan, f"http://127.0.0.1:{server.port}")
             try:
                 asyncio.run(soak.run())

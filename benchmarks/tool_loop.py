@@ -15,10 +15,10 @@ import orjson
 from benchmarks.conversation import TOOLS, tool_result, words
 from tickertape.clients.engines.engine import Chunk, Engine, EngineInfo, Sampling, TokenIds
 from tickertape.renderers.choose import Choice
-from tickertape.server.renderer_pool import RendererPool
-from tickertape.server.sessions import Sessions
 from tickertape.server.store.store import Store
-from tickertape.server.turns import Turns
+from tickertape.server.turns.renderer_pool import RendererPool
+from tickertape.server.turns.sessions import Sessions
+from tickertape.server.turns.turns import Turns
 
 Message = dict[str, Any]
 

@@ -26,8 +26,8 @@ import orjson
 from benchmarks.table import machine, show_table
 from benchmarks.tool_loop import body, hermes_call, next_messages, opening, running_turns, thought
 from tickertape.renderers.choose import choose_renderer
-from tickertape.server.audience import Audience
-from tickertape.server.dialects import chat
+from tickertape.server.dialects.chat import request as chat
+from tickertape.server.turns.waiters import Audience
 
 STEPS = ("bytes", "read", "match", "take", "write")
 SHOWN = (5, 10, 25, 50, 100, 200)

@@ -3,7 +3,7 @@ a turn costs when its commit costs nothing. Nothing can be read back."""
 
 from collections.abc import Sequence
 
-from tickertape.server import cli
+from tickertape.server.commands import cli
 from tickertape.server.store.side_file import Write
 from tickertape.server.store.store import Store
 
@@ -17,7 +17,7 @@ class UnwrittenStore(Store):
 
 
 def main() -> None:
-    import tickertape.server.assembly as assembly
+    import tickertape.server.serving.assembly as assembly
 
     assembly.Store = UnwrittenStore  # type: ignore[misc]
     cli.main()

@@ -11,16 +11,16 @@ import numpy.typing as npt
 
 from tickertape.clients import calls
 from tickertape.clients.calls import (
-    Call,
+    ApiCall,
     Lease,
     LeaseState,
     Rewards,
     SampleOptions,
     SamplePage,
+    SampleQuery,
     SessionFields,
     SessionFilter,
     Summary,
-    Wanted,
 )
 from tickertape.clients.open_session import AsyncOpenSession
 from tickertape.clients.samples import Sample
@@ -123,7 +123,7 @@ class AsyncTrajectoryClient(Addresses):
         return await self._do(calls.session_samples(session_id, options))
 
     async def sample_pages(
-        self, *, after: str = "0", limit: int = 1000, max_tokens: int = MOST_TOKENS, **wanted: Unpack[Wanted]
+        self, *, after: str = "0", limit: int = 1000, max_tokens: int = MOST_TOKENS, **wanted: Unpack[SampleQuery]
     ) -> AsyncIterator[SamplePage]:
         """See :meth:`TrajectoryClient.sample_pages`."""
         while True:
@@ -134,7 +134,7 @@ class AsyncTrajectoryClient(Addresses):
             if not page.more:
                 return
 
-    async def finished_samples(self, *, page_size: int = 1000, **wanted: Unpack[Wanted]) -> AsyncIterator[Sample]:
+    async def finished_samples(self, *, page_size: int = 1000, **wanted: Unpack[SampleQuery]) -> AsyncIterator[Sample]:
         """See :meth:`TrajectoryClient.finished_samples`."""
         async for page in self.sample_pages(limit=page_size, **wanted):
             for each in page.samples:
@@ -153,7 +153,7 @@ class AsyncTrajectoryClient(Addresses):
         limit: int = 64,
         max_tokens: int = MOST_TOKENS,
         expires_in: float = 600,
-        **wanted: Unpack[Wanted],
+        **wanted: Unpack[SampleQuery],
     ) -> Lease:
         """See :meth:`TrajectoryClient.lease`."""
         return await self._do(calls.take_lease(consumer, wanted, limit, max_tokens, expires_in))
@@ -166,7 +166,7 @@ class AsyncTrajectoryClient(Addresses):
         max_tokens: int = MOST_TOKENS,
         expires_in: float = 600,
         wait: float = 0,
-        **wanted: Unpack[Wanted],
+        **wanted: Unpack[SampleQuery],
     ) -> AsyncGenerator[Lease, None]:
         """See :meth:`TrajectoryClient.leases`."""
         patience = time.monotonic() + wait
@@ -236,5 +236,5 @@ class AsyncTrajectoryClient(Addresses):
     ) -> None:
         await self.close()
 
-    async def _do(self, call: Call[T]) -> T:
+    async def _do(self, call: ApiCall[T]) -> T:
         return call.answer(await self._http.send(call.request(self._http)))

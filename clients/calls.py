@@ -67,7 +67,7 @@ class SessionFilter(TypedDict, total=False):
     metadata: dict[str, Any]
 
 
-class Wanted(SessionFilter, SampleOptions, total=False):
+class SampleQuery(SessionFilter, SampleOptions, total=False):
     """Samples of which sessions, and how they are made."""
 
 
@@ -153,7 +153,7 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
-class Call(Generic[T]):
+class ApiCall(Generic[T]):
     """One request, and how its answer is read."""
 
     method: str
@@ -200,11 +200,11 @@ def session_path(session_id: str) -> str:
 # Sessions.
 
 
-def create_session(session_id: str | None, fields: SessionFields) -> Call[Session]:
-    return Call("POST", "/sessions", _one(Session), body={"id": session_id, **fields})
+def create_session(session_id: str | None, fields: SessionFields) -> ApiCall[Session]:
+    return ApiCall("POST", "/sessions", _one(Session), body={"id": session_id, **fields})
 
 
-def open_session(session_id: str | None, fields: SessionFields, key_expires_in: float) -> Call[tuple[Session, str]]:
+def open_session(session_id: str | None, fields: SessionFields, key_expires_in: float) -> ApiCall[tuple[Session, str]]:
     """A new session, and a key for its agent."""
 
     def read_both(response: httpx.Response) -> tuple[Session, str]:
@@ -212,35 +212,37 @@ def open_session(session_id: str | None, fields: SessionFields, key_expires_in: 
         return read(Session, told), told["agent_key"]["key"]
 
     body = {"id": session_id, "key_expires_in": key_expires_in, **fields}
-    return Call("POST", "/sessions", read_both, body=body)
+    return ApiCall("POST", "/sessions", read_both, body=body)
 
 
-def session_key(session_id: str, expires_in: float) -> Call[str]:
+def session_key(session_id: str, expires_in: float) -> ApiCall[str]:
     path = f"{session_path(session_id)}/key"
-    return Call("POST", path, lambda response: orjson.loads(response.content)["key"], body={"expires_in": expires_in})
+    return ApiCall(
+        "POST", path, lambda response: orjson.loads(response.content)["key"], body={"expires_in": expires_in}
+    )
 
 
-def get_session(session_id: str) -> Call[Session]:
-    return Call("GET", session_path(session_id), _one(Session))
+def get_session(session_id: str) -> ApiCall[Session]:
+    return ApiCall("GET", session_path(session_id), _one(Session))
 
 
-def update_session(session_id: str, fields: SessionFields) -> Call[Session]:
-    return Call("PATCH", session_path(session_id), _one(Session), body=fields)
+def update_session(session_id: str, fields: SessionFields) -> ApiCall[Session]:
+    return ApiCall("PATCH", session_path(session_id), _one(Session), body=fields)
 
 
-def finish_session(session_id: str) -> Call[Session]:
-    return Call("POST", f"{session_path(session_id)}/finish", _one(Session))
+def finish_session(session_id: str) -> ApiCall[Session]:
+    return ApiCall("POST", f"{session_path(session_id)}/finish", _one(Session))
 
 
-def discard_session(session_id: str) -> Call[Session]:
-    return Call("POST", f"{session_path(session_id)}/discard", _one(Session))
+def discard_session(session_id: str) -> ApiCall[Session]:
+    return ApiCall("POST", f"{session_path(session_id)}/discard", _one(Session))
 
 
-def delete_session(session_id: str) -> Call[None]:
-    return Call("DELETE", session_path(session_id), lambda _: None)
+def delete_session(session_id: str) -> ApiCall[None]:
+    return ApiCall("DELETE", session_path(session_id), lambda _: None)
 
 
-def list_sessions(wanted: SessionFilter, limit: int, after: str | None) -> Call[tuple[list[Session], str | None]]:
+def list_sessions(wanted: SessionFilter, limit: int, after: str | None) -> ApiCall[tuple[list[Session], str | None]]:
     """Sessions, and where the next page begins."""
 
     def read_page(response: httpx.Response) -> tuple[list[Session], str | None]:
@@ -248,24 +250,24 @@ def list_sessions(wanted: SessionFilter, limit: int, after: str | None) -> Call[
         return [read(Session, each) for each in page["sessions"]], page["next"]
 
     place = {"limit": limit} if after is None else {"limit": limit, "after": after}
-    return Call("GET", "/sessions", read_page, params={**_params(wanted), **place})
+    return ApiCall("GET", "/sessions", read_page, params={**_params(wanted), **place})
 
 
-def list_turns(session_id: str, after: int, limit: int) -> Call[list[Turn]]:
+def list_turns(session_id: str, after: int, limit: int) -> ApiCall[list[Turn]]:
     def read_turns(response: httpx.Response) -> list[Turn]:
         return [read(Turn, each) for each in orjson.loads(response.content)["turns"]]
 
     params = {"after": after, "limit": limit}
-    return Call("GET", f"{session_path(session_id)}/turns", read_turns, params=params)
+    return ApiCall("GET", f"{session_path(session_id)}/turns", read_turns, params=params)
 
 
-def get_array(session_id: str, turn_id: str, name: str) -> Call[npt.NDArray[Any]]:
+def get_array(session_id: str, turn_id: str, name: str) -> ApiCall[npt.NDArray[Any]]:
     def read_array(response: httpx.Response) -> npt.NDArray[Any]:
         array: npt.NDArray[Any] = np.load(io.BytesIO(response.content), allow_pickle=False)
         return array
 
     path = f"{session_path(session_id)}/turns/{quote(turn_id, safe='')}/arrays/{quote(name, safe='')}"
-    return Call("GET", path, read_array, accept="application/octet-stream")
+    return ApiCall("GET", path, read_array, accept="application/octet-stream")
 
 
 def set_rewards(
@@ -273,47 +275,47 @@ def set_rewards(
     reward: float | None,
     turns: Mapping[str, float | None] | None,
     tokens: Mapping[str, Any] | None,
-) -> Call[Rewards]:
+) -> ApiCall[Rewards]:
     body: dict[str, Any] = {} if reward is UNSET else {"reward": reward}
     if turns is not None:
         body["turns"] = turns
     if tokens is not None:
         body["tokens"] = tokens
-    return Call("POST", f"{session_path(session_id)}/reward", _one(Rewards), body=body)
+    return ApiCall("POST", f"{session_path(session_id)}/reward", _one(Rewards), body=body)
 
 
-def get_rewards(session_id: str) -> Call[Rewards]:
-    return Call("GET", f"{session_path(session_id)}/reward", _one(Rewards))
+def get_rewards(session_id: str) -> ApiCall[Rewards]:
+    return ApiCall("GET", f"{session_path(session_id)}/reward", _one(Rewards))
 
 
 # Samples.
 
 
-def session_samples(session_id: str, options: SampleOptions) -> Call[list[Sample]]:
+def session_samples(session_id: str, options: SampleOptions) -> ApiCall[list[Sample]]:
     def read_samples(response: httpx.Response) -> list[Sample]:
         return [sample for batch in _batches(response) for sample in samples_of(batch)]
 
     path = f"{session_path(session_id)}/samples"
-    return Call("GET", path, read_samples, params=_params(options), accept=ARROW)
+    return ApiCall("GET", path, read_samples, params=_params(options), accept=ARROW)
 
 
-def sample_page(wanted: Wanted, limit: int, max_tokens: int, after: str) -> Call[SamplePage]:
+def sample_page(wanted: SampleQuery, limit: int, max_tokens: int, after: str) -> ApiCall[SamplePage]:
     def read_page(response: httpx.Response) -> SamplePage:
         more = response.headers["X-Tickertape-More"] == "true"
         return SamplePage(list(_batches(response)), response.headers["X-Tickertape-Next"], more)
 
     params = {**_params(wanted), "limit": limit, "max_tokens": max_tokens, "after": after}
-    return Call("GET", "/samples", read_page, params=params, accept=ARROW)
+    return ApiCall("GET", "/samples", read_page, params=params, accept=ARROW)
 
 
-def summarise(wanted: SessionFilter, after: str) -> Call[Summary]:
-    return Call("GET", "/samples/summary", _one(Summary), params={**_params(wanted), "after": after})
+def summarise(wanted: SessionFilter, after: str) -> ApiCall[Summary]:
+    return ApiCall("GET", "/samples/summary", _one(Summary), params={**_params(wanted), "after": after})
 
 
 # Leases.
 
 
-def take_lease(consumer: str, wanted: Wanted, limit: int, max_tokens: int, expires_in: float) -> Call[Lease]:
+def take_lease(consumer: str, wanted: SampleQuery, limit: int, max_tokens: int, expires_in: float) -> ApiCall[Lease]:
     body = {
         "consumer": consumer,
         "limit": limit,
@@ -322,34 +324,34 @@ def take_lease(consumer: str, wanted: Wanted, limit: int, max_tokens: int, expir
         "filter": {name: value for name, value in wanted.items() if name in SessionFilter.__annotations__},
         "options": {name: value for name, value in wanted.items() if name in SampleOptions.__annotations__},
     }
-    return Call("POST", "/samples/lease", _read_lease, body=body, accept=ARROW)
+    return ApiCall("POST", "/samples/lease", _read_lease, body=body, accept=ARROW)
 
 
-def lease_state(lease_id: str) -> Call[LeaseState]:
-    return Call("GET", _lease_path(lease_id), _one(LeaseState))
+def lease_state(lease_id: str) -> ApiCall[LeaseState]:
+    return ApiCall("GET", _lease_path(lease_id), _one(LeaseState))
 
 
-def leased_samples(lease_id: str) -> Call[Lease]:
-    return Call("GET", f"{_lease_path(lease_id)}/samples", _read_lease, accept=ARROW)
+def leased_samples(lease_id: str) -> ApiCall[Lease]:
+    return ApiCall("GET", f"{_lease_path(lease_id)}/samples", _read_lease, accept=ARROW)
 
 
-def ack_lease(lease_id: str, sessions: Sequence[str] | None) -> Call[LeaseState]:
-    return Call("POST", f"{_lease_path(lease_id)}/ack", _one(LeaseState), body={"sessions": sessions})
+def ack_lease(lease_id: str, sessions: Sequence[str] | None) -> ApiCall[LeaseState]:
+    return ApiCall("POST", f"{_lease_path(lease_id)}/ack", _one(LeaseState), body={"sessions": sessions})
 
 
-def release_lease(lease_id: str, sessions: Sequence[str] | None) -> Call[LeaseState]:
-    return Call("POST", f"{_lease_path(lease_id)}/release", _one(LeaseState), body={"sessions": sessions})
+def release_lease(lease_id: str, sessions: Sequence[str] | None) -> ApiCall[LeaseState]:
+    return ApiCall("POST", f"{_lease_path(lease_id)}/release", _one(LeaseState), body={"sessions": sessions})
 
 
-def extend_lease(lease_id: str, expires_in: float) -> Call[LeaseState]:
-    return Call("POST", f"{_lease_path(lease_id)}/extend", _one(LeaseState), body={"expires_in": expires_in})
+def extend_lease(lease_id: str, expires_in: float) -> ApiCall[LeaseState]:
+    return ApiCall("POST", f"{_lease_path(lease_id)}/extend", _one(LeaseState), body={"expires_in": expires_in})
 
 
 # Retention.
 
 
-def retain(limits: Mapping[str, Any]) -> Call[dict[str, Any]]:
-    return Call("POST", "/retention", lambda response: orjson.loads(response.content), body=limits)
+def retain(limits: Mapping[str, Any]) -> ApiCall[dict[str, Any]]:
+    return ApiCall("POST", "/retention", lambda response: orjson.loads(response.content), body=limits)
 
 
 def _lease_path(lease_id: str) -> str:

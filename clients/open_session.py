@@ -5,7 +5,7 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from tickertape.clients import calls
-from tickertape.clients.calls import Call, SampleOptions, SessionFields
+from tickertape.clients.calls import ApiCall, SampleOptions, SessionFields
 from tickertape.clients.samples import Sample
 from tickertape.clients.tape import Session, Turn
 
@@ -45,14 +45,14 @@ class _Session(Generic[DoT]):
         session, self.agent_key = made
         self.id, self._is_open = session.id, True
 
-    def _last(self, failed: bool) -> Call[Session] | None:
+    def _last(self, failed: bool) -> ApiCall[Session] | None:
         """What is left to do at the end of the block."""
         if not self._is_open:
             return None
         return calls.discard_session(self.id) if failed else calls.finish_session(self.id)
 
 
-class OpenSession(_Session[Callable[[Call[Any]], Any]]):
+class OpenSession(_Session[Callable[[ApiCall[Any]], Any]]):
     """See :meth:`tickertape.clients.TrajectoryClient.session`."""
 
     def __enter__(self) -> Self:
@@ -96,7 +96,7 @@ class OpenSession(_Session[Callable[[Call[Any]], Any]]):
         return self._do(calls.discard_session(self.id))  # type: ignore[no-any-return]
 
 
-class AsyncOpenSession(_Session[Callable[[Call[Any]], Awaitable[Any]]]):
+class AsyncOpenSession(_Session[Callable[[ApiCall[Any]], Awaitable[Any]]]):
     """:class:`OpenSession` for asyncio: the same methods, awaited."""
 
     async def __aenter__(self) -> Self:

@@ -10,16 +10,16 @@ import numpy.typing as npt
 
 from tickertape.clients import calls
 from tickertape.clients.calls import (
-    Call,
+    ApiCall,
     Lease,
     LeaseState,
     Rewards,
     SampleOptions,
     SamplePage,
+    SampleQuery,
     SessionFields,
     SessionFilter,
     Summary,
-    Wanted,
 )
 from tickertape.clients.open_session import OpenSession
 from tickertape.clients.samples import Sample
@@ -159,7 +159,7 @@ class TrajectoryClient(Addresses):
         return self._do(calls.session_samples(session_id, options))
 
     def sample_pages(
-        self, *, after: str = "0", limit: int = 1000, max_tokens: int = MOST_TOKENS, **wanted: Unpack[Wanted]
+        self, *, after: str = "0", limit: int = 1000, max_tokens: int = MOST_TOKENS, **wanted: Unpack[SampleQuery]
     ) -> Iterator[SamplePage]:
         """Samples of finished sessions in the order of finishing, page by page. Keep a page's ``next`` to go on from
         there another day.
@@ -178,7 +178,7 @@ class TrajectoryClient(Addresses):
             if not page.more:
                 return
 
-    def finished_samples(self, *, page_size: int = 1000, **wanted: Unpack[Wanted]) -> Iterator[Sample]:
+    def finished_samples(self, *, page_size: int = 1000, **wanted: Unpack[SampleQuery]) -> Iterator[Sample]:
         """All samples of finished sessions; pages are fetched as they are needed."""
         for page in self.sample_pages(limit=page_size, **wanted):
             yield from page.samples
@@ -196,7 +196,7 @@ class TrajectoryClient(Addresses):
         limit: int = 64,
         max_tokens: int = MOST_TOKENS,
         expires_in: float = 600,
-        **wanted: Unpack[Wanted],
+        **wanted: Unpack[SampleQuery],
     ) -> Lease:
         """Samples that nobody else gets until they are released or the lease expires.
 
@@ -217,7 +217,7 @@ class TrajectoryClient(Addresses):
         max_tokens: int = MOST_TOKENS,
         expires_in: float = 600,
         wait: float = 0,
-        **wanted: Unpack[Wanted],
+        **wanted: Unpack[SampleQuery],
     ) -> Iterator[Lease]:
         """One lease after another. Asking for the next acks the last; leaving the loop, by ``break`` or an exception,
         releases it: call :meth:`ack` first if you are done with it.
@@ -293,5 +293,5 @@ class TrajectoryClient(Addresses):
     ) -> None:
         self.close()
 
-    def _do(self, call: Call[T]) -> T:
+    def _do(self, call: ApiCall[T]) -> T:
         return call.answer(self._http.send(call.request(self._http)))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tickertape.server.running import serving
+from tickertape.server.serving.running import serving
 from tickertape.server.settings import Settings
 
 

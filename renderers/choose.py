@@ -15,7 +15,7 @@ from tickertape.renderers.families import FAMILIES
 from tickertape.renderers.format import Format, History
 from tickertape.renderers.messages import Message, Tool, ToolCall, as_messages
 from tickertape.renderers.renderer import Renderer
-from tickertape.renderers.template import TemplateRenderer
+from tickertape.renderers.template.renderer import TemplateRenderer
 from tickertape.renderers.tokenizer import Tokenizer, TokenizerLike
 
 

@@ -1,8 +1,8 @@
 """The verbs of a renderer, written once for all families.
 
 A kind of renderer says what a conversation looks like in pieces (:class:`~tickertape.renderers.format.Format` for the
-known families, :class:`~tickertape.renderers.template.TemplateRenderer` for any other model); the verbs make prompts,
-bridges, parsed messages and training weights of that.
+known families, :class:`~tickertape.renderers.template.renderer.TemplateRenderer` for any other model); the verbs make
+prompts, bridges, parsed messages and training weights of that.
 """
 
 from abc import ABC, abstractmethod

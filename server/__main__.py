@@ -6,7 +6,7 @@ import gc
 def main() -> None:
     """Imports without a look for garbage, which would take a fifth of the time: what modules are made of is none."""
     gc.disable()
-    from tickertape.server.cli import main as run
+    from tickertape.server.commands.cli import main as run
 
     gc.freeze()  # nor is it looked through later
     gc.enable()

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from tests.postgres import place, postgres_server, postgres_url  # noqa: F401  (fixtures, for every test)
-from tickertape.clients.engines.gguf import tokenizer_from_gguf
-from tickertape.clients.engines.model_file import model_file
+from tickertape.clients.engines.embedded.gguf import tokenizer_from_gguf
+from tickertape.clients.engines.embedded.model_file import model_file
 from tickertape.renderers.tokenizer import Tokenizer
 
 

@@ -19,7 +19,7 @@ from aiohttp import web
 
 from tickertape.clients.engines.engine import Chunk, Engine, EngineInfo, Feature, PauseMode, Sampling, TokenIds
 from tickertape.clients.engines.errors import EngineError
-from tickertape.clients.engines.vllm_requests import COMPLETIONS, GENERATE
+from tickertape.clients.engines.vllm.requests import COMPLETIONS, GENERATE
 
 
 @dataclass

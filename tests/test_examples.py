@@ -10,7 +10,7 @@ import pytest
 
 from examples import grpo_rollouts, sft_from_tape, tool_agent
 from tests.server.conftest import Proxy, qwen3_tokenizer, running
-from tickertape.clients.engines.embedded import EmbeddedEngine
+from tickertape.clients.engines.embedded.engine import EmbeddedEngine
 from tickertape.renderers.choose import choose_renderer, get_renderer
 from tickertape.renderers.tokenizer import Tokenizer
 from tickertape.server.settings import Settings

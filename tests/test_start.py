@@ -13,9 +13,9 @@ from tickertape.server.store.store import Store
 _START = """
 import sys
 from tickertape.server import __main__
-import tickertape.server.cli
-from tickertape.server.app import create_app
-from tickertape.server.assembly import make_parts
+import tickertape.server.commands.cli
+from tickertape.server.serving.app import create_app
+from tickertape.server.serving.assembly import make_parts
 from tickertape.server.settings import Settings
 from tickertape.server.store.store import Store
 

@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 from tickertape.clients.engines.engine import Engine
 from tickertape.clients.engines.http import CONNECT_TIMEOUT
-from tickertape.clients.engines.sglang import SglangEngine
-from tickertape.clients.engines.tinker import TinkerEngine
-from tickertape.clients.engines.vllm import VllmEngine
+from tickertape.clients.engines.sglang.engine import SglangEngine
+from tickertape.clients.engines.tinker.engine import TinkerEngine
+from tickertape.clients.engines.vllm.engine import VllmEngine
 
 #: Of a URL: who logs in, or a query or fragment.
 _SECRET = re.compile(r"//[^/?#]*@|[?#].*", re.DOTALL)

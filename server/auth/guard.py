@@ -31,7 +31,7 @@ class Rule:
     """``None``: nobody; it has not been said."""
 
 
-class Rules:
+class RouteRules:
     """The rules of an application's routes, in its order."""
 
     def __init__(self, routes: Iterable[BaseRoute]) -> None:
@@ -73,7 +73,7 @@ class Guard:
     def __init__(
         self,
         app: ASGIApp,
-        rules: Rules,
+        rules: RouteRules,
         keyring: Callable[[Scope], Keyring],
         respond: Callable[[Request, ProxyError], Response],
     ) -> None:

@@ -10,8 +10,8 @@ from pydantic import Field
 
 from tickertape.renderers.draft import ContentDelta
 from tickertape.renderers.tokenizer import Tokenizer
-from tickertape.server.dialects.chat_answers import finish_reason, usage
-from tickertape.server.dialects.chat_schema import StreamOptions
+from tickertape.server.dialects.chat.answers import finish_reason, usage
+from tickertape.server.dialects.chat.schema import StreamOptions
 from tickertape.server.dialects.events import comment, event
 from tickertape.server.dialects.reading import (
     Fields,
@@ -23,10 +23,10 @@ from tickertape.server.dialects.reading import (
     recorded_fields,
     refuse,
 )
-from tickertape.server.dialects.request import ToolChoice, TurnRequest, TurnResult
 from tickertape.server.errors import InvalidRequest, ProxyError, openai_error
-from tickertape.server.live import Sampled
 from tickertape.server.trajectories.turn import Turn
+from tickertape.server.turns.request import ToolChoice, TurnRequest, TurnResult
+from tickertape.server.turns.stream_buffer import Sampled
 
 DIALECT = "completions"
 

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from tickertape.renderers.tokenizer import Tokenizer
-from tickertape.server.dialects.request import TurnRequest, TurnResult
 from tickertape.server.errors import ProxyError
-from tickertape.server.live import Sampled
 from tickertape.server.trajectories.turn import Turn
+from tickertape.server.turns.request import TurnRequest, TurnResult
+from tickertape.server.turns.stream_buffer import Sampled
 
 
 class StreamWriter(Protocol):

@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tickertape.clients.engines.engine import Sampling
 from tickertape.renderers.json_text import is_deeper
-from tickertape.server.dialects.request import ToolChoice
 from tickertape.server.errors import InvalidRequest
+from tickertape.server.turns.request import ToolChoice
 
 #: Fields of a protocol that cannot be honoured: those values that mean "nothing special", and what to say of others.
 Refused: TypeAlias = Mapping[str, tuple[tuple[Any, ...], str]]

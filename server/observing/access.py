@@ -16,8 +16,8 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tickertape.server.ids import new_id
-from tickertape.server.observing.call import Call, current_call
 from tickertape.server.observing.metrics import Metrics
+from tickertape.server.observing.request_context import RequestContext, current_call
 
 REQUEST_ID_HEADER = "X-Request-Id"
 #: What nginx calls a client that went away before there was an answer.
@@ -49,7 +49,7 @@ class Observed:
         started = time.perf_counter()
         service = scope["app"].state.service
         headers = Headers(scope=scope)
-        call = Call(_request_id(headers))
+        call = RequestContext(_request_id(headers))
         scope.setdefault("state", {})["request_id"] = call.request_id
         name = (REQUEST_ID_HEADER.lower().encode(), call.request_id.encode())
         status = CLIENT_CLOSED
@@ -101,7 +101,7 @@ def _request_id(headers: Headers) -> str:
     return given if _SANE_ID.fullmatch(given) else f"req_{new_id()}"
 
 
-def _tell(call: Call, method: str, route: str, status: int, seconds: float) -> None:
+def _tell(call: RequestContext, method: str, route: str, status: int, seconds: float) -> None:
     """A line for the request: what was asked of which turn, how it ended, how long it took. Nothing that was said."""
     level = logging.DEBUG if route in _PROBES else logging.INFO
     if not _log.isEnabledFor(level):

@@ -14,7 +14,7 @@ import orjson
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from tickertape.server.observing.call import current_call
+from tickertape.server.observing.request_context import current_call
 
 
 class LogFormat(StrEnum):

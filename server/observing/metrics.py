@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from tickertape.server.observing.call import note_on_tape
-from tickertape.server.observing.tally import Spread, Tally
+from tickertape.server.observing.counters import Counter, Histogram
+from tickertape.server.observing.request_context import note_on_tape
 from tickertape.server.trajectories import forks
 from tickertape.server.trajectories.turn import Turn
 
@@ -23,44 +23,44 @@ class Metrics(Collector):
     """The counters of one server. All methods are called on the event loop's thread."""
 
     def __init__(self) -> None:
-        self.turns = Tally(
+        self.turns = Counter(
             "tickertape_turns",
             "Turns on tape, by protocol, by how they ended, and by whether the answer was sent while it was sampled.",
             ("dialect", "outcome", "stream"),
         )
-        self.prompts = Tally(
+        self.prompts = Counter(
             "tickertape_prompts",
             "Prompts made: extension of the newest turn, root of a new tree, or fork (see tickertape_forks_total).",
             ("kind",),
         )
-        self.forks = Tally(
+        self.forks = Counter(
             "tickertape_forks", "Turns that do not simply extend the newest one, by reason.", ("reason",)
         )
-        self.prompt_tokens = Tally(
+        self.prompt_tokens = Counter(
             "tickertape_prompt_tokens",
             "Tokens of prompts sent to engines: 'tape' were on tape before and repeated exactly, 'new' were added.",
             ("source",),
         )
-        self.cached_tokens = Tally(
+        self.cached_tokens = Counter(
             "tickertape_cached_prompt_tokens", "Prompt tokens that engines had in their prefix cache, where they say."
         )
-        self.completion_tokens = Tally("tickertape_completion_tokens", "Tokens sampled.")
-        self.phases = Spread(
+        self.completion_tokens = Counter("tickertape_completion_tokens", "Tokens sampled.")
+        self.phases = Histogram(
             "tickertape_phase_seconds",
             "Seconds of a turn by phase: prepare, queue, first_token, engine, parse, commit; 'added' is all of it "
             "but queue and engine.",
             ("phase",),
         )
-        self.turn_seconds = Spread(
+        self.turn_seconds = Histogram(
             "tickertape_turn_seconds", "Seconds from a request to its turn on tape.", ("dialect", "stream")
         )
-        self.commit_failures = Tally("tickertape_commit_failures", "Turns that could not be put on tape.")
-        self.http_requests = Tally(
+        self.commit_failures = Counter("tickertape_commit_failures", "Turns that could not be put on tape.")
+        self.http_requests = Counter(
             "tickertape_http_requests",
             "HTTP requests answered, or left by their client.",
             ("method", "route", "status"),
         )
-        self.loop_lag = Spread(
+        self.loop_lag = Histogram(
             "tickertape_event_loop_lag_seconds", "By how much a timer of the event loop was late, twice a second."
         )
         self._all = (

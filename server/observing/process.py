@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from tickertape.server.observing.tally import Spread
+from tickertape.server.observing.counters import Histogram
 
 _EVERY = 0.5
 
@@ -27,7 +27,7 @@ class _Tasks(Collector):
 
 
 @asynccontextmanager
-async def loop_watched(lag: Spread) -> AsyncIterator[None]:
+async def loop_watched(lag: Histogram) -> AsyncIterator[None]:
     """Observes by how many seconds timers are late, while the block runs."""
     watching = asyncio.create_task(_watch(lag), name="watching the event loop")
     try:
@@ -37,7 +37,7 @@ async def loop_watched(lag: Spread) -> AsyncIterator[None]:
         await asyncio.gather(watching, return_exceptions=True)
 
 
-async def _watch(lag: Spread) -> None:
+async def _watch(lag: Histogram) -> None:
     loop = asyncio.get_running_loop()
     while True:
         due = loop.time() + _EVERY

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
-from tickertape.server.observing.call import current_call
+from tickertape.server.observing.request_context import current_call
 from tickertape.server.settings import SettingsError
 from tickertape.server.trajectories.turn import Turn
 

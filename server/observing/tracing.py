@@ -24,7 +24,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from starlette.datastructures import Headers
 
 from tickertape.clients.engines.http import passed_on
-from tickertape.server.observing.call import Call
+from tickertape.server.observing.request_context import RequestContext
 from tickertape.server.trajectories.turn import Outcome, Turn
 
 _propagator = TraceContextTextMapPropagator()
@@ -45,7 +45,7 @@ class Tracing:
         self._tracer = provider.get_tracer("tickertape", version("tickertape"))
 
     @contextmanager
-    def request(self, call: Call, headers: Headers) -> Iterator["RequestTrace"]:
+    def request(self, call: RequestContext, headers: Headers) -> Iterator["RequestTrace"]:
         """Around an HTTP request."""
         above = _propagator.extract({name: headers[name] for name in _propagator.fields if name in headers})
         span = self._tracer.start_span("HTTP", above, SpanKind.SERVER)

@@ -4,10 +4,12 @@ import orjson
 from fastapi import APIRouter, Request, Response
 
 from tickertape.server.auth.access import Access, allow
-from tickertape.server.dialects import chat, completions, messages
+from tickertape.server.calls.calls import answer_call, answer_count
+from tickertape.server.calls.service import service_of
+from tickertape.server.dialects import completions
+from tickertape.server.dialects.chat import request as chat
+from tickertape.server.dialects.messages import request as messages
 from tickertape.server.observing.access import request_id_of
-from tickertape.server.routes.calls import answer_call, answer_count
-from tickertape.server.service import service_of
 
 router = APIRouter(tags=["agents"])
 

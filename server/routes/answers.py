@@ -11,10 +11,10 @@ import pyarrow as pa
 from starlette.responses import Response, StreamingResponse
 
 from tickertape.server.errors import InvalidRequest
-from tickertape.server.formats import MEDIA_TYPES, Format, write_samples
 from tickertape.server.store.rollouts import Sized, chunks, read
 from tickertape.server.store.store import Store
 from tickertape.server.trajectories.columns import batch
+from tickertape.server.trajectories.formats import MEDIA_TYPES, Format, write_samples
 from tickertape.server.trajectories.options import SampleOptions
 
 

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.responses import StreamingResponse
 
 from tickertape.server.auth.access import Access, allow
-from tickertape.server.service import service_of
+from tickertape.server.calls.service import service_of
 from tickertape.server.store import arrays
 from tickertape.server.store.arrays import ArrayFacts
 from tickertape.server.store.store import Store

@@ -10,10 +10,10 @@ from tickertape.clients.engines.choose import UnknownEngine, make_engine
 from tickertape.clients.engines.errors import EngineError, EngineRefused
 from tickertape.clients.engines.pool import EnginePool, Member
 from tickertape.server.auth.access import Access, allow
+from tickertape.server.calls.service import service_of
 from tickertape.server.errors import Conflict, InvalidRequest, NotFound, ProxyError, from_engine
 from tickertape.server.routes.answers import json_answer
 from tickertape.server.routes.queries import read_query
-from tickertape.server.service import service_of
 
 router = APIRouter(prefix="/admin/engines", tags=["operators"])
 

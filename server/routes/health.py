@@ -5,7 +5,7 @@ from fastapi import APIRouter, Request, Response
 
 from tickertape.clients.engines.errors import EngineError
 from tickertape.server.auth.access import Access, allow
-from tickertape.server.service import service_of
+from tickertape.server.calls.service import service_of
 
 router = APIRouter(tags=["operators"])
 

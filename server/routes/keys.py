@@ -6,8 +6,8 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from tickertape.server.auth.access import Access, Role, allow
+from tickertape.server.calls.service import service_of
 from tickertape.server.routes.answers import json_answer
-from tickertape.server.service import service_of
 from tickertape.server.store.keys import list_keys
 
 router = APIRouter(prefix="/admin/keys", tags=["operators"])

@@ -9,13 +9,13 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from tickertape.server.auth.access import Access, allow
-from tickertape.server.formats import Format, wanted_format
+from tickertape.server.calls.service import service_of
 from tickertape.server.routes.answers import SampleAnswer, json_answer
 from tickertape.server.routes.queries import Shape, checked, read_query
-from tickertape.server.service import service_of
 from tickertape.server.store import leases
 from tickertape.server.store.filters import SessionFilter
 from tickertape.server.store.store import Store
+from tickertape.server.trajectories.formats import Format, wanted_format
 from tickertape.server.trajectories.options import SampleOptions
 
 router = APIRouter(prefix="/samples/lease", tags=["leases"])
@@ -27,7 +27,7 @@ REMAINING_HEADER = "X-Tickertape-Remaining"
 _Seconds = Annotated[float, Field(gt=0, le=7 * 86400)]
 
 
-class Wanted(BaseModel):
+class LeaseRequest(BaseModel):
     """What a consumer asks for. ``filter`` and ``options`` are the query parameters of ``GET /samples``."""
 
     model_config = ConfigDict(extra="forbid")
@@ -59,7 +59,7 @@ class Extension(BaseModel):
 
 @router.post("")
 @allow(Access.TRAINER)
-async def take_lease(request: Request, given: Wanted) -> Response:
+async def take_lease(request: Request, given: LeaseRequest) -> Response:
     """Hands samples out. JSON: ``lease`` (null if there is nothing to hand out), ``remaining``, ``samples``; the other
     formats have the lease's id, its expiry and what remains in headers."""
     (shape,) = read_query(request, Shape)

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request, Response
 from prometheus_client.exposition import choose_encoder
 
 from tickertape.server.auth.access import Access, allow
-from tickertape.server.service import service_of
+from tickertape.server.calls.service import service_of
 
 router = APIRouter(tags=["operators"])
 

@@ -6,9 +6,9 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from tickertape.server.auth.access import Access, allow
-from tickertape.server.policy import Pausing, Policy
+from tickertape.server.calls.service import service_of
+from tickertape.server.policy.gate import Pausing, PolicyGate
 from tickertape.server.routes.answers import json_answer
-from tickertape.server.service import service_of
 
 router = APIRouter(prefix="/admin/policy", tags=["operators"])
 
@@ -72,11 +72,11 @@ async def resume(request: Request, given: Resume | None = None) -> Response:
     return json_answer({**_shown(_policy(request)), "engines": told})
 
 
-def _policy(request: Request) -> Policy:
+def _policy(request: Request) -> PolicyGate:
     return service_of(request).turns.policy
 
 
-def _shown(policy: Policy) -> dict[str, object]:
+def _shown(policy: PolicyGate) -> dict[str, object]:
     return {
         "version": policy.version,
         "paused": policy.paused,

@@ -7,15 +7,15 @@ import orjson
 from fastapi import APIRouter, Query, Request, Response
 
 from tickertape.server.auth.access import Access, allow
-from tickertape.server.dialects import responses
-from tickertape.server.dialects.responses_answers import ENCRYPTED, LOGPROBS, turn_id_of, write_result
-from tickertape.server.dialects.responses_listing import input_items
+from tickertape.server.calls.calls import answer_call
+from tickertape.server.calls.identity import caller_of
+from tickertape.server.calls.service import service_of
+from tickertape.server.dialects.responses import request as responses
+from tickertape.server.dialects.responses.answers import ENCRYPTED, LOGPROBS, turn_id_of, write_result
+from tickertape.server.dialects.responses.listing import input_items
 from tickertape.server.errors import InvalidRequest, NotFound
-from tickertape.server.recalling import Recalled, read_again, recall
-from tickertape.server.routes.calls import answer_call
-from tickertape.server.routes.identity import caller_of
-from tickertape.server.service import service_of
 from tickertape.server.store.answers import hide
+from tickertape.server.turns.replay import Recalled, read_again, recall
 
 router = APIRouter(tags=["agents"])
 

@@ -6,9 +6,9 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from tickertape.server.auth.access import Access, allow
-from tickertape.server.keeping import keep_within
+from tickertape.server.calls.service import service_of
 from tickertape.server.routes.answers import json_answer
-from tickertape.server.service import service_of
+from tickertape.server.serving.retention import keep_within
 from tickertape.server.store.retention import Limits
 
 router = APIRouter(tags=["retention"])
@@ -17,7 +17,7 @@ _Amount = Annotated[int, Field(ge=0)] | None
 _Seconds = Annotated[float, Field(ge=0)] | None
 
 
-class Wanted(BaseModel):
+class RetentionRequest(BaseModel):
     """What may stay."""
 
     model_config = ConfigDict(extra="forbid")
@@ -33,7 +33,7 @@ class Wanted(BaseModel):
 
 @router.post("/retention")
 @allow(Access.ADMIN)
-async def apply_retention(request: Request, given: Wanted) -> Response:
+async def apply_retention(request: Request, given: RetentionRequest) -> Response:
     """Drops what is over the limits, except what is open or leased; the report counts both."""
     limits = Limits(given.keep_seconds, given.max_tokens, given.max_bytes)
     service = service_of(request)

@@ -7,12 +7,12 @@ from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
 from tickertape.server.auth.access import Access, allow
-from tickertape.server.formats import wanted_format
+from tickertape.server.calls.service import service_of
 from tickertape.server.routes.answers import SampleAnswer, json_answer
 from tickertape.server.routes.queries import Shape, read_query
-from tickertape.server.service import service_of
 from tickertape.server.store import rollouts, sessions
 from tickertape.server.store.filters import SessionFilter
+from tickertape.server.trajectories.formats import wanted_format
 from tickertape.server.trajectories.options import SampleOptions
 from tickertape.server.trajectories.paths import plan
 

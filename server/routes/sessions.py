@@ -10,11 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tickertape.server.auth.access import Access, allow, principal_of
 from tickertape.server.auth.session_keys import LONGEST_LIFE, SessionKey
+from tickertape.server.calls.identity import checked_session_id
+from tickertape.server.calls.service import service_of
 from tickertape.server.errors import SessionClosed
 from tickertape.server.routes.answers import json_answer, read_cursor, write_cursor
-from tickertape.server.routes.identity import checked_session_id
 from tickertape.server.routes.queries import read_query
-from tickertape.server.service import service_of
 from tickertape.server.store import arrays, rewards, sessions
 from tickertape.server.store.arrays import ArrayFacts
 from tickertape.server.store.filters import SessionFilter

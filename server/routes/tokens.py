@@ -8,11 +8,11 @@ from pydantic import Field
 
 from tickertape.renderers.messages import as_messages
 from tickertape.server.auth.access import Access, allow
-from tickertape.server.dialects.chat_schema import ChatMessage, ChatTool
+from tickertape.server.calls.service import Service, service_of
+from tickertape.server.dialects.chat.schema import ChatMessage, ChatTool
 from tickertape.server.dialects.reading import Fields, extras, read_fields, read_object
 from tickertape.server.errors import InvalidRequest
-from tickertape.server.raw_prompt import check_ids
-from tickertape.server.service import Service, service_of
+from tickertape.server.turns.raw_prompt import check_ids
 
 router = APIRouter(tags=["agents"])
 

@@ -23,7 +23,7 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class ReplicaProgress:
     """How far one server has come with an order."""
 
     host: str
@@ -63,9 +63,9 @@ def note_followed(
     connection.execute(schema.runs.update().where(schema.runs.c.id == run_id).values(values))
 
 
-def others(connection: sa.Connection, run_id: str, alive_since: float) -> list[Standing]:
+def others(connection: sa.Connection, run_id: str, alive_since: float) -> list[ReplicaProgress]:
     """The other servers that run on this tape, as far as is known."""
     table = schema.runs.c
     columns = (table.host, table.pid, table.policy_number, table.policy_error, table.policy_told)
     query = sa.select(*columns).where(table.id != run_id, table.stopped_at.is_(None), table.seen_at >= alive_since)
-    return [Standing(*row[:4], row.policy_told or {}) for row in connection.execute(query)]
+    return [ReplicaProgress(*row[:4], row.policy_told or {}) for row in connection.execute(query)]

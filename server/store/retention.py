@@ -31,7 +31,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class RetentionReport:
     """What went, and what stayed though it was due."""
 
     dropped: dict[str, int] = field(default_factory=lambda: {"discarded": 0, "acked": 0, "unacked": 0})
@@ -60,7 +60,7 @@ class Due:
     """What is to go, and the report if all of it does."""
 
     session_ids: list[str]
-    report: Report
+    report: RetentionReport
 
     def parts(self) -> Iterator[list[str]]:
         """The ids in parts for one transaction each."""
@@ -73,7 +73,7 @@ def due(connection: sa.Connection, limits: Limits, now: float) -> Due:
     others, the oldest of each first."""
     rows = connection.execute(_query()).all()
     tokens, n_bytes = sum(row.tokens for row in rows), sum(row.stored_bytes for row in rows)
-    report, going = Report(), []
+    report, going = RetentionReport(), []
     oldest = -math.inf if limits.keep_seconds is None else now - limits.keep_seconds
     for row in sorted(rows, key=lambda row: row.since >= oldest):  # what goes for its age may make room enough
         old = row.since < oldest

@@ -19,7 +19,7 @@ DEAD = 4 * EVERY
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class ServerRun:
     """One process's run."""
 
     id: str
@@ -62,9 +62,9 @@ def end(connection: sa.Connection, run_id: str, now: float) -> None:
     connection.execute(schema.runs.update().where(schema.runs.c.id == run_id).values(seen_at=now, stopped_at=now))
 
 
-def last(connection: sa.Connection, *, most: int = 20) -> list[Run]:
+def last(connection: sa.Connection, *, most: int = 20) -> list[ServerRun]:
     """The runs that began last, the newest first."""
     table = schema.runs.c
     columns = (table.id, table.host, table.pid, table.started_at, table.seen_at, table.stopped_at)
     rows = connection.execute(sa.select(*columns).order_by(table.started_at.desc()).limit(most))
-    return [Run(*row) for row in rows]
+    return [ServerRun(*row) for row in rows]

@@ -121,7 +121,7 @@ turns = Table(
 _NAMELESS = turns.c.client_digest.is_not(None)
 Index("turns_by_conversation", turns.c.context_digest, sqlite_where=_NAMELESS, postgresql_where=_NAMELESS)
 
-#: Per-token extras of engines, written with their turn; see ``tickertape.server.token_arrays`` for what rows are of.
+#: Per-token extras of engines, written with their turn; ``tickertape.server.turns.token_arrays`` says what rows hold.
 token_arrays = Table(
     "token_arrays",
     metadata,

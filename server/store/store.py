@@ -20,8 +20,8 @@ from tickertape.server.store.rows import from_row, to_row
 from tickertape.server.store.schema import State
 from tickertape.server.store.sessions import Touched, state_of, touch
 from tickertape.server.store.side_file import SideFile, Write
-from tickertape.server.store.standing import Standing
-from tickertape.server.store.turn_writes import Call, TurnWrites, known_turns, log_lost, size_of
+from tickertape.server.store.tape_health import TapeHealth
+from tickertape.server.store.turn_writes import CommitCall, TurnWrites, known_turns, log_lost, size_of
 from tickertape.server.store.writer import GroupWriter
 from tickertape.server.trajectories.tree import SessionTree
 from tickertape.server.trajectories.turn import Turn
@@ -82,14 +82,14 @@ class Store:
             raise StoreError(f"the tape {self.path} cannot be opened: {_why(error)}") from error
         self._known_toolsets: set[str] = set()
         self._closed: OrderedDict[str, None] = OrderedDict()
-        self.standing = Standing()
+        self.standing = TapeHealth()
         """Whether it can be written, as far as is known."""
         self.side_file = SideFile(Path("tickertape") if self.is_shared else Path(self.path))
         self.transactions = 0
         """That committed turns, each of them one or many."""
         self.run_id: str | None = None
         """Of the server that runs on this tape here, see ``runs``."""
-        self._writer: GroupWriter[Call] = GroupWriter(
+        self._writer: GroupWriter[CommitCall] = GroupWriter(
             TurnWrites(self._write, self._known, self._probe, self.side_file),
             self.standing,
             patience=durability.patience,

@@ -12,7 +12,7 @@ from tickertape.server.store.side_file import SideFile, Write
 from tickertape.server.trajectories.turn import Outcome, Turn
 
 #: The turns of one call, which are committed together or not at all.
-Call: TypeAlias = Sequence[Write]
+CommitCall: TypeAlias = Sequence[Write]
 
 #: Outcomes of turns that had an answer to deliver.
 _ANSWERED = {Outcome.STOP, Outcome.LENGTH, Outcome.TOOL_CALLS, Outcome.PARSE_FAILED, Outcome.REPLAYED}
@@ -35,12 +35,12 @@ class TurnWrites:
         side_file: takes what cannot be kept in memory.
     """
 
-    commit: Callable[[Call], None]
+    commit: Callable[[CommitCall], None]
     known: Callable[[Sequence[str]], set[str]]
     probe: Callable[[], None]
     side_file: SideFile
 
-    def write(self, items: Sequence[Call], *, again: bool) -> None:
+    def write(self, items: Sequence[CommitCall], *, again: bool) -> None:
         """Commits what is not on tape yet."""
         writes = [write for item in items for write in item]
         if again:
@@ -49,11 +49,11 @@ class TurnWrites:
         if writes:
             self.commit(writes)
 
-    def given_up(self, item: Call, reason: str) -> Call:
+    def given_up(self, item: CommitCall, reason: str) -> CommitCall:
         """The turns as their client knows them: without an answer."""
         return [replace(write, turn=undelivered(write.turn, reason)) for write in item]
 
-    def spill(self, items: Sequence[Call]) -> None:
+    def spill(self, items: Sequence[CommitCall]) -> None:
         """To the side file, else to the log."""
         writes = [write for item in items for write in item]
         try:
@@ -64,7 +64,7 @@ class TurnWrites:
         else:
             _log.error("%d turns wait in %s, which is read at the next start", len(writes), self.side_file.path)
 
-    def lost(self, item: Call, error: Exception) -> None:
+    def lost(self, item: CommitCall, error: Exception) -> None:
         """To the log; there is nobody else."""
         for write in item:
             log_lost(write.turn, error)

@@ -19,7 +19,7 @@ from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from tickertape.server.store.backlog import Backlog
 from tickertape.server.store.database import StoreUnavailable
-from tickertape.server.store.standing import Standing
+from tickertape.server.store.tape_health import TapeHealth
 
 ItemT = TypeVar("ItemT")
 
@@ -82,7 +82,7 @@ class GroupWriter(Generic[ItemT]):
     def __init__(
         self,
         writes: Writes[ItemT],
-        standing: Standing,
+        standing: TapeHealth,
         *,
         patience: float = 10.0,
         backlog_bytes: int = 256 * 2**20,

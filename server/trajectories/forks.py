@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from tickertape.renderers.messages import Message
 from tickertape.server.trajectories.matching import canonical
-from tickertape.server.trajectories.normalising import Policy
+from tickertape.server.trajectories.normalising import MatchPolicy
 from tickertape.server.trajectories.tree import Node, SessionTree
 from tickertape.server.trajectories.turn import TokenIds
 
@@ -46,7 +46,7 @@ class Asked:
     messages: Sequence[Message]
     digests: Sequence[bytes]
     """Of the conversation up to and including each message."""
-    policy: Policy
+    policy: MatchPolicy
     prompt_ids: TokenIds | None = None
     """int32[]: the prompt, of a request without messages; its digest is the only one then."""
 
@@ -89,7 +89,7 @@ def _replaces(tree: SessionTree, asked: Asked) -> bool:
     return any(message.role == "assistant" and tree.was_asked(digest) for digest, message in pairs)
 
 
-def answer_digest(message: Message, policy: Policy, index: int) -> str:
+def answer_digest(message: Message, policy: MatchPolicy, index: int) -> str:
     """Of an answer alone, whatever it answers."""
     return hashlib.sha256(canonical(message, policy, index) or b"").hexdigest()[:16]
 

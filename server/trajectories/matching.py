@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from tickertape.renderers.messages import Message
-from tickertape.server.trajectories.normalising import Policy, default
+from tickertape.server.trajectories.normalising import MatchPolicy, default
 from tickertape.server.trajectories.tree import Node, SessionTree
 from tickertape.server.trajectories.turn import TokenIds
 
@@ -20,7 +20,7 @@ _DIGEST_BYTES = 16
 
 
 def context_digests(
-    messages: Sequence[Message], policy: Policy = default, *, after: bytes = b"", first: int = 0
+    messages: Sequence[Message], policy: MatchPolicy = default, *, after: bytes = b"", first: int = 0
 ) -> list[bytes]:
     """For each message, the digest of the conversation up to and including it.
 
@@ -51,7 +51,7 @@ def value_digest(value: Any) -> str:
     return hashlib.sha256(orjson.dumps(value)).hexdigest()[: 2 * _DIGEST_BYTES]
 
 
-def canonical(message: Message, policy: Policy = default, index: int = 0) -> bytes | None:
+def canonical(message: Message, policy: MatchPolicy = default, index: int = 0) -> bytes | None:
     """What of a message counts when histories are compared, as bytes; ``None`` where nothing does."""
     kept = policy(message, index)
     if kept is None:

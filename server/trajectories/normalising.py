@@ -26,7 +26,7 @@ from tickertape.renderers.tool_calls.python_text import json_of_python
 
 #: ``policy(message, index)``: the message as it is compared, or ``None`` where it does not count. ``index`` is its
 #: place in the request. It must depend on nothing else, and an assistant's message must never count for nothing.
-Policy: TypeAlias = Callable[[Message, int], Message | None]
+MatchPolicy: TypeAlias = Callable[[Message, int], Message | None]
 
 #: A line of Claude Code's system prompt whose ``cch=`` changes with every request.
 _BILLING_HEADER = re.compile(r"^x-anthropic-billing-header:[^\n]*\n?", re.MULTILINE)
@@ -55,10 +55,10 @@ def loose(message: Message, index: int) -> Message | None:
     return None if kept is None else without_names(trimmed(without_thought_in_content(kept)))
 
 
-POLICIES: dict[str, Policy] = {"strict": strict, "default": default, "loose": loose}
+POLICIES: dict[str, MatchPolicy] = {"strict": strict, "default": default, "loose": loose}
 
 
-def policy_named(name: str) -> Policy:
+def policy_named(name: str) -> MatchPolicy:
     """A policy by its name, or one of your own by its dotted path (``package.module.function``).
 
     Raises:
@@ -70,7 +70,7 @@ def policy_named(name: str) -> Policy:
     if not module_name:
         raise ValueError(f"matching {name!r}: it must be {', '.join(POLICIES)}, or package.module.function")
     try:
-        policy: Policy = getattr(importlib.import_module(module_name), attribute)
+        policy: MatchPolicy = getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"matching {name!r} cannot be imported: {error}") from error
     return policy
@@ -165,13 +165,15 @@ def canonical_arguments(arguments: Any) -> str:
 def _read(arguments: str) -> str:
     if not arguments.strip():
         return "{}"
-    for spelling in (lambda: arguments, lambda: json_of_python(arguments)):
+    try:
+        value = json.loads(arguments)
+    except (ValueError, RecursionError):
         try:
-            written = _written(json.loads(spelling() or ""))
+            value = json.loads(json_of_python(arguments) or "")
         except (ValueError, RecursionError):
-            continue
-        return arguments if written is None else written
-    return arguments
+            return arguments
+    written = _written(value)
+    return arguments if written is None else written
 
 
 #: History comes again with every request. Only short texts are remembered: this is a few megabytes.

@@ -95,7 +95,7 @@ class Turn:
     """What the logprobs are of: ``raw``, the model's own distribution, or ``processed``, what was sampled from."""
     token_arrays: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
     """Per-token extras of the engine by name, such as ``routed_experts``; on tape beside the turn, in no JSON; empty
-    in a turn that was read back. ``server/token_arrays.py`` says which tokens the rows are of."""
+    in a turn that was read back. ``server/turns/token_arrays.py`` says which tokens the rows are of."""
 
     outcome: Outcome
     response: dict[str, Any] | None = None

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
-from tickertape.clients.engines.embedded import EmbeddedEngine
+from tickertape.clients.engines.embedded.engine import EmbeddedEngine
 from tickertape.clients.engines.engine import Chunk, Sampling
 from tickertape.clients.engines.errors import EngineNonsense, EngineRefused, EngineUnavailable
 from tickertape.renderers.tokenizer import Tokenizer

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tickertape.clients.engines import model_file as module
-from tickertape.clients.engines.model_file import ModelFileError, cache_directory, model_file
+from tickertape.clients.engines.embedded import model_file as module
+from tickertape.clients.engines.embedded.model_file import ModelFileError, cache_directory, model_file
 
 
 def test_local_file_is_taken_as_it_is(smollm2_file: Path) -> None:

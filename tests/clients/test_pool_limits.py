@@ -11,7 +11,7 @@ from tests.clients.flaky_engine import FlakyEngine, ask, pausing, started, until
 from tickertape.clients.engines.engine import PauseMode
 from tickertape.clients.engines.errors import EngineBusy, EngineError, EngineTimeout, Phase, QueueTimeout
 from tickertape.clients.engines.pool import MemberState, Silence
-from tickertape.clients.engines.pool.pace import Pace
+from tickertape.clients.engines.pool.throughput import Pace
 
 
 def holding(engine: FlakyEngine) -> asyncio.Event:

@@ -21,7 +21,7 @@ from tickertape.clients.engines.errors import (
     EngineRefused,
     EngineUnavailable,
 )
-from tickertape.clients.engines.sglang import SglangEngine
+from tickertape.clients.engines.sglang.engine import SglangEngine
 
 PROMPT = np.array([151644, 872, 198, 6023, 151645, 198, 151644, 77091, 198], np.int32)
 INCREMENTAL = {"incremental_streaming_output": True}

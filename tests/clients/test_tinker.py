@@ -17,7 +17,7 @@ from tickertape.clients.engines.choose import UnknownEngine, make_engine
 from tickertape.clients.engines.engine import Chunk, Feature, LogprobKind, Sampling, Structure, StructureKind
 from tickertape.clients.engines.errors import EngineError, EngineNonsense, EngineRefused, EngineUnavailable
 from tickertape.clients.engines.pool import EnginePool, MemberState
-from tickertape.clients.engines.tinker import TinkerEngine
+from tickertape.clients.engines.tinker.engine import TinkerEngine
 
 PROMPT = np.array([3, 1, 4, 15], np.int32)
 WEIGHTS = "tinker://run:train:0/sampler_weights/step-42"

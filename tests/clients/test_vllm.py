@@ -21,7 +21,7 @@ from tickertape.clients.engines.errors import (
     EngineRefused,
     EngineUnavailable,
 )
-from tickertape.clients.engines.vllm import VllmEngine
+from tickertape.clients.engines.vllm.engine import VllmEngine
 
 RECORDED = Path(__file__).parent.parent / "data" / "vllm-0.32"
 PROMPT = np.array([151644, 872, 198], np.int32)

@@ -12,7 +12,7 @@ from tests.clients.test_vllm import PROMPT, answering, recorded
 from tests.engines import Handler, faulty_vllm, serving_aiohttp, streaming, vllm_event
 from tickertape.clients.engines.engine import EngineInfo, Feature, LogprobKind, PauseMode, Sampling, Scored
 from tickertape.clients.engines.errors import EngineCannot, EngineNonsense, EngineRefused, EngineUnavailable
-from tickertape.clients.engines.vllm import VllmEngine
+from tickertape.clients.engines.vllm.engine import VllmEngine
 
 EVERYWHERE = {Feature.MIN_TOKENS, Feature.STRUCTURE, Feature.SCORE}
 

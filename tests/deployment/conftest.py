@@ -2,7 +2,7 @@
 
 import pytest
 
-from tickertape.server.app import ROUTERS
+from tickertape.server.serving.app import ROUTERS
 
 
 @pytest.fixture(scope="session")

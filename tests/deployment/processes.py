@@ -87,7 +87,7 @@ def tickertape(settings: Mapping[str, str], folder: Path) -> Iterator[Server]:
         "HOME": str(folder),
         "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
     } | settings
-    command = [sys.executable, "-m", "tickertape.server.cli", "serve"]
+    command = [sys.executable, "-m", "tickertape.server.commands.cli", "serve"]
     with started(command, environment=variables, cwd=folder, log=log) as process:
         wait_until_ready(f"{url}/ready", process, log)
         yield Server(url, process, log)

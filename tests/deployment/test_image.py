@@ -94,7 +94,7 @@ def test_the_image_is_pinned_without_root_and_started_without_a_shell() -> None:
 def test_nothing_but_sources_is_sent_to_the_build() -> None:
     ignored = (ROOT / ".dockerignore").read_text().splitlines()
     sent = {path for path in exclude_paths(str(ROOT), ignored) if (ROOT / path).is_file()}
-    assert {"pyproject.toml", "docker/requirements.txt", "server/cli.py", "clients/py.typed"} <= sent
+    assert {"pyproject.toml", "docker/requirements.txt", "server/commands/cli.py", "clients/py.typed"} <= sent
     others = {path for path in sent if not re.match(r"(renderers|clients|server)/", path)}
     # The first is docker-py's own doing; Docker sends it, and COPY does not take it.
     locks = {"docker/requirements.txt", "docker/requirements-build.txt"}

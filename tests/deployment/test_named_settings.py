@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from tests.deployment.places import COMPOSE, DOCKER, DOCKERFILE, KUBERNETES, ROOT, SYSTEMD
+from tickertape.server.commands.settings_table import with_table
 from tickertape.server.settings import Settings
 from tickertape.server.settings.sources import load
-from tickertape.server.settings.table import with_table
 
 OPERATIONS = ROOT / "docs" / "operations.md"
 #: Read by the compose file itself, before it says TICKERTAPE_…'s value.
@@ -52,7 +52,7 @@ def test_every_variable_and_secret_is_a_setting(path: Path) -> None:
 def test_every_settings_file_is_read(name: str, tmp_path: Path) -> None:
     path = tmp_path / "tickertape.toml"
     path.write_text(tomls()[name])
-    command = [sys.executable, "-m", "tickertape.server.cli", "config", "--config", path]
+    command = [sys.executable, "-m", "tickertape.server.commands.cli", "config", "--config", path]
     said = subprocess.run(command, capture_output=True, text=True, check=False)
     assert said.returncode == 0, said.stderr
     loaded = load({}, config=path, environ={})
@@ -71,4 +71,4 @@ def test_what_compose_sets_can_be(tmp_path: Path) -> None:
 
 def test_the_documented_table_is_the_model_s() -> None:
     text = OPERATIONS.read_text()
-    assert text == with_table(text), "python -m tickertape.server.settings.table docs/operations.md"
+    assert text == with_table(text), "python -m tickertape.server.commands.settings_table docs/operations.md"

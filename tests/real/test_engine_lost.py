@@ -25,7 +25,7 @@ from tests.server.conftest import Proxy, running, until
 from tests.server.invariants import check_once, check_prefix
 from tests.server.reading_along import read_along
 from tickertape.clients import Turn
-from tickertape.clients.engines.vllm import VllmEngine
+from tickertape.clients.engines.vllm.engine import VllmEngine
 from tickertape.renderers.choose import choose_renderer
 from tickertape.renderers.tokenizer import Tokenizer
 from tickertape.server.settings import Settings

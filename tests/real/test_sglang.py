@@ -25,7 +25,7 @@ from tickertape.clients.engines.engine import (
     StructureKind,
 )
 from tickertape.clients.engines.errors import EngineCannot, EngineRefused, EngineUnavailable
-from tickertape.clients.engines.sglang import SglangEngine
+from tickertape.clients.engines.sglang.engine import SglangEngine
 
 pytestmark = pytest.mark.real
 

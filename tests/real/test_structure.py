@@ -25,10 +25,10 @@ from tests.renderers.conftest import _one_day, subject
 from tests.renderers.subjects import Subject, each
 from tests.server.conftest import Proxy, qwen3_tokenizer
 from tests.server.invariants import check_all
-from tests.server.test_structure_families import UNKNOWN, structured
+from tests.server.turns.test_structure_families import UNKNOWN, structured
 from tickertape.clients.engines.engine import Structure
 from tickertape.renderers.messages import Message, ToolCall
-from tickertape.server.dialects.request import ToolChoice
+from tickertape.server.turns.request import ToolChoice
 
 __all__ = ["_one_day", "subject"]
 

@@ -8,9 +8,9 @@ from typer.testing import CliRunner
 
 from tests.real.engines import RealServer
 from tests.real.test_conversations import proxied
+from tests.server.commands.test_verify import play, spoil
 from tests.server.conftest import Proxy
-from tests.server.test_verify import play, spoil
-from tickertape.server.cli import app
+from tickertape.server.commands.cli import app
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 

@@ -29,8 +29,8 @@ from tickertape.clients.engines.engine import (
     StructureKind,
 )
 from tickertape.clients.engines.errors import EngineCannot, EngineRefused, EngineUnavailable
-from tickertape.clients.engines.vllm import VllmEngine
-from tickertape.clients.engines.vllm_requests import COMPLETIONS, GENERATE
+from tickertape.clients.engines.vllm.engine import VllmEngine
+from tickertape.clients.engines.vllm.requests import COMPLETIONS, GENERATE
 from tickertape.renderers.tokenizer import Tokenizer
 
 pytestmark = pytest.mark.real

@@ -7,7 +7,7 @@ from typing import Any
 from tests.renderers.strategies import TAGS, Conversation, assistant, call, system, tool, tool_result, user, with_texts
 from tests.renderers.subjects import GUEST_MARKERS, control_counts, driven, guest_text, guest_tokenizer
 from tickertape.renderers.errors import BridgeRefused, RenderError
-from tickertape.renderers.template import TemplateRenderer
+from tickertape.renderers.template.renderer import TemplateRenderer
 
 TOOL = tool("look_up", "Looks a city up.", {"city": {"type": "string", "description": "its name"}})
 QUESTION = user("How is it in Rome?")

@@ -16,7 +16,7 @@ from tickertape.renderers.messages import Message, ToolCall
 from tickertape.renderers.parsing import ResponseFormat
 from tickertape.renderers.pieces import Piece, content, markup
 from tickertape.renderers.renderer import Renderer
-from tickertape.renderers.template import TemplateRenderer
+from tickertape.renderers.template.renderer import TemplateRenderer
 from tickertape.renderers.tokenizer import Tokenizer
 
 NAMING_TEMPLATE = """\

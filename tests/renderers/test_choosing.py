@@ -17,7 +17,7 @@ from tickertape.renderers.errors import RenderError
 from tickertape.renderers.families import FAMILIES
 from tickertape.renderers.families.qwen3 import Qwen3
 from tickertape.renderers.renderer import Renderer
-from tickertape.renderers.template import TemplateRenderer
+from tickertape.renderers.template.renderer import TemplateRenderer
 from tickertape.renderers.tokenizer import Tokenizer, TokenizerError
 
 PLAIN_CHATML = (

@@ -6,7 +6,7 @@ import pytest
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from tests.materials import template, template_names
-from tickertape.renderers.jinja import render_template
+from tickertape.renderers.template.jinja import render_template
 
 _CALL = {"id": "call00000", "type": "function", "function": {"name": "look_up", "arguments": {"city": "Köln & <b>"}}}
 _TOOL = {

@@ -24,7 +24,7 @@ from tickertape.renderers.errors import RenderError
 from tickertape.renderers.messages import Message
 from tickertape.renderers.prompt import CallStatus
 from tickertape.renderers.renderer import Renderer
-from tickertape.renderers.template import TemplateRenderer
+from tickertape.renderers.template.renderer import TemplateRenderer
 from tickertape.renderers.tokenizer import Tokenizer
 
 hybrid = pytest.mark.parametrize("subject", [QWEN3], indirect=True)

@@ -19,9 +19,9 @@ from tests.renderers.strategies import (
     with_texts,
 )
 from tests.renderers.subjects import control_counts, driven, guest_text, guest_tokenizer
-from tickertape.renderers.looked_for import looked_for
 from tickertape.renderers.messages import Message
-from tickertape.renderers.quoting import Manner, Quoter
+from tickertape.renderers.template.literals import looked_for
+from tickertape.renderers.template.quoting import Manner, Quoter
 
 #: Templates that look into words: for a ``<``, for a switch, by sorting; or that escape them.
 _LOOKING = (

@@ -9,7 +9,7 @@ from tests.materials import template
 from tests.renderers.strategies import assistant, call, system, tool, tool_result, user
 from tests.renderers.subjects import OpenAIMessage, driven, guest_text, guest_tokenizer
 from tickertape.renderers.errors import BridgeRefused, RenderError
-from tickertape.renderers.template import TemplateRenderer
+from tickertape.renderers.template.renderer import TemplateRenderer
 from tickertape.renderers.tokenizer import Tokenizer
 
 _TOOL = tool("look_up", "Looks a city up.", {"city": {"type": "string", "description": "its name"}})

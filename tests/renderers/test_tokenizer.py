@@ -14,9 +14,9 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 from tests.materials import qwen3_dir
 from tests.renderers.strategies import CONTROL, hostile_texts, texts, user
 from tests.renderers.subjects import QWEN3, SMOLLM2, Subject, qwen
-from tickertape.clients.engines.gguf import tokenizer_from_gguf
+from tickertape.clients.engines.embedded.gguf import tokenizer_from_gguf
 from tickertape.renderers.choose import get_renderer
-from tickertape.renderers.template import TemplateRenderer
+from tickertape.renderers.template.renderer import TemplateRenderer
 from tickertape.renderers.tokenizer import Tokenizer, TokenizerError
 
 one_vocabulary_each = pytest.mark.parametrize("subject", [QWEN3, SMOLLM2], indirect=True)

@@ -18,8 +18,8 @@ from tickertape.clients import TrajectoryClient, TrajectoryError
 from tickertape.clients.engines.engine import Engine
 from tickertape.renderers.choose import Choice, get_renderer
 from tickertape.renderers.tokenizer import Tokenizer
-from tickertape.server.assembly import Parts
-from tickertape.server.running import serving
+from tickertape.server.serving.assembly import Parts
+from tickertape.server.serving.running import serving
 from tickertape.server.settings import Settings
 
 

@@ -7,14 +7,14 @@ from types import MappingProxyType
 
 from tickertape.clients.engines.engine import Chunk, Engine, EngineInfo, Feature, PauseMode, Sampling, TokenIds
 from tickertape.clients.engines.errors import EngineError, EngineRefused, EngineTimeout, EngineUnavailable, Phase
-from tickertape.clients.engines.pool.asking import Ask
 from tickertape.clients.engines.pool.attempt import Attempt, Silence
+from tickertape.clients.engines.pool.broadcast import tell_all
+from tickertape.clients.engines.pool.capabilities import Promise
+from tickertape.clients.engines.pool.fair_queue import FairQueue
 from tickertape.clients.engines.pool.health import Health
 from tickertape.clients.engines.pool.member import Member, MemberState
-from tickertape.clients.engines.pool.promise import Promise
+from tickertape.clients.engines.pool.request import Ask
 from tickertape.clients.engines.pool.routing import Router
-from tickertape.clients.engines.pool.telling import tell_all
-from tickertape.clients.engines.pool.waiting import Line
 
 #: How long a completion is expected to become before any has ended, in tokens.
 _FIRST_GUESS = 512
@@ -64,7 +64,7 @@ class EnginePool:
             timeout=probe_timeout,
             silence=silence,
         )
-        self._line = Line(
+        self._line = FairQueue(
             claim=self._claim,
             has_room=self._has_room,
             why_stuck=self._why_stuck,

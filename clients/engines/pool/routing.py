@@ -14,8 +14,8 @@ from collections.abc import Iterator, Sequence
 from typing import Generic, TypeVar
 
 from tickertape.clients.engines.engine import TokenIds
-from tickertape.clients.engines.pool.asking import Ask
 from tickertape.clients.engines.pool.member import Member
+from tickertape.clients.engines.pool.request import Ask
 
 BLOCK = 256
 #: Blocks of a prompt that are looked at: 16,384 tokens tell tasks apart.

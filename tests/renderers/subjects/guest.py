@@ -9,7 +9,7 @@ import tokenizers
 
 from tests.materials import QWEN3, template
 from tests.renderers.subjects.subject import OpenAIMessage
-from tickertape.renderers.template import TemplateRenderer
+from tickertape.renderers.template.renderer import TemplateRenderer
 from tickertape.renderers.tokenizer import Tokenizer
 
 #: Turn markers of other families: Llama 3, Gemma, Phi and GLM, Mistral, DeepSeek, Kimi, gpt-oss, Granite, MiniMax.

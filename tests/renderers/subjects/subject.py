@@ -37,7 +37,7 @@ def on_that_day() -> Iterator[None]:
     ``transformers`` turns functions among those into text. All tests of this folder run inside (``conftest.py``)."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("transformers.utils.chat_template_utils.datetime", _Today)
-        patch.setattr("tickertape.renderers.jinja.datetime", _Today)
+        patch.setattr("tickertape.renderers.template.jinja.datetime", _Today)
         yield
 
 

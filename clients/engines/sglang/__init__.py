@@ -1,0 +1,1 @@
+"""SGLang: its requests, its answers, and the engine that speaks them."""

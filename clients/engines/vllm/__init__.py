@@ -1,0 +1,1 @@
+"""vLLM: its requests, its answers, and the engine that speaks them."""

@@ -1,0 +1,263 @@
+"""One call of an agent, in whatever protocol: from its bytes to a turn on tape, and back."""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from urllib.parse import quote
+
+import orjson
+from fastapi import Request, Response
+from starlette.requests import ClientDisconnect
+
+from tickertape.server.auth.guard import SESSION_HEADER
+from tickertape.server.calls.identity import Caller, caller_of, session_of
+from tickertape.server.calls.limits import AdmissionSlot, Overloaded
+from tickertape.server.calls.retries import Answer, body_digest
+from tickertape.server.calls.service import Service, service_of
+from tickertape.server.calls.streaming import EVENT_STREAM, LiveResponse, disconnected
+from tickertape.server.dialects.dialect import CountsPrompts, Dialect
+from tickertape.server.errors import ProxyError, StoreFailed
+from tickertape.server.store.store import StoreError
+from tickertape.server.trajectories.turn import Outcome
+from tickertape.server.turns.raw_prompt import read_prompt
+from tickertape.server.turns.replay import go_on
+from tickertape.server.turns.request import TurnRequest, TurnResult
+from tickertape.server.turns.stream_buffer import Live, whole
+from tickertape.server.turns.waiters import Audience, ClientGone
+
+_IGNORED_HEADER = "X-Tickertape-Ignored"
+_REPLAYED_HEADER = "X-Tickertape-Replayed"
+RESAMPLE_HEADER = "X-Tickertape-Resample"
+MIN_VERSION_HEADER = "X-Tickertape-Min-Version"
+_CLIENT_CLOSED = 499  # nginx's code for a client that went away; nobody reads it
+
+
+async def answer_call(dialect: Dialect, request: Request) -> Response:
+    """Answers an agent's call of the model."""
+    service = service_of(request)
+    try:
+        caller = caller_of(request)
+        service.turns.check_tape()
+    except ProxyError as error:
+        return _response(_refusal(dialect, error, None))
+    session_id = caller.session_id
+    try:
+        place = service.admission.admit(session_id)
+    except Overloaded as error:
+        if session_id is not None:
+            service.refusals.note(session_id, dialect.DIALECT, error.message)
+        return _response(_refusal(dialect, error, session_id))
+    try:
+        return await _answer_admitted(dialect, service, request, caller, place)
+    finally:
+        place.leave()
+
+
+async def _answer_admitted(
+    dialect: Dialect, service: Service, request: Request, caller: Caller, place: AdmissionSlot
+) -> Response:
+    """Answers a call that has a place."""
+    session_id = caller.session_id
+    try:
+        body = b"".join([part async for part in request.stream()])  # request.body() would keep it until the answer
+    except ClientDisconnect:
+        if session_id is not None:
+            gone = "the client closed the connection before its request was whole"
+            await service.turns.record(session_id, dialect.DIALECT, "", Outcome.UNDELIVERED, error=gone)
+        return Response(status_code=_CLIENT_CLOSED)
+    key = (session_id or f"{caller.client.hex()} ", body_digest(body))
+    may_repeat = RESAMPLE_HEADER not in request.headers and (session_id is not None or _is_retry(request))
+    if may_repeat and (given := service.retries.given(key)):
+        return await _replay(dialect, service, body, given)
+    try:
+        wanted = _read(dialect, service, request, body)
+        place.widen(wanted.n)
+    except ProxyError as error:
+        if session_id is not None:
+            model = model_of(body)
+            await service.turns.record(session_id, dialect.DIALECT, model, Outcome.REJECTED, error=error.message)
+        return _response(_refusal(dialect, error, session_id))
+    if session_id is not None:
+        wanted.body_digest = key[1].hex()
+        if may_repeat and (given := await _given_before(dialect, service, session_id, wanted)):
+            return await _replay(dialect, service, body, given) if given.turn_ids else _response(given)
+    # From here to the start of the call nothing is waited for: of two requests at once, the second finds the first.
+    running = service.retries.running(key) if may_repeat else None
+    if running is not None:
+        answer = await running.answer(partial(disconnected, request))
+        if answer is None:
+            return Response(status_code=_CLIENT_CLOSED)
+        return await _replay(dialect, service, body, answer) if answer.turn_ids else _response(answer)
+    del body  # while the call waits it is held no more
+    live = Live(with_tokens=wanted.wants_tokens) if wanted.stream else None
+    call = service.retries.start(key, partial(_take, dialect, service, caller, wanted, live), live)
+    place.keep_until(call.task)
+    if live is not None:
+        writer = dialect.stream_writer(wanted, service.turns.renderers.tokenizer)
+        return LiveResponse(call, writer, _headers(None, wanted.ignored), service.heartbeat)
+    answer = await call.answer(partial(disconnected, request))
+    return Response(status_code=_CLIENT_CLOSED) if answer is None else _response(answer)
+
+
+async def answer_count(dialect: CountsPrompts, request: Request) -> Response:
+    """Answers how many tokens a prompt has. Nothing is sampled and no session is looked at, so the tape has no turn."""
+    service = service_of(request)
+    try:
+        session_id = session_of(request)
+        wanted = _checked(service, dialect.read_count_request(await request.body()))
+        count = service.turns.count_prompt(wanted)
+    except ProxyError as error:
+        return _response(_refusal(dialect, error, None))
+    except ClientDisconnect:
+        return Response(status_code=_CLIENT_CLOSED)
+    body = orjson.dumps(dialect.write_count(count))
+    return _response(Answer(200, body, _headers(session_id, wanted.ignored), session_id))
+
+
+def _read(dialect: Dialect, service: Service, request: Request, body: bytes) -> TurnRequest:
+    wanted = dialect.read_request(body)
+    wanted.min_version = request.headers.get(MIN_VERSION_HEADER)
+    return _checked(service, wanted)
+
+
+def _checked(service: Service, wanted: TurnRequest) -> TurnRequest:
+    """The request, with what only the served model can tell."""
+    service.check_model(wanted.model)
+    service.check_ignored(wanted.ignored)
+    if wanted.prompt is not None:
+        wanted.prompt_ids = read_prompt(wanted.prompt, service.turns.renderers.tokenizer)
+    renderers = service.turns.renderers
+    wanted.template_options = renderers.with_thinking(wanted.template_options, wanted.thinking)
+    return wanted
+
+
+async def _take(
+    dialect: Dialect,
+    service: Service,
+    caller: Caller,
+    wanted: TurnRequest,
+    live: Live | None,
+    audience: Audience,
+) -> Answer:
+    """Takes the turns and writes the answer."""
+    turns, named = service.turns, caller.session_id
+    try:
+        known = await _followed(service, caller, wanted)
+    except ProxyError as error:
+        return _refused(dialect, error, named, wanted, live)
+    asked = turns.asked(wanted)
+    if named is None:
+        wanted.client_digest = caller.client
+    try:
+        known = known or await service.recognise(caller.client, wanted, asked)
+        session_id = known or caller.principal.new_session_id()
+    except StoreError as error:
+        return _refused(dialect, StoreFailed(str(error)), None, wanted, live)
+    try:
+        results = await turns.take(session_id, wanted, asked, is_new=known is None, audience=audience, live=live)
+    except ProxyError as error:
+        return _refused(dialect, error, session_id, wanted, live)
+    except ClientGone:
+        return Answer(_CLIENT_CLOSED, b"", {}, session_id)
+    if named is None:
+        for result in results:
+            service.recognition.remember(caller.client, result.turn.context_digest, session_id)
+    if live is not None:
+        live.results = results
+    return _answer(dialect, service, wanted, results)
+
+
+def _answer(dialect: Dialect, service: Service, wanted: TurnRequest, results: Sequence[TurnResult]) -> Answer:
+    """The whole answer: of a streamed one, the same events, each choice in one piece, as a retry gets them."""
+    turn_ids = tuple(result.turn.id for result in results)
+    session_id = results[0].turn.session_id
+    headers = {**_headers(session_id, wanted.ignored), "X-Turn-Id": ", ".join(turn_ids)}
+    tokenizer = service.turns.renderers.tokenizer
+    if not wanted.stream:
+        body = orjson.dumps(dialect.write_response(wanted, results, tokenizer))
+        return Answer(200, body, headers, session_id, turn_ids)
+    writer = dialect.stream_writer(wanted, tokenizer)
+    pieces = [whole(k, result) for k, result in enumerate(results)]
+    body = writer.open([result.turn for result in results]) + writer.write(pieces) + writer.close(results)
+    return Answer(200, body, headers, session_id, turn_ids, EVENT_STREAM)
+
+
+async def _followed(service: Service, caller: Caller, wanted: TurnRequest) -> str | None:
+    """Completes a request that goes on from a turn; gives the session, as far as it is known. A request that is refused
+    is on tape then."""
+    turns, named = service.turns, caller.session_id
+    if wanted.follows is None:
+        return named
+    try:
+        return await go_on(turns.store, wanted, wanted.follows, caller.may_read, turns.matching)
+    except StoreError as error:
+        raise StoreFailed(str(error)) from error
+    except ProxyError as error:
+        if named is not None:
+            await turns.record(named, wanted.dialect, wanted.model, Outcome.REJECTED, error=error.message)
+        raise
+
+
+async def _given_before(dialect: Dialect, service: Service, session_id: str, wanted: TurnRequest) -> Answer | None:
+    """The answer that another process gave to this very request, or this one before it was restarted."""
+    since = time.time() - service.retries.window
+    try:
+        results = await service.turns.answered_before(session_id, wanted, since=since)
+    except StoreFailed as error:
+        return _refusal(dialect, error, session_id)
+    return None if results is None else _answer(dialect, service, wanted, results)
+
+
+async def _replay(dialect: Dialect, service: Service, body: bytes, answer: Answer) -> Response:
+    """An answer that was sampled for an earlier request. The tape has a turn of its own for this one."""
+    first, *_ = answer.turn_ids
+    assert answer.session_id is not None  # noqa: S101  (it has turns)
+    try:
+        await service.turns.record(
+            answer.session_id, dialect.DIALECT, model_of(body), Outcome.REPLAYED, parent_id=first
+        )
+    except StoreFailed as error:
+        return _response(_refusal(dialect, error, answer.session_id))
+    return _response(answer, {_REPLAYED_HEADER: "true"})
+
+
+def model_of(body: bytes) -> str:
+    """The model that a request asks for, as far as it can be read; for the record of a refused one."""
+    try:
+        given = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return ""
+    model = given.get("model") if isinstance(given, dict) else None
+    return model if isinstance(model, str) else ""
+
+
+def _response(answer: Answer, more: Mapping[str, str] | None = None) -> Response:
+    headers = {**answer.headers, **(more or {})}
+    return Response(answer.body, answer.status, headers, media_type=answer.media_type)
+
+
+def _refused(
+    dialect: Dialect, error: ProxyError, session_id: str | None, wanted: TurnRequest, live: Live | None
+) -> Answer:
+    """The answer to a call that failed; whoever reads along is told, too."""
+    if live is not None:
+        live.error = error
+    return _refusal(dialect, error, session_id, wanted.ignored)
+
+
+def _refusal(dialect: Dialect, error: ProxyError, session_id: str | None, ignored: Iterable[str] = ()) -> Answer:
+    body = orjson.dumps(dialect.write_error(error))
+    return Answer(error.status, body, _headers(session_id, ignored) | dict(error.headers), session_id)
+
+
+def _headers(session_id: str | None, ignored: Iterable[str]) -> dict[str, str]:
+    headers = {} if session_id is None else {SESSION_HEADER: session_id}
+    if named := ", ".join(quote(name, safe="[]._-") for name in ignored):
+        headers[_IGNORED_HEADER] = named[:2000]
+    return headers
+
+
+def _is_retry(request: Request) -> bool:
+    """Whether an SDK says so itself: OpenAI's and Anthropic's count their tries."""
+    count = request.headers.get("x-stainless-retry-count", "")
+    return count.isdecimal() and int(count) > 0

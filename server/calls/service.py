@@ -1,0 +1,116 @@
+"""The running proxy: everything that requests need, put together once."""
+
+import time
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, cast
+
+from starlette.requests import Request
+
+from tickertape.clients.engines.http import CONNECT_TIMEOUT
+from tickertape.server.auth.keyring import Keyring
+from tickertape.server.calls.limits import Admission, CallLimits, Refusals
+from tickertape.server.calls.recognition import Recognition
+from tickertape.server.calls.retries import Retries
+from tickertape.server.errors import InvalidRequest, ModelNotFound
+from tickertape.server.policy.sharing import SharedPolicy
+from tickertape.server.serving.registry import make_registry
+from tickertape.server.settings import UnknownFields
+from tickertape.server.store import conversations
+from tickertape.server.trajectories.forks import Asked
+from tickertape.server.trajectories.turn import Outcome
+from tickertape.server.turns.request import TurnRequest
+from tickertape.server.turns.turns import Turns
+
+if TYPE_CHECKING:
+    from tickertape.server.observing.tracing import Tracing
+
+ANY_MODEL = "*"
+
+
+class Service:
+    """What the routes work with.
+
+    Args:
+        turns: takes turns.
+        model_names: names under which the model is served, the engine's own first; ``"*"`` accepts any.
+        unknown_fields: what becomes of fields outside a protocol.
+        retries: answers that a retry gets again.
+        keyring: tells who calls.
+        heartbeat: seconds of silence after which a stream gets a sign of life.
+        max_body_bytes: of a request; longer ones are refused.
+        limits: how much is taken on at once.
+        connect_timeout: seconds that a connection to an engine may take which is added later.
+    """
+
+    def __init__(
+        self,
+        turns: Turns,
+        model_names: Sequence[str],
+        unknown_fields: UnknownFields,
+        retries: Retries,
+        keyring: Keyring,
+        heartbeat: float = 15.0,
+        max_body_bytes: int = 64 * 2**20,
+        limits: CallLimits | None = None,
+        connect_timeout: float = CONNECT_TIMEOUT,
+    ) -> None:
+        self.turns = turns
+        self.retries = retries
+        self.keyring = keyring
+        self.heartbeat = heartbeat
+        self.max_body_bytes = max_body_bytes
+        self.admission = Admission(turns.pool, limits or CallLimits())
+        self.refusals = Refusals(self._record_refused)
+        self.connect_timeout = connect_timeout
+        self.is_stopping = False
+        """Whether the server is being stopped."""
+        self.recognition = Recognition()
+        self.shared_policy = SharedPolicy(turns.policy, turns.store)
+        self.tracing: Tracing | None = None
+        self.registry = make_registry(turns, retries, self.recognition, self.admission)
+        self.model_names = [name for name in model_names if name != ANY_MODEL]
+        self.started_at = int(time.time())
+        self.startup_report: list[str] = []
+        """What was found there at the start, in words."""
+        self._accepts_any = ANY_MODEL in model_names
+        self._unknown_fields = unknown_fields
+
+    async def recognise(self, client: bytes, request: TurnRequest, asked: Asked) -> str | None:
+        """The session of the conversation that a request without an id goes on with; ``None`` if there is none, or it
+        is closed: who does not know of sessions cannot be told to open another one.
+
+        What is not remembered here, after a restart or since another process answered, is looked for on tape.
+
+        Raises:
+            StoreError: the tape cannot be read.
+        """
+        store = self.turns.store
+        found = self.recognition.find(client, asked.digests)
+        if found is None and any(message.role == "assistant" for message in request.messages):
+            found = await store.read(conversations.find, client, asked.digests)
+        return None if found is not None and store.is_closed(found) else found
+
+    def forget(self, session_ids: Collection[str]) -> None:
+        """Sessions were taken off the tape; their ids may be used anew."""
+        self.retries.forget(set(session_ids))
+        for session_id in session_ids:
+            self.turns.forget(session_id)
+
+    async def _record_refused(self, session_id: str, dialect: str, why: str) -> None:
+        await self.turns.record(session_id, dialect, "", Outcome.REJECTED, error=why)
+
+    def check_model(self, name: str) -> None:
+        """Raises :class:`ModelNotFound` unless a model of that name is served."""
+        served = name in self.model_names or name in self.turns.info.adapters
+        if not self._accepts_any and not served:
+            raise ModelNotFound(f"the model {name!r} is not served; there is: {', '.join(self.model_names)}")
+
+    def check_ignored(self, fields: Sequence[str]) -> None:
+        """Raises :class:`InvalidRequest` for fields outside the protocol, if they are to be refused."""
+        if fields and self._unknown_fields is UnknownFields.REJECT:
+            raise InvalidRequest(f"unknown fields: {', '.join(fields)}", param=fields[0], code="unknown_field")
+
+
+def service_of(request: Request) -> Service:
+    """The service of the app that got the request."""
+    return cast("Service", request.app.state.service)

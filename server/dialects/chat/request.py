@@ -1,0 +1,180 @@
+"""OpenAI chat completions → turns."""
+
+from collections.abc import Iterator
+
+from tickertape.clients.engines.engine import Structure, StructureKind
+from tickertape.renderers.messages import Message, ToolCall, flatten_content
+from tickertape.server.dialects.chat.answers import stream_writer, write_error, write_response
+from tickertape.server.dialects.chat.schema import ChatMessage, ChatRequest
+from tickertape.server.dialects.reading import (
+    Refused,
+    extras,
+    must_call,
+    openai_sampling,
+    read_fields,
+    read_object,
+    recorded_fields,
+    refuse,
+    template_options,
+)
+from tickertape.server.errors import InvalidRequest
+from tickertape.server.turns.request import ToolChoice, TurnRequest
+
+__all__ = ["DIALECT", "read_request", "stream_writer", "write_error", "write_response"]
+
+DIALECT = "chat"
+
+#: Fields that are kept on the turn and change nothing here.
+_RECORDED = ("user", "metadata", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "store")
+
+_REFUSED: Refused = {
+    "verbosity": (("medium",), "no served model has verbosity levels"),
+    "modalities": ((["text"],), "served models write text only: send ['text']"),
+    "audio": ((), "served models write text only"),
+    "prediction": ((), "predicted outputs are not supported"),
+    "web_search_options": ((), "there is no web search here: offer a tool"),
+    "functions": ((), "functions are deprecated: use tools"),
+    "function_call": ((), "function_call is deprecated: use tool_choice"),
+    "service_tier": (("auto", "default"), "there is one service tier: send 'auto' or leave it out"),
+}
+
+
+def read_request(body: bytes) -> TurnRequest:
+    """A request's JSON as a request for a turn.
+
+    Raises:
+        InvalidRequest: it is not JSON, a field has the wrong type or value, or a field cannot be honoured.
+    """
+    given = read_object(body)
+    chat = read_fields(ChatRequest, given)
+    _refuse_what_cannot_be_honoured(chat)
+    tools = given.get("tools") or None
+    return TurnRequest(
+        dialect=DIALECT,
+        model=chat.model,
+        messages=[_message(message, f"messages[{k}]") for k, message in enumerate(chat.messages)],
+        tools=tools,
+        n=chat.n or 1,
+        continues=_continues(chat),
+        tool_choice=_tool_choice(chat),
+        response_format=_response_format(chat),
+        sampling=openai_sampling(chat, top_logprobs=chat.top_logprobs, bias=chat.logit_bias),
+        max_tokens=_max_tokens(chat),
+        template_options=template_options(chat.chat_template_kwargs, chat.reasoning_effort, "reasoning_effort"),
+        wants_tokens=bool(chat.logprobs),
+        stream=bool(chat.stream),
+        options={"include_usage": bool(chat.stream_options and chat.stream_options.include_usage)},
+        fields=recorded_fields(chat, _RECORDED),
+        ignored=list(_outside_protocol(chat)),
+    )
+
+
+def _refuse_what_cannot_be_honoured(chat: ChatRequest) -> None:
+    refuse(chat, _REFUSED)
+    if chat.stream_options is not None and not chat.stream:
+        raise InvalidRequest("stream_options needs stream=true", param="stream_options")
+    if chat.stream_options is not None and chat.stream_options.include_obfuscation:
+        raise InvalidRequest("streams are not padded here", param="stream_options.include_obfuscation")
+    if chat.top_logprobs and not chat.logprobs:
+        raise InvalidRequest("top_logprobs needs logprobs=true", param="top_logprobs")
+
+
+def _tool_choice(chat: ChatRequest) -> ToolChoice:
+    choice, parallel = chat.tool_choice, chat.parallel_tool_calls is not False
+    offered = sorted({tool.function.name for tool in chat.tools or ()})
+    if choice in (None, "auto", "none"):
+        return ToolChoice(reads_calls=choice != "none", parallel=parallel)
+    function = choice.get("function") if isinstance(choice, dict) else None
+    name = function.get("name") if isinstance(function, dict) else None
+    if choice == "required" or isinstance(name, str):
+        forced = must_call([name] if isinstance(name, str) else [], offered, parallel=parallel)
+        if forced is not None:
+            return forced
+    raise InvalidRequest(
+        f"tool_choice {choice!r:.200} must be 'auto', 'none', 'required' or "
+        '{"type": "function", "function": {"name": …}} with a tool that is offered'
+        + (f": {', '.join(offered)}" if offered else "; none is"),
+        param="tool_choice",
+        code="invalid_value",
+    )
+
+
+def _response_format(chat: ChatRequest) -> Structure | None:
+    given = chat.response_format
+    if given is None or given.type == "text":
+        return None
+    if given.type == "json_object":
+        return Structure(StructureKind.JSON_OBJECT)
+    if given.type != "json_schema" or given.json_schema is None or given.json_schema.schema_ is None:
+        raise InvalidRequest(
+            "response_format must be of type 'text', 'json_object', or 'json_schema' with json_schema.schema",
+            param="response_format",
+            code="invalid_value",
+        )
+    return Structure(StructureKind.JSON_SCHEMA, given.json_schema.schema_)
+
+
+def _continues(chat: ChatRequest) -> bool:
+    """vLLM's way to have an answer that was cut gone on with."""
+    continues, opens = chat.continue_final_message or False, chat.add_generation_prompt
+    if continues is (opens is None or opens):
+        raise InvalidRequest(
+            "the model answers the last message, or goes on with it: to go on, send continue_final_message=true with "
+            "add_generation_prompt=false; else leave both out",
+            param="continue_final_message" if continues else "add_generation_prompt",
+        )
+    if continues and chat.messages[-1].role != "assistant":
+        raise InvalidRequest("the last message is not an assistant's", param="continue_final_message")
+    return continues
+
+
+def _max_tokens(chat: ChatRequest) -> int | None:
+    if chat.max_tokens is not None and chat.max_completion_tokens not in (None, chat.max_tokens):
+        raise InvalidRequest("max_tokens and max_completion_tokens differ: send one", param="max_completion_tokens")
+    return chat.max_completion_tokens if chat.max_tokens is None else chat.max_tokens
+
+
+def _message(message: ChatMessage, place: str) -> Message:
+    parts = message.content
+    if not isinstance(parts, str | None):
+        for k, part in enumerate(parts):
+            if part.type not in ("text", "refusal") or getattr(part, part.type) is None:
+                raise InvalidRequest(
+                    f"{place}.content[{k}] is of type {part.type!r}; served models read text: "
+                    '{"type": "text", "text": …}',
+                    param=f"{place}.content[{k}]",
+                )
+        parts = flatten_content([part.model_dump() for part in parts], place)
+    if message.role == "assistant":
+        parts = message.refusal if parts is None else parts
+    elif parts is None:
+        raise InvalidRequest(
+            f"{place}.content is missing: a {message.role} message says something", param=f"{place}.content"
+        )
+    elif message.tool_calls:
+        raise InvalidRequest(f"{place}.tool_calls: only assistants call tools", param=f"{place}.tool_calls")
+    return Message(
+        role=message.role,
+        content=parts,
+        reasoning=message.reasoning if message.reasoning_content is None else message.reasoning_content,
+        tool_calls=tuple(ToolCall(c.function.name, c.function.arguments, c.id) for c in message.tool_calls or ()),
+        tool_call_id=message.tool_call_id,
+        name=message.name,
+    )
+
+
+def _outside_protocol(chat: ChatRequest) -> Iterator[str]:
+    """Fields that were sent and are not used, by their path. A null says nothing and is not counted."""
+    yield from extras(chat)
+    if chat.stream_options is not None:
+        yield from extras(chat.stream_options, "stream_options.")
+    for k, message in enumerate(chat.messages):
+        yield from extras(message, f"messages[{k}].")
+        for j, part in enumerate(message.content if isinstance(message.content, list) else ()):
+            yield from extras(part, f"messages[{k}].content[{j}].")
+        for j, call in enumerate(message.tool_calls or ()):
+            yield from extras(call, f"messages[{k}].tool_calls[{j}].")
+            yield from extras(call.function, f"messages[{k}].tool_calls[{j}].function.")
+    for k, tool in enumerate(chat.tools or ()):
+        # The whole tool is shown to the model; what is asked of the server beyond that is not done.
+        yield from extras(tool.function, f"tools[{k}].function.")

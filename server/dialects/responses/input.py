@@ -1,0 +1,190 @@
+"""Items of the Responses protocol → messages.
+
+What the model says in one turn comes as several items: reasoning, text, calls. Together they are one assistant's
+message, as which the turn is found again. Items of ours say in their ids which turn they are of; others belong together
+as long as nothing else stands between them.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from tickertape.renderers.messages import Message, ToolCall
+from tickertape.server.dialects.reading import Fields, extras, read_fields
+from tickertape.server.dialects.responses.opaque_reasoning import unseal
+from tickertape.server.dialects.responses.schema import (
+    CallOutputItem,
+    CustomCallItem,
+    FunctionCallItem,
+    MessageItem,
+    Part,
+    ReasoningItem,
+)
+from tickertape.server.dialects.responses.tools import custom_arguments, flat_name
+from tickertape.server.errors import InvalidRequest
+
+_ITEMS: Mapping[str, type[Fields]] = {
+    "message": MessageItem,
+    "reasoning": ReasoningItem,
+    "function_call": FunctionCallItem,
+    "custom_tool_call": CustomCallItem,
+    "function_call_output": CallOutputItem,
+    "custom_tool_call_output": CallOutputItem,
+}
+_OWN_ID = re.compile(r"(?:rs|msg|fc|ctc)_([0-9a-f]{32})_[0-9]+")
+
+_AnswerItem: TypeAlias = MessageItem | ReasoningItem | FunctionCallItem | CustomCallItem
+
+
+def item_id(kind: str, turn_id: str, index: int) -> str:
+    """The id of a turn's output item; ``kind`` is ``rs``, ``msg``, ``fc`` or ``ctc``."""
+    return f"{kind}_{turn_id}_{index}"
+
+
+@dataclass(slots=True)
+class Input:
+    """What a request says."""
+
+    messages: list[Message]
+    ignored: list[str]
+    """Fields outside the protocol, by their path."""
+
+
+def read_input(given: str | Sequence[Mapping[str, Any]]) -> Input:
+    """The messages that a request's items are.
+
+    Raises:
+        InvalidRequest: an item has the wrong shape, or is of a kind that cannot be read.
+    """
+    if isinstance(given, str):
+        return Input([Message("user", given)], [])
+    conversation = _Conversation()
+    ignored: list[str] = []
+    for k, item in enumerate(given):
+        place = f"input[{k}]"
+        read = read_fields(_kind(item, place), item, place)
+        ignored += _extras(read, f"{place}.")
+        match read:
+            case CallOutputItem():
+                text = _text(read.output, f"{place}.output")
+                conversation.entries.append(Message("tool", text, tool_call_id=read.call_id))
+            case MessageItem() if read.role != "assistant":
+                conversation.entries.append(Message(read.role, _text(read.content, f"{place}.content")))
+            case MessageItem() | ReasoningItem() | FunctionCallItem() | CustomCallItem():
+                _add(conversation.answer(read), read, place)
+    return Input(conversation.messages(), ignored)
+
+
+def _extras(item: Fields, place: str) -> Iterator[str]:
+    yield from extras(item, place)
+    for name in ("content", "summary", "output"):
+        parts = getattr(item, name, None)
+        for k, part in enumerate(parts if isinstance(parts, list) else ()):
+            yield from extras(part, f"{place}{name}[{k}].")
+
+
+def _kind(item: Mapping[str, Any], place: str) -> type[Fields]:
+    kind = item.get("type") or ("message" if "role" in item else "item_reference")
+    if kind == "item_reference":
+        raise InvalidRequest(
+            f"{place} is a reference: send the item itself, or previous_response_id",
+            param=place,
+            code="unsupported_value",
+        )
+    model = _ITEMS.get(kind) if isinstance(kind, str) else None
+    if model is None:
+        raise InvalidRequest(
+            f"{place} is of type {kind!r:.100}; there are: {', '.join(_ITEMS)}", param=place, code="unsupported_value"
+        )
+    return model
+
+
+@dataclass(slots=True)
+class _Answer:
+    """An assistant's message as it is put together."""
+
+    turn_id: str | None
+    content: list[str] = field(default_factory=list)
+    reasoning: list[str] = field(default_factory=list)
+    calls: list[ToolCall] = field(default_factory=list)
+    ends_in_text: bool = False
+
+    def message(self) -> Message:
+        content = "".join(self.content) if self.content else None
+        reasoning = "".join(self.reasoning) if self.reasoning else None
+        return Message("assistant", content, reasoning, tuple(self.calls))
+
+
+@dataclass(slots=True)
+class _Conversation:
+    entries: list[Message | _Answer] = field(default_factory=list)
+
+    def answer(self, item: _AnswerItem) -> _Answer:
+        """The answer that an item is a part of."""
+        own = _OWN_ID.fullmatch(item.id or "")
+        turn_id = None if own is None else own[1]
+        behind = next((e for e in reversed(self.entries) if isinstance(e, _Answer) or e.role != "tool"), None)
+        if isinstance(behind, _Answer):
+            if turn_id is not None and behind.turn_id == turn_id:  # calls may be told with their results in between
+                return behind
+            follows_on = behind is self.entries[-1] and not (behind.ends_in_text and isinstance(item, MessageItem))
+            if follows_on and None in (turn_id, behind.turn_id):
+                behind.turn_id = behind.turn_id or turn_id
+                return behind
+        answer = _Answer(turn_id)
+        self.entries.append(answer)
+        return answer
+
+    def messages(self) -> list[Message]:
+        return [entry if isinstance(entry, Message) else entry.message() for entry in self.entries]
+
+
+def _add(answer: _Answer, item: _AnswerItem, place: str) -> None:
+    answer.ends_in_text = isinstance(item, MessageItem)
+    match item:
+        case MessageItem():
+            answer.content.append(_text(item.content, f"{place}.content", between=""))
+        case ReasoningItem():
+            text = _reasoning(item, place)
+            answer.reasoning += [] if text is None else [text]
+        case FunctionCallItem():
+            answer.calls.append(ToolCall(flat_name(item.name, item.namespace), item.arguments, item.call_id))
+        case CustomCallItem():
+            name = flat_name(item.name, item.namespace)
+            answer.calls.append(ToolCall(name, custom_arguments(item.input), item.call_id))
+
+
+def _reasoning(item: ReasoningItem, place: str) -> str | None:
+    """The whole of it where it is told; else its summary."""
+    sealed = None
+    if item.encrypted_content is not None:
+        try:
+            sealed = unseal(item.encrypted_content)
+        except ValueError as error:
+            where = f"{place}.encrypted_content"
+            raise InvalidRequest(
+                f"{where} cannot be read: {error}", param=where, code="invalid_encrypted_content"
+            ) from error
+    if item.content:
+        return _text(item.content, f"{place}.content", between="")
+    return _text(item.summary, f"{place}.summary") if sealed is None and item.summary else sealed
+
+
+_TEXTS = ("input_text", "output_text", "text", "summary_text", "reasoning_text")
+
+
+def _text(content: str | Sequence[Part], place: str, between: str = "\n") -> str:
+    if isinstance(content, str):
+        return content
+    texts = []
+    for k, part in enumerate(content):
+        text = part.text if part.type in _TEXTS else part.refusal if part.type == "refusal" else None
+        if text is None:
+            raise InvalidRequest(
+                f'{place}[{k}] is of type {part.type!r}; served models read text: {{"type": "input_text", "text": …}}',
+                param=f"{place}[{k}]",
+                code="unsupported_value",
+            )
+        texts.append(text)
+    return between.join(texts)

@@ -1,0 +1,1 @@
+"""Which weights sample now, and the pauses in which a trainer updates them."""

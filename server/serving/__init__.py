@@ -1,0 +1,1 @@
+"""How a process is assembled, started and stopped."""

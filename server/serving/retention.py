@@ -1,0 +1,67 @@
+"""Keeping the tape within its limits: once, or as long as the server runs."""
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass
+
+from tickertape.server.calls.service import Service
+from tickertape.server.store.retention import Limits, RetentionReport, drop, due, finish_idle
+from tickertape.server.store.store import StoreError
+
+_log = logging.getLogger("tickertape")
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What was done."""
+
+    finished_idle: int
+    """Sessions that were finished because nobody called any more."""
+    report: RetentionReport
+    dry_run: bool
+
+
+async def keep_within(
+    service: Service, limits: Limits, *, idle_seconds: float | None = None, dry_run: bool = False
+) -> Kept:
+    """Finishes idle sessions and drops what is over the limits; says so in the log.
+
+    Args:
+        service: whose tape.
+        limits: see :class:`Limits`.
+        idle_seconds: finish sessions without a call for so long; must be longer than any generation takes.
+        dry_run: only say what would be dropped.
+
+    Raises:
+        StoreError: the tape cannot be read or written.
+    """
+    store = service.turns.store
+    finished = 0
+    while idle_seconds is not None and not dry_run:
+        session_ids = await store.write(finish_idle, idle_seconds, time.time())
+        for session_id in session_ids:
+            store.note_closed(session_id)
+        finished += len(session_ids)
+        if not session_ids:
+            break
+    plan = await store.read(due, limits, time.time())
+    if not dry_run:
+        for part in plan.parts():
+            service.forget(await store.write(drop, part))
+    report = plan.report
+    if finished:
+        _log.info("finished %d sessions that were idle for more than %g seconds", finished, idle_seconds)
+    if any(report.dropped.values()) or report.kept_open or report.kept_leased:
+        _log.warning("%s%s", "dry run: " if dry_run else "", report)
+    return Kept(finished, report, dry_run)
+
+
+async def keep_keeping(service: Service, limits: Limits, *, idle_seconds: float | None, every: float = 60.0) -> None:
+    """:func:`keep_within`, again and again, until cancelled. A tape that cannot be written is told, and tried again."""
+    while True:
+        await asyncio.sleep(every)
+        try:
+            await keep_within(service, limits, idle_seconds=idle_seconds)
+        except StoreError:
+            _log.exception("retention")

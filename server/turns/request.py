@@ -1,0 +1,112 @@
+"""What every protocol is translated into, and back from."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from tickertape.clients.engines.engine import Sampling, Structure
+from tickertape.renderers.draft import Delta
+from tickertape.renderers.messages import Message
+from tickertape.server.trajectories.turn import TokenIds, Turn
+
+#: Whether the model is to think before it answers: it must be able to, it does if it can, or it must not.
+Thinking: TypeAlias = Literal["on", "if_able", "off"]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolChoice:
+    """Which tools the model may call, and whether it must."""
+
+    reads_calls: bool = True
+    """Whether tool calls in the answer are returned as such; else they stay text."""
+    must_call: bool = False
+    names: tuple[str, ...] = ()
+    """The tools that may be called; empty: all that are offered."""
+    parallel: bool = True
+    """Whether there may be several calls."""
+
+    @property
+    def is_free(self) -> bool:
+        """Whether the model writes what it likes."""
+        return not self.must_call and not self.names and self.parallel
+
+
+#: The recorded field that counts a turn's first messages that are no part of its conversation: its instructions. Who
+#: goes on from the turn brings their own.
+INSTRUCTIONS = "standing_messages"
+
+
+@dataclass(frozen=True, slots=True)
+class Follows:
+    """A conversation that is on tape and goes on."""
+
+    turn_id: str
+    name: str
+    """The turn's name in the client's protocol."""
+    param: str
+    """The field that holds it."""
+
+
+@dataclass(slots=True, kw_only=True)
+class TurnRequest:
+    """One call of the model, in no protocol's own terms."""
+
+    dialect: str
+    model: str
+    body_digest: str = ""
+    """Of the request's bytes, by which a retry is known; empty where there are no retries of it."""
+    client_digest: bytes | None = None
+    """By which the client of a request that names no session is told apart."""
+    messages: list[Message] = field(default_factory=list)
+    prompt: str | list[int] | None = None
+    """In place of messages, what the model goes on with: text in which control tokens mean what they say, or ids."""
+    prompt_ids: TokenIds | None = None
+    """int32[]: the same as ids, once it was checked."""
+    follows: Follows | None = None
+    """The turn that the messages go on from, where the client leaves its conversation out."""
+    tools: list[dict[str, Any]] | None = None
+    n: int = 1
+    """How many choices are asked for."""
+    continues: bool = False
+    """Whether the model is to go on with the last message, an answer of its own that was cut."""
+    tool_choice: ToolChoice = field(default_factory=lambda: ToolChoice())
+    response_format: Structure | None = None
+    """What the content must look like, where the client says so."""
+    sampling: Sampling
+    """All of it but ``max_tokens``, which depends on the prompt."""
+    max_tokens: int | None = None
+    """``None``: as many as the context holds."""
+    template_options: dict[str, Any] = field(default_factory=dict)
+    thinking: Thinking | None = None
+    """``None``: as the model's template and ``template_options`` have it."""
+    thought_tokens: int | None = None
+    """A thought that is as long and not at its end ends the answer; ``None``: it may take all of it."""
+    min_version: str | None = None
+    """The oldest policy version that may sample it."""
+    wants_tokens: bool = False
+    """Whether the answer tells tokens or logprobs."""
+    counts_reasoning: bool = False
+    """Whether the answer tells how many tokens were reasoning."""
+    stream: bool = False
+    """Whether the answer is sent while it is sampled."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """What only the protocol itself has a use for."""
+    fields: dict[str, Any] = field(default_factory=dict)
+    """Fields that are kept for the record."""
+    ignored: list[str] = field(default_factory=list)
+    """Fields outside the protocol, by their path."""
+
+
+@dataclass(slots=True, kw_only=True)
+class TurnResult:
+    """A turn that is on tape, and what its protocol may want to tell of it."""
+
+    turn: Turn
+    message: Message
+    """What the assistant said, with call ids; of an answer that goes on, only what is new."""
+    parts: list[Delta]
+    """The same in the order in which it was said, each part in one piece."""
+    prompt_ids: TokenIds
+    """int32[]: the whole prompt."""
+    reasoning_tokens: int = 0
+    """Tokens of the completion that are reasoning, its tags included but the last; counted if the request says so."""
+    top_logprobs: list[dict[int, float]] | None = None

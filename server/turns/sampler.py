@@ -1,0 +1,153 @@
+"""Sampling one turn: its prompt goes to an engine, what comes back is read, shown to who reads along, and kept."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+
+from tickertape.clients.engines.engine import Sampling
+from tickertape.clients.engines.pool import Member
+from tickertape.renderers.renderer import Renderer
+from tickertape.server.observing.traced import engine_span
+from tickertape.server.policy.gate import BrokenOff
+from tickertape.server.trajectories import forks
+from tickertape.server.trajectories.forks import Asked
+from tickertape.server.trajectories.matching import context_digests, token_digest
+from tickertape.server.trajectories.normalising import MatchPolicy
+from tickertape.server.trajectories.preparing import Prepared
+from tickertape.server.trajectories.turn import Turn
+from tickertape.server.turns.answers import AnswerReader, Read, as_recorded
+from tickertape.server.turns.completion import Generation
+from tickertape.server.turns.generator import Generating, Wanted
+from tickertape.server.turns.request import TurnRequest, TurnResult
+from tickertape.server.turns.stream_buffer import Live
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What the turns of one request have in common."""
+
+    request: TurnRequest
+    asked: Asked
+    renderer: Renderer
+    prepared: Prepared
+    live: Live | None
+
+    @property
+    def reads_along(self) -> bool:
+        """Whether the answer is read while it is sampled; else afterwards, which takes less time."""
+        return self.live is not None or self.request.thought_tokens is not None
+
+
+class Sampler:
+    """Samples turns.
+
+    Args:
+        generating: gets completions.
+        matching: what of a message counts when histories are compared.
+        seconds: that a turn may take, from the request to the engine to its last token.
+    """
+
+    def __init__(self, generating: Generating, matching: MatchPolicy, seconds: float | None) -> None:
+        self._generating = generating
+        self._matching = matching
+        self._seconds = seconds
+
+    async def sample(self, choice: int, turn: Turn, sampling: Sampling, task: Task) -> TurnResult:
+        """Fills in ``turn`` up to its outcome. What it raises midway is on ``turn`` as far as it got."""
+        prepared = task.prepared
+        generation = Generation(len(prepared.prompt_ids))
+        reader = AnswerReader(
+            turn, task.renderer, task.request, answered=prepared.answered, prompt_end=prepared.opening.tolist()
+        )
+        with engine_span(turn, sampling.adapter or self._generating.pool.info.model):
+            await self._generate(choice, turn, sampling, task, generation, reader)
+        began = time.perf_counter()
+        if not task.reads_along:
+            reader.feed(generation.token_ids)
+        deltas, read = reader.finish()
+        if task.live is not None:
+            task.live.put(choice, deltas)
+        self._digest(turn, read, task.asked)
+        turn.response = as_recorded(read.told)
+        turn.timings["parse"] = time.perf_counter() - began
+        return TurnResult(
+            turn=turn,
+            message=read.told,
+            parts=read.parts,
+            prompt_ids=prepared.prompt_ids,
+            reasoning_tokens=reader.reasoning_tokens,
+            top_logprobs=generation.tops if sampling.top_logprobs else None,
+        )
+
+    async def _generate(
+        self, choice: int, turn: Turn, sampling: Sampling, task: Task, generation: Generation, reader: AnswerReader
+    ) -> None:
+        started = time.perf_counter()
+
+        def on_engine(member: Member) -> None:
+            turn.timings.setdefault("queue", time.perf_counter() - started)
+            _enter_engine(turn, member, gone_on=bool(generation.token_ids))
+
+        wanted = Wanted(
+            prompt_ids=task.prepared.prompt_ids,
+            sampling=sampling,
+            session_id=turn.session_id,
+            turn_id=turn.id,
+            min_version=task.request.min_version,
+        )
+        try:
+            async with (
+                self._deadline(),
+                aclosing(self._generating.generate(wanted, generation, on_engine)) as chunks,
+            ):
+                async for chunk in chunks:
+                    if "first_token" not in turn.timings:
+                        turn.timings["first_token"] = time.perf_counter() - started
+                    deltas = reader.feed(chunk.token_ids) if task.reads_along else []
+                    if task.live is not None:
+                        task.live.put(choice, deltas, chunk)
+                    if reader.has_thought_enough and generation.finish_reason is None:
+                        generation.finish_reason = "length"
+                        break
+        finally:
+            generation.record_on(turn)
+            turn.timings["engine"] = time.perf_counter() - started
+            turn.usage = _usage(len(wanted.prompt_ids), generation)
+
+    @asynccontextmanager
+    async def _deadline(self) -> AsyncIterator[None]:
+        seconds = self._seconds
+        try:
+            async with asyncio.timeout(seconds):
+                yield
+        except TimeoutError as error:
+            raise BrokenOff(f"the turn took longer than {seconds:g} s", code="deadline", status=504) from error
+
+    def _digest(self, turn: Turn, read: Read, asked: Asked) -> None:
+        """Enters by what later requests will know the turn again."""
+        if asked.prompt_ids is not None:
+            turn.context_digest = token_digest(asked.prompt_ids, turn.completion)
+            return
+        index = turn.answer_index
+        before = asked.digests[index - 1] if index else b""
+        turn.context_digest = context_digests([read.repeated], self._matching, after=before, first=index)[-1]
+        turn.digests["answer"] = forks.answer_digest(read.repeated, self._matching, index)
+        turn.digests["line"] = forks.longest_line_digest(read.repeated.text)
+
+
+def _enter_engine(turn: Turn, member: Member, *, gone_on: bool) -> None:
+    """Notes where a turn is sampled; one that was gone on with elsewhere has several places, in order."""
+    assert member.info is not None  # noqa: S101  (it is ready)
+    place = f"{member.kind} {member.url}"
+    if not turn.engine.endswith(place):
+        turn.engine = f"{turn.engine}, {place}" if gone_on else place
+    turn.logprob_kind = member.info.logprobs.value
+
+
+def _usage(prompt_tokens: int, generation: Generation) -> dict[str, int]:
+    usage = {"prompt_tokens": prompt_tokens, "completion_tokens": len(generation.token_ids)}
+    if generation.cached_tokens is not None:
+        usage["cached_tokens"] = generation.cached_tokens
+    return usage
