@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 from starlette.requests import Request
 
 from tickertape.clients.engines.http import CONNECT_TIMEOUT
+from tickertape.server.auth.browsers import Browsers
 from tickertape.server.auth.keyring import Keyring
 from tickertape.server.calls.limits import Admission, CallLimits, Refusals
 from tickertape.server.calls.recognition import Recognition
@@ -40,6 +41,7 @@ class Service:
         max_body_bytes: of a request; longer ones are refused.
         limits: how much is taken on at once.
         connect_timeout: seconds that a connection to an engine may take which is added later.
+        browsers: what is done about web pages where no key is asked for.
     """
 
     def __init__(
@@ -53,10 +55,12 @@ class Service:
         max_body_bytes: int = 64 * 2**20,
         limits: CallLimits | None = None,
         connect_timeout: float = CONNECT_TIMEOUT,
+        browsers: Browsers | None = None,
     ) -> None:
         self.turns = turns
         self.retries = retries
         self.keyring = keyring
+        self.browsers = browsers or Browsers()
         self.heartbeat = heartbeat
         self.max_body_bytes = max_body_bytes
         self.admission = Admission(turns.pool, limits or CallLimits())

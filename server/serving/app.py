@@ -12,6 +12,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tickertape.server.auth.access import Access, allow
+from tickertape.server.auth.browsers import Browsers
 from tickertape.server.auth.guard import Guard, RouteRules
 from tickertape.server.auth.keyring import Keyring
 from tickertape.server.calls.service import Service, service_of
@@ -74,7 +75,7 @@ def create_app(service: Service) -> FastAPI:
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _internal_error)
     app.add_middleware(BodyLimit, most=_most_body, respond=_respond)
-    app.add_middleware(Guard, rules=rules, keyring=_keyring, respond=_respond)
+    app.add_middleware(Guard, rules=rules, keyring=_keyring, browsers=_browsers, respond=_respond)
     app.add_middleware(Observed, paths=paths_of(routes))  # the outermost: it sees what the guard refuses, too
     return app
 
@@ -85,6 +86,10 @@ def _most_body(scope: Scope) -> int:
 
 def _keyring(scope: Scope) -> Keyring:
     return service_of(Request(scope)).keyring
+
+
+def _browsers(scope: Scope) -> Browsers:
+    return service_of(Request(scope)).browsers
 
 
 def _respond(request: Request, error: ProxyError) -> Response:

@@ -86,6 +86,8 @@ class Settings(BaseSettings):
     """Whether an API key is asked for: auto (as soon as there is one), required, off."""
     insecure_public: bool = False
     """Serve on an address that other machines reach though no API key is asked for."""
+    allowed_hosts: Texts = ()
+    """Where no API key is asked for: another host name under which the server is called, or whose pages may call it."""
     admin_key: ApiKey | None = None
     """An API key that may do everything, or sha256: and its hash in hexadecimal."""
     trainer_key: ApiKey | None = None

@@ -11,7 +11,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.renderers.strategies import TAGS, arguments, as_json, assistant, call, completions, identifiers, slow, texts, user
+from tests.renderers.strategies import (
+    TAGS,
+    arguments,
+    as_json,
+    assistant,
+    call,
+    completions,
+    identifiers,
+    slow,
+    texts,
+    user,
+)
 from tests.renderers.subjects import FAMILY, INSTRUCT, QWEN3, QWENS, SUBJECTS, THINKING, Subject
 from tickertape.renderers.messages import Message, as_messages
 from tickertape.renderers.prompt import ParsedResponse

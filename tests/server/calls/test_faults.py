@@ -109,7 +109,9 @@ class Stage:
     def send(self, *, part: float = 1.0, **fields: Any) -> None:
         """A request; of its body, a part."""
         body = json.dumps({"model": self.proxy.model, "messages": HELLO, **fields}).encode()
-        head = f"POST /sessions/{self.session}/v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}"
+        head = (
+            f"POST /sessions/{self.session}/v1/chat/completions HTTP/1.1\r\nHost: [::]\r\nContent-Length: {len(body)}"
+        )
         self.client.sendall(f"{head}\r\n\r\n".encode() + body[: int(part * len(body))])
 
     def is_sampling(self) -> bool:

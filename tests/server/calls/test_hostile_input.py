@@ -37,8 +37,8 @@ def still_serves(proxy: Proxy) -> Iterator[None]:
 
 
 BODY = json.dumps({"model": "m", "messages": HELLO}).encode()
-POST = b"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
-GET = b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n"
+POST = b"POST /v1/chat/completions HTTP/1.1\r\nHost: [::]\r\nContent-Type: application/json\r\n"
+GET = b"GET /health HTTP/1.1\r\nHost: [::]\r\n\r\n"
 CHUNKED = b"%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY)
 
 
@@ -132,7 +132,7 @@ def test_head_without_end_is_cut_off(proxy: Proxy) -> None:
     "target", [b"*", b"http://elsewhere.example/health", b"//health", b"/health#x", b"\xff", b"/%zz"]
 )
 def test_odd_request_targets(proxy: Proxy, target: bytes) -> None:
-    came = raw(proxy.url, b"GET " + target + b" HTTP/1.1\r\nHost: a\r\n\r\n")
+    came = raw(proxy.url, b"GET " + target + b" HTTP/1.1\r\nHost: [::]\r\n\r\n")
     assert statuses(came)[0] < 500
 
 
@@ -147,9 +147,7 @@ def test_websocket_and_other_protocols_are_none(proxy: Proxy) -> None:
 
 def test_body_over_the_limit_is_refused_before_it_is_sent(proxy: Proxy) -> None:
     for path, shape in (("/v1/chat/completions", "openai"), ("/v1/messages", "anthropic"), ("/sessions", "openai")):
-        head = (
-            f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: {LIMIT + 1}\r\n\r\n"
-        )
+        head = f"POST {path} HTTP/1.1\r\nHost: [::]\r\nContent-Length: {LIMIT + 1}\r\n\r\n"
         came = raw(proxy.url, head.encode())
         assert statuses(came) == [413]
         error = json.loads(came.partition(b"\r\n\r\n")[2])["error"]
@@ -319,7 +317,7 @@ def test_nothing_that_is_told_again_makes_a_header(proxy: Proxy, evil: str) -> N
 )  # fmt: skip
 def test_session_id_that_is_a_trick_is_refused(proxy: Proxy, session: str) -> None:
     path = f"/sessions/{session}/v1/chat/completions".encode()
-    came = raw(proxy.url, b"POST " + path + b" HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(BODY) + BODY)
+    came = raw(proxy.url, b"POST " + path + b" HTTP/1.1\r\nHost: [::]\r\nContent-Length: %d\r\n\r\n" % len(BODY) + BODY)
     assert statuses(came)[0] in (400, 404, 405), came[:300]
     assert b"x-evil" not in came.partition(b"\r\n\r\n")[0].lower()
     known = {each.id for each in proxy.tape.sessions(page_size=1000)}

@@ -194,7 +194,7 @@ def test_client_that_goes_away_aborts_at_the_engine_and_leaves_undelivered(
     body = json.dumps({"model": proxy.model, "messages": HELLO}).encode()
     host, port = proxy.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as connection:
-        head = f"POST /sessions/{session}/v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}"
+        head = f"POST /sessions/{session}/v1/chat/completions HTTP/1.1\r\nHost: [::]\r\nContent-Length: {len(body)}"
         connection.sendall(head.encode() + b"\r\n\r\n" + body)
         until(lambda: bool(engine.calls and len(engine.calls[0].token_ids) > 3))
     until(lambda: engine.calls[0].closed, seconds=1)
