@@ -13,6 +13,7 @@ from tickertape.server.calls.limits import Admission, CallLimits, Refusals
 from tickertape.server.calls.recognition import Recognition
 from tickertape.server.calls.retries import Retries
 from tickertape.server.errors import InvalidRequest, ModelNotFound
+from tickertape.server.http.body_limit import Bodies
 from tickertape.server.policy.sharing import SharedPolicy
 from tickertape.server.serving.registry import make_registry
 from tickertape.server.settings import UnknownFields
@@ -38,7 +39,7 @@ class Service:
         retries: answers that a retry gets again.
         keyring: tells who calls.
         heartbeat: seconds of silence after which a stream gets a sign of life.
-        max_body_bytes: of a request; longer ones are refused.
+        bodies: what requests' bodies may take up.
         limits: how much is taken on at once.
         connect_timeout: seconds that a connection to an engine may take which is added later.
         browsers: what is done about web pages where no key is asked for.
@@ -52,7 +53,7 @@ class Service:
         retries: Retries,
         keyring: Keyring,
         heartbeat: float = 15.0,
-        max_body_bytes: int = 64 * 2**20,
+        bodies: Bodies | None = None,
         limits: CallLimits | None = None,
         connect_timeout: float = CONNECT_TIMEOUT,
         browsers: Browsers | None = None,
@@ -62,7 +63,7 @@ class Service:
         self.keyring = keyring
         self.browsers = browsers or Browsers()
         self.heartbeat = heartbeat
-        self.max_body_bytes = max_body_bytes
+        self.bodies = bodies or Bodies()
         self.admission = Admission(turns.pool, limits or CallLimits())
         self.refusals = Refusals(self._record_refused)
         self.connect_timeout = connect_timeout

@@ -18,7 +18,7 @@ from tickertape.server.auth.keyring import Keyring
 from tickertape.server.calls.service import Service, service_of
 from tickertape.server.dialects.messages import request as messages
 from tickertape.server.errors import InvalidRequest, ProxyError, StoreFailed, openai_error
-from tickertape.server.http.body_limit import BodyLimit
+from tickertape.server.http.body_limit import Bodies, BodyLimit
 from tickertape.server.observing.access import REQUEST_ID_HEADER, Observed, paths_of, request_id_of
 from tickertape.server.routes import (
     agents,
@@ -74,14 +74,14 @@ def create_app(service: Service) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _internal_error)
-    app.add_middleware(BodyLimit, most=_most_body, respond=_respond)
+    app.add_middleware(BodyLimit, bodies=_bodies, respond=_respond)
     app.add_middleware(Guard, rules=rules, keyring=_keyring, browsers=_browsers, respond=_respond)
     app.add_middleware(Observed, paths=paths_of(routes))  # the outermost: it sees what the guard refuses, too
     return app
 
 
-def _most_body(scope: Scope) -> int:
-    return service_of(Request(scope)).max_body_bytes
+def _bodies(scope: Scope) -> Bodies:
+    return service_of(Request(scope)).bodies
 
 
 def _keyring(scope: Scope) -> Keyring:

@@ -20,6 +20,7 @@ from tickertape.server.auth.keys import ConfiguredKey, hash_of
 from tickertape.server.calls.limits import CallLimits
 from tickertape.server.calls.retries import Retries
 from tickertape.server.calls.service import Service
+from tickertape.server.http.body_limit import Bodies
 from tickertape.server.observing.process import loop_watched
 from tickertape.server.observing.traced import tracing_to
 from tickertape.server.serving.exposure import check_exposure
@@ -137,7 +138,7 @@ async def running_service(settings: Settings, parts: Parts) -> AsyncIterator[Ser
                 retries,
                 keyring,
                 settings.heartbeat,
-                settings.max_body_bytes,
+                Bodies(settings.max_body_bytes, settings.max_body_memory),
                 CallLimits(settings.max_calls, settings.queue_limit, settings.session_calls),
                 settings.connect_timeout,
                 Browsers(settings.allowed_hosts, own=settings.host, any_host=_is_any_host(settings)),

@@ -98,6 +98,8 @@ class Settings(BaseSettings):
     """What session keys are signed with, 32 characters or more. Default: made once, and kept on the tape."""
     max_body_bytes: Count = 64 * 2**20
     """Refuse requests with longer bodies."""
+    max_body_memory: Count = 512 * 2**20
+    """Refuse bodies while those that are being read have more bytes together, beyond 64 KiB of each."""
 
     engines: Texts = ("embedded",)
     """embedded, or any number of vllm=URL, sglang=URL and tinker=WEIGHTS that serve one model."""

@@ -22,6 +22,7 @@ from tickertape.server.auth.keys import digest_of
 from tickertape.server.auth.session_keys import SessionKeys
 from tickertape.server.calls.service import Service
 from tickertape.server.commands.access_table import rules_table
+from tickertape.server.http.body_limit import Bodies
 from tickertape.server.observing.metrics import Metrics
 from tickertape.server.serving import app as application
 from tickertape.server.serving.app import ROUTERS, create_app
@@ -177,7 +178,7 @@ class _Service:
         self.browsers = Browsers()
         self.tracing = None
         self.turns = SimpleNamespace(metrics=Metrics())
-        self.max_body_bytes = 1000
+        self.bodies = Bodies(1000)
 
 
 async def test_route_without_a_rule_is_refused_to_everybody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from tickertape.clients.engines.pool import EnginePool, MemberState
 from tickertape.server.auth.access import ANYBODY
 from tickertape.server.auth.browsers import Browsers
 from tickertape.server.calls.service import Service
+from tickertape.server.http.body_limit import Bodies
 from tickertape.server.observing.metrics import Metrics
 from tickertape.server.serving.app import create_app
 
@@ -44,7 +45,7 @@ class Admin:
         around = {
             "keyring": open_to_all,
             "tracing": None,
-            "max_body_bytes": 10_000,
+            "bodies": Bodies(10_000),
             "connect_timeout": 5.0,
             "browsers": Browsers(),
         }
