@@ -1,7 +1,8 @@
 """HTTP to an engine, with its failures named."""
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Any
@@ -21,6 +22,8 @@ from tickertape.clients.engines.errors import (
 
 #: Seconds to a connection: a host that is there answers in milliseconds.
 CONNECT_TIMEOUT = 5.0
+#: Seconds for the end of an answer behind its last event.
+_LINGER = 0.05
 _JSON = {"Content-Type": "application/json"}
 _PROBE = aiohttp.ClientTimeout(total=5.0)
 #: How engines call the limit that a prompt exceeds.
@@ -105,6 +108,9 @@ class EngineConnection:
                 *lines, rest = (rest + data).split(b"\n")
                 if payloads := [line[5:].strip() for line in lines if line.startswith(b"data:")]:
                     yield payloads
+                    if payloads[-1] == b"[DONE]":
+                        await _end_of(response)
+                        return
             if rest.startswith(b"data:"):
                 yield [rest[5:].strip()]
 
@@ -164,6 +170,14 @@ class EngineConnection:
                 if last_try:
                     raise
         raise AssertionError("unreachable")
+
+
+async def _end_of(response: aiohttp.ClientResponse) -> None:
+    """The end of an answer that has said that it is all, so that its connection is used again: it comes right behind.
+    Where it does not, it is not waited for."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_LINGER):
+            await response.content.readany()
 
 
 def _json(body: bytes, path: str) -> Any:

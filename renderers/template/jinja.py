@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import jinja2
 import jinja2.ext
+import jinja2.meta
 import jinja2.nodes
 from jinja2.exceptions import SecurityError
 from jinja2.parser import Parser
@@ -44,8 +45,23 @@ def render_template(
     )
 
 
+def variables_of(template: str) -> frozenset[str]:
+    """What a template reads beside the conversation: the variables that somebody may set."""
+    environment = _environment()
+    read = jinja2.meta.find_undeclared_variables(environment.parse(template))
+    return frozenset(read - _GIVEN - environment.globals.keys())
+
+
+#: What :func:`render_template` itself gives to a template.
+_GIVEN = frozenset({"messages", "tools", "documents", "add_generation_prompt"})
+
+
 @lru_cache
 def _compiled(template: str) -> jinja2.Template:
+    return _environment().from_string(template)
+
+
+def _environment() -> ImmutableSandboxedEnvironment:
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols]
     )
@@ -54,7 +70,7 @@ def _compiled(template: str) -> jinja2.Template:
     environment.globals["strftime_now"] = _strftime_now
     environment.globals["dict"] = _Dict()
     environment.globals["namespace"] = _Namespace
-    return environment.from_string(template)
+    return environment
 
 
 def _with_thinking(message: Mapping[str, Any]) -> Mapping[str, Any]:

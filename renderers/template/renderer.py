@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import jinja2
@@ -13,7 +14,7 @@ from tickertape.renderers.reasoning import TaggedReasoning
 from tickertape.renderers.renderer import Renderer
 from tickertape.renderers.template.attribution import attribute
 from tickertape.renderers.template.bridge import Derivation
-from tickertape.renderers.template.jinja import render_template
+from tickertape.renderers.template.jinja import render_template, variables_of
 from tickertape.renderers.template.literals import looked_for
 from tickertape.renderers.template.probing import probe
 from tickertape.renderers.template.quoting import Manner, Quoter, unescape
@@ -67,6 +68,12 @@ class TemplateRenderer(Renderer):
             stop_ids=tuple(dict.fromkeys([*own_stop, *self.tokenizer.stop_ids])),
             starts_in_reasoning=_opens_thought(self.derivation.generation_prompt, syntax.reasoning),
         )
+
+    @cached_property
+    def client_options(self) -> Mapping[str, Any]:
+        """The variables that the template reads, but for those that the vocabulary gives; of any type."""
+        given = {"template", "tokenizer", *self.tokenizer.special_tokens}
+        return dict.fromkeys(sorted(variables_of(self.template) - given), Any)
 
     def _conversation(
         self, messages: list[Message], tools: Sequence[Tool] | None, *, generation_prompt: bool
