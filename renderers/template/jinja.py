@@ -46,13 +46,18 @@ def render_template(
 
 
 def variables_of(template: str) -> frozenset[str]:
-    """The names that a template reads and does not set itself.
+    """Returns the names of what a template reads beside the conversation: the variables that a caller may set.
 
     Raises:
         jinja2.TemplateSyntaxError: it is no template.
     """
     environment = _environment()
-    return frozenset(jinja2.meta.find_undeclared_variables(environment.parse(template)) - environment.globals.keys())
+    read = jinja2.meta.find_undeclared_variables(environment.parse(template))
+    return frozenset(read - _GIVEN - environment.globals.keys())
+
+
+#: What :func:`render_template` itself gives to a template.
+_GIVEN = frozenset({"messages", "tools", "documents", "add_generation_prompt"})
 
 
 @lru_cache

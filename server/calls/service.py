@@ -9,11 +9,13 @@ from starlette.requests import Request
 from tickertape.clients.engines.engine import EngineInfo
 from tickertape.clients.engines.errors import EngineUnavailable
 from tickertape.clients.engines.http import CONNECT_TIMEOUT
+from tickertape.server.auth.browsers import Browsers
 from tickertape.server.auth.keyring import Keyring
 from tickertape.server.calls.in_flight import InFlightCalls
 from tickertape.server.calls.limits import Admission, CallLimits, Refusals
 from tickertape.server.calls.recognition import Recognition
 from tickertape.server.errors import InvalidRequest, ModelNotFound, NoEngineYet
+from tickertape.server.http.body_limit import Bodies
 from tickertape.server.policy.sharing import SharedPolicy
 from tickertape.server.serving.registry import make_registry
 from tickertape.server.settings import UnknownFields
@@ -38,9 +40,10 @@ class Service:
         in_flight: calls under way, which retries join.
         keyring: tells who calls.
         heartbeat: seconds of silence after which a stream gets a sign of life.
-        max_body_bytes: of a request; longer ones are refused.
+        bodies: what requests' bodies may take up.
         limits: how much is taken on at once.
         connect_timeout: seconds that a connection to an engine may take which is added later.
+        browsers: what is done about web pages where no key is asked for.
     """
 
     def __init__(
@@ -51,15 +54,17 @@ class Service:
         in_flight: InFlightCalls,
         keyring: Keyring,
         heartbeat: float = 15.0,
-        max_body_bytes: int = 64 * 2**20,
+        bodies: Bodies | None = None,
         limits: CallLimits | None = None,
         connect_timeout: float = CONNECT_TIMEOUT,
+        browsers: Browsers | None = None,
     ) -> None:
         self.turns = turns
         self.in_flight = in_flight
         self.keyring = keyring
+        self.browsers = browsers or Browsers()
         self.heartbeat = heartbeat
-        self.max_body_bytes = max_body_bytes
+        self.bodies = bodies or Bodies()
         self.admission = Admission(turns.pool, limits or CallLimits())
         self.refusals = Refusals(self._record_refused)
         self.connect_timeout = connect_timeout

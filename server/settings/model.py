@@ -108,6 +108,8 @@ class Settings(BaseSettings):
     """Whether an API key is asked for: auto (as soon as there is one), required, off."""
     insecure_public: bool = False
     """Serve on an address that other machines reach though no API key is asked for."""
+    allowed_hosts: Texts = ()
+    """Where no API key is asked for: another host name under which the server is called, or whose pages may call it."""
     admin_key: ApiKey | None = None
     """An API key that may do everything, or sha256: and its hash in hexadecimal."""
     trainer_key: ApiKey | None = None
@@ -118,6 +120,8 @@ class Settings(BaseSettings):
     """What session keys are signed with, 32 characters or more. Default: made once, and kept on the tape."""
     max_body_bytes: Count = 64 * 2**20
     """Refuse requests with longer bodies."""
+    max_body_memory: Count = 512 * 2**20
+    """Refuse bodies while those that are being read have more bytes together, beyond 64 KiB of each."""
 
     engines: Texts = ("embedded",)
     """embedded, or any number of vllm=URL, sglang=URL and tinker=WEIGHTS that serve one model."""
