@@ -231,7 +231,7 @@ def vllm_event(
 
 
 def vllm_chunks(token_id: int, logprob: float, n_tokens: int, *, lean: bool = False) -> Handler:
-    """Answers as a vLLM that was asked for a large ``stream_interval``: one token at once, the others together."""
+    """Answers as a vLLM with a large ``stream_interval`` does: the first token at once, the others together."""
     others = vllm_event([token_id] * (n_tokens - 1), [logprob] * (n_tokens - 1), "length", lean=lean)
     for span in others["choices"][0].get("weight_versions") or ():
         span["end"] = n_tokens

@@ -71,10 +71,10 @@ def test_serve_listens_before_there_is_an_engine_and_ends_on_sigterm(tmp_path: P
     [
         (["--engine", "tgi=http://127.0.0.1:1"], "it must be vllm=http://HOST:PORT or sglang=http://HOST:PORT"),
         (["--engine", UNREACHED], "needs --model"),
-        (["--gguf", "nowhere.gguf"], "nowhere.gguf cannot be read"),
+        (["--gguf", "nowhere.gguf"], "nowhere.gguf: there is no such file"),
         (["--host", "203.0.113.1"], "cannot listen on 203.0.113.1"),
         (["--engine", UNREACHED, "--model", "QWEN3", "--renderer", "llama"], "no renderer is called 'llama'"),
-        (["--engine", UNREACHED, "--model", "./nothing-there"], "no tokenizer at './nothing-there'"),
+        (["--engine", UNREACHED, "--model", "./nothing-there"], "there is no directory ./nothing-there"),
     ],
 )
 def test_wrong_settings_are_told_in_one_line(tmp_path: Path, arguments: list[str], said: str) -> None:

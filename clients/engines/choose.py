@@ -12,6 +12,9 @@ from tickertape.clients.engines.vllm.engine import VllmEngine
 #: Of a URL: who logs in, or a query or fragment.
 _SECRET = re.compile(r"//[^/?#]*@|[?#].*", re.DOTALL)
 
+#: How agents are given an engine's address.
+_VERSIONED = re.compile(r"(?<=[^/])/v1(/chat/completions|/completions)?/?$")
+
 
 class UnknownEngine(ValueError):
     """There is no such kind, or no such URL; the text says what there is."""
@@ -60,6 +63,8 @@ def make_engine(
         raise UnknownEngine(
             f"engine {shown(spec)!r}: a URL has no password and no query here; a key is given beside it"
         )
+    if kind in KINDS and _VERSIONED.search(where):
+        raise UnknownEngine(f"engine {spec!r}: the address is asked for without /v1: {_VERSIONED.sub('', spec)}")
     if kind not in KINDS or not _can_be(kind, where):
         raise UnknownEngine(
             f"engine {shown(spec)!r}: it must be {' or '.join(f'{kind}={_shape(kind)}' for kind in KINDS)}"

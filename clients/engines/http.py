@@ -1,6 +1,7 @@
 """HTTP to an engine, with its failures named."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
@@ -22,8 +23,8 @@ from tickertape.clients.engines.errors import (
 
 #: Seconds to a connection: a host that is there answers in milliseconds.
 CONNECT_TIMEOUT = 5.0
-#: Seconds between an answer's last event and its end.
-_END_TIMEOUT = 0.05
+#: Seconds for the end of an answer after its last event.
+_LINGER = 0.05
 _JSON = {"Content-Type": "application/json"}
 _PROBE = aiohttp.ClientTimeout(total=5.0)
 #: How engines call the limit that a prompt exceeds.
@@ -102,7 +103,8 @@ class EngineConnection:
             return _json(await response.read(), path)
 
     async def post(self, path: str, body: bytes) -> bytes:
-        """Posts a JSON body to ``path``; what it answers, which may be nothing. Raises as :meth:`get_json`."""
+        """Posts a JSON body to ``path`` and returns the answer's body, which may be empty; raises as
+        :meth:`get_json`."""
         async with self._request("POST", path, body, None) as response:
             return await response.read()
 
@@ -181,21 +183,27 @@ class EventStream:
     def __init__(self, content: aiohttp.StreamReader) -> None:
         self._content = content
         self._rest = b""
+        self._is_done = False
 
     async def read(self) -> list[bytes]:
-        """Returns the payloads of the events that have come, at least one; none at the end."""
+        """Returns the payloads of the events that have come, at least one; none at the end, which is after ``[DONE]``,
+        if the answer has one."""
+        if self._is_done:
+            await self._end()
+            return []
         while data := await self._content.readany():
             *lines, self._rest = (self._rest + data).split(b"\n")
             if payloads := [line[5:].strip() for line in lines if line.startswith(b"data:")]:
+                self._is_done = payloads[-1] == b"[DONE]"
                 return payloads
         rest, self._rest = self._rest, b""
         return [rest[5:].strip()] if rest.startswith(b"data:") else []
 
-    async def end(self) -> None:
-        """Waits a moment for the end of an answer of which all is there: then its connection can be kept."""
+    async def _end(self) -> None:
+        """Waits a moment for the end of an answer of which all is there: then its connection is used again."""
         if not self._content.at_eof():
             with suppress(TimeoutError):
-                async with asyncio.timeout(_END_TIMEOUT):
+                async with asyncio.timeout(_LINGER):
                     await self._content.readany()
 
 
@@ -203,7 +211,7 @@ def _json(body: bytes, path: str) -> Any:
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise EngineNonsense(f"{path} answered something that is not JSON: {body[:200]!r}") from error
+        raise EngineNonsense(f"{path} answered what is not JSON: {_excerpt(body)}") from error
 
 
 def refusal(status: int, body: bytes, url: str) -> EngineRefused | EngineUnavailable:
@@ -220,12 +228,21 @@ def refusal(status: int, body: bytes, url: str) -> EngineRefused | EngineUnavail
     return EngineRefused(text, param=param, context_exceeded=exceeded)
 
 
+def _excerpt(body: bytes) -> str:
+    """A body that is not JSON, for people: of a web page only that it is one."""
+    text = body[:4096].decode(errors="replace").strip()
+    if not text.startswith("<"):
+        return text[:500] or "no body"
+    title = re.search(r"<title[^>]*>([^<]{1,100})", text, re.IGNORECASE)
+    return f"a web page{f' ({title.group(1).strip()})' if title else ''}; is this an engine's address?"
+
+
 def _error_message(body: bytes) -> tuple[str, str | None]:
     """OpenAI's shape, ``{"message"}`` alone, or whatever text there is."""
     try:
         answer = orjson.loads(body)
     except orjson.JSONDecodeError:
-        return body[:500].decode(errors="replace") or "no body", None
+        return _excerpt(body), None
     error = answer.get("error", answer) if isinstance(answer, dict) else answer
     if isinstance(error, dict):
         return str(error.get("message", error))[:2000], error.get("param")

@@ -7,11 +7,12 @@ given, and store no attribute with an underscore.
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, NoReturn
 
 import jinja2
 import jinja2.ext
+import jinja2.meta
 import jinja2.nodes
 from jinja2.exceptions import SecurityError
 from jinja2.parser import Parser
@@ -44,8 +45,28 @@ def render_template(
     )
 
 
+def variables_of(template: str) -> frozenset[str]:
+    """Returns the names of what a template reads beside the conversation: the variables that a caller may set.
+
+    Raises:
+        jinja2.TemplateSyntaxError: it is no template.
+    """
+    environment = _environment()
+    read = jinja2.meta.find_undeclared_variables(environment.parse(template))
+    return frozenset(read - _GIVEN - environment.globals.keys())
+
+
+#: What :func:`render_template` itself gives to a template.
+_GIVEN = frozenset({"messages", "tools", "documents", "add_generation_prompt"})
+
+
 @lru_cache
 def _compiled(template: str) -> jinja2.Template:
+    return _environment().from_string(template)
+
+
+@cache
+def _environment() -> ImmutableSandboxedEnvironment:
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols]
     )
@@ -54,7 +75,7 @@ def _compiled(template: str) -> jinja2.Template:
     environment.globals["strftime_now"] = _strftime_now
     environment.globals["dict"] = _Dict()
     environment.globals["namespace"] = _Namespace
-    return environment.from_string(template)
+    return environment
 
 
 def _with_thinking(message: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import jinja2
@@ -13,7 +14,7 @@ from tickertape.renderers.reasoning import TaggedReasoning
 from tickertape.renderers.renderer import Renderer
 from tickertape.renderers.template.attribution import attribute
 from tickertape.renderers.template.bridge import Derivation
-from tickertape.renderers.template.jinja import render_template
+from tickertape.renderers.template.jinja import render_template, variables_of
 from tickertape.renderers.template.literals import looked_for
 from tickertape.renderers.template.probing import probe
 from tickertape.renderers.template.quoting import Manner, Quoter, unescape
@@ -25,6 +26,7 @@ _TEMPLATE_FAILURES = (
 )  # fmt: skip
 _Tools = Sequence[Mapping[str, Any]] | None
 _RenderQuoted = Callable[[Sequence[Message], _Tools], str]
+#: Variables that every template is given.
 #: So many tokens at the end of a prompt hold its generation prompt.
 _PROMPT_END = 256
 
@@ -38,7 +40,7 @@ class TemplateRenderer(Renderer):
         **options: variables for the template (``enable_thinking=False``, …), as ``chat_template_kwargs`` has them.
 
     Raises:
-        RenderError: there is no template.
+        RenderError: there is no template, or it does not read one of the options.
     """
 
     name = "template"
@@ -49,6 +51,7 @@ class TemplateRenderer(Renderer):
         if source is None:
             raise RenderError(f"{self.tokenizer.name} has no chat template: pass template=, or name a family")
         self.template = source
+        self._check_options(options)
         self.options = options
         self._arguments_as_text = self._wants_arguments_as_text()
         words = looked_for(source)
@@ -67,6 +70,24 @@ class TemplateRenderer(Renderer):
             stop_ids=tuple(dict.fromkeys([*own_stop, *self.tokenizer.stop_ids])),
             starts_in_reasoning=_opens_thought(self.derivation.generation_prompt, syntax.reasoning),
         )
+
+    def _check_options(self, options: Mapping[str, Any]) -> None:
+        """An option that the template does not read would be ignored without a word."""
+        try:
+            known = self.client_options
+        except jinja2.TemplateError as error:
+            raise RenderError(f"the chat template of {self.tokenizer.name} is no Jinja template: {error}") from error
+        if unknown := sorted(options.keys() - known.keys()):
+            raise RenderError(
+                f"the chat template of {self.tokenizer.name} has no option {', '.join(unknown)}; there are: "
+                f"{', '.join(known) or 'none'}"
+            )
+
+    @cached_property
+    def client_options(self) -> Mapping[str, Any]:
+        """The variables that the template reads, but for those that the vocabulary gives; of any type."""
+        given = {"template", "tokenizer", *self.tokenizer.special_tokens}
+        return dict.fromkeys(sorted(variables_of(self.template) - given), Any)
 
     def _conversation(
         self, messages: list[Message], tools: Sequence[Tool] | None, *, generation_prompt: bool

@@ -14,13 +14,16 @@ from tickertape.clients.engines.pool import EnginePool, Silence
 from tickertape.renderers.choose import Choice, choose_renderer, get_renderer
 from tickertape.renderers.tokenizer import Tokenizer
 from tickertape.server.auth.access import Role
+from tickertape.server.auth.browsers import Browsers
 from tickertape.server.auth.keyring import Keyring
 from tickertape.server.auth.keys import ConfiguredKey, hash_of
+from tickertape.server.calls.in_flight import InFlightCalls
 from tickertape.server.calls.limits import CallLimits
-from tickertape.server.calls.retries import Retries
 from tickertape.server.calls.service import Service
+from tickertape.server.http.body_limit import Bodies
 from tickertape.server.observing.process import loop_watched
 from tickertape.server.observing.traced import tracing_to
+from tickertape.server.serving.checks import EMBEDDED, check_settings
 from tickertape.server.serving.exposure import check_exposure
 from tickertape.server.serving.retention import keep_keeping
 from tickertape.server.settings import Settings, SettingsError
@@ -33,7 +36,6 @@ from tickertape.server.turns.limits import SamplingLimits, TurnLimits
 from tickertape.server.turns.renderer_pool import RendererPool
 from tickertape.server.turns.sampling import missing_arrays
 from tickertape.server.turns.sessions import Sessions
-from tickertape.server.turns.token_arrays import KNOWN
 from tickertape.server.turns.turns import Turns
 
 #: Tokens of context of each generation of the embedded engine, unless it is set.
@@ -56,27 +58,21 @@ def make_parts(settings: Settings, *, say: Callable[[str], None]) -> Parts:
         say: gets a line before each slow step.
 
     Raises:
-        SettingsError: they contradict each other or name what is not there.
+        SettingsError, StoreError, ValueError: see :func:`tickertape.server.serving.checks.check_settings`.
         TokenizerError, RenderError, ModelFileError: see there.
     """
-    if unknown := set(settings.token_arrays) - KNOWN:
-        raise SettingsError(f"--token-array {', '.join(sorted(unknown))}: there are {', '.join(sorted(KNOWN))}")
-    if settings.engines == ("embedded",):
+    check_settings(settings)
+    if settings.engines == EMBEDDED:
         path = model_file(settings.gguf, say=say)
+        say(f"model     loading {settings.model or path.stem}")
         tokenizer = tokenizer_from_gguf(path) if settings.model is None else Tokenizer.load(settings.model)
         engine = EmbeddedEngine(
             path, tokenizer, context=settings.context or _EMBEDDED_CONTEXT, parallel=settings.parallel
         )
         return Parts({"embedded": engine}, _choose(settings, tokenizer))
-    try:
-        engines = _engines(settings)
-    except ValueError as error:
-        raise SettingsError(f"--{error}, or 'embedded' alone") from error
-    if settings.gguf is not None:
-        raise SettingsError("--gguf is the embedded engine's model; engines that are reached by URL have their own")
-    if settings.model is None:
-        raise SettingsError("--engine KIND=URL needs --model HUB_NAME|TOKENIZER_DIR: prompts are tokenised here")
-    return Parts(engines, _choose(settings, Tokenizer.load(settings.model)))
+    assert settings.model is not None  # noqa: S101  (checked)
+    say(f"model     loading the tokenizer of {settings.model}")
+    return Parts(_engines(settings), _choose(settings, Tokenizer.load(settings.model)))
 
 
 def _engines(settings: Settings) -> dict[str, Engine]:
@@ -95,7 +91,7 @@ def _choose(settings: Settings, tokenizer: Tokenizer) -> Choice:
     if settings.renderer is None:
         return choose_renderer(tokenizer, history=settings.history)
     renderer = get_renderer(settings.renderer, tokenizer, history=settings.history)
-    return Choice(renderer, f"{settings.renderer} was asked for", {"history": settings.history})
+    return Choice(renderer, "it was asked for", {"history": settings.history}, named=settings.renderer)
 
 
 @asynccontextmanager
@@ -136,20 +132,20 @@ async def running_service(settings: Settings, parts: Parts) -> AsyncIterator[Ser
                 matching=matching,
                 limits=_limits(settings),
             )
-            retries = Retries(window=settings.replay_window, memory=settings.replay_memory)
             service = Service(
                 turns,
                 settings.served_model_names,
                 settings.unknown_fields,
-                retries,
+                InFlightCalls(settings.replay_window),
                 keyring,
                 settings.heartbeat,
-                settings.max_body_bytes,
+                Bodies(settings.max_body_bytes, settings.max_body_memory),
                 CallLimits(settings.max_calls, settings.queue_limit, settings.session_calls),
                 settings.connect_timeout,
+                Browsers(settings.allowed_hosts, own=settings.host, any_host=_is_any_host(settings)),
             )
             report = await recover(store)
-            service.startup_report = tell(report)
+            tell(report)
             service.ages.start_after(report.away)
             try:
                 async with (
@@ -182,6 +178,11 @@ def _keyring(settings: Settings, store: Store) -> Keyring:
     configured = [ConfiguredKey(role, hash_of(key.get_secret_value())) for role, key in given.items() if key]
     secret = settings.session_key_secret
     return Keyring(store, settings.auth, configured, None if secret is None else secret.get_secret_value().encode())
+
+
+def _is_any_host(settings: Settings) -> bool:
+    """Who says that the network keeps others out may call the server what they like, unless they say what."""
+    return settings.insecure_public and not settings.allowed_hosts
 
 
 def _limits(settings: Settings) -> TurnLimits:

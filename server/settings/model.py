@@ -10,7 +10,7 @@ from typing import Annotated, TypeAlias
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
-from tickertape.renderers.format import History
+from tickertape.renderers.history import History
 from tickertape.server.auth.keys import hash_of
 from tickertape.server.observing.logs import LogFormat, LogLevel
 from tickertape.server.store.durability import Sync
@@ -61,6 +61,28 @@ def _checked_key(given: SecretStr) -> SecretStr:
 ApiKey: TypeAlias = Annotated[SecretStr, AfterValidator(_checked_key)]
 
 
+#: What settings are about, by the first field of each group; in help and in the table of all settings.
+PANELS = {
+    "host": "Address and tape",
+    "auth": "Keys and bodies",
+    "engines": "Engines and model",
+    "history": "Turns",
+    "heartbeat": "Connections",
+    "engine_limit": "Queues and time",
+    "finish_idle": "Sessions that are done, and stopping",
+    "log_format": "Logs and traces",
+}
+
+
+def panel_of_each() -> dict[str, str]:
+    """The group of each field."""
+    panels: dict[str, str] = {}
+    panel = ""
+    for name in Settings.model_fields:
+        panel = panels[name] = PANELS.get(name, panel)
+    return panels
+
+
 class Settings(BaseSettings):
     """Settings of one server."""
 
@@ -86,6 +108,8 @@ class Settings(BaseSettings):
     """Whether an API key is asked for: auto (as soon as there is one), required, off."""
     insecure_public: bool = False
     """Serve on an address that other machines reach though no API key is asked for."""
+    allowed_hosts: Texts = ()
+    """Where no API key is asked for: another host name under which the server is called, or whose pages may call it."""
     admin_key: ApiKey | None = None
     """An API key that may do everything, or sha256: and its hash in hexadecimal."""
     trainer_key: ApiKey | None = None
@@ -96,6 +120,8 @@ class Settings(BaseSettings):
     """What session keys are signed with, 32 characters or more. Default: made once, and kept on the tape."""
     max_body_bytes: Count = 64 * 2**20
     """Refuse requests with longer bodies."""
+    max_body_memory: Count = 512 * 2**20
+    """Refuse bodies while those that are being read have more bytes together, beyond 64 KiB of each."""
 
     engines: Texts = ("embedded",)
     """embedded, or any number of vllm=URL, sglang=URL and tinker=WEIGHTS that serve one model."""
@@ -128,8 +154,6 @@ class Settings(BaseSettings):
     """Sample at most so many tokens a turn."""
     replay_window: Seconds = 600
     """Seconds for which a retry gets the answer again; 0: never."""
-    replay_memory: int = Field(default=64 * 2**20, ge=0)
-    """Bytes that answers kept for retries may take up."""
 
     heartbeat: float = Field(default=15, ge=0.1, allow_inf_nan=False)
     """Seconds of silence after which a stream gets a sign of life."""
@@ -191,6 +215,9 @@ class Settings(BaseSettings):
     """Log a line for each request, at level info."""
     otlp_endpoint: str | None = None
     """Send traces over OTLP/HTTP to this URL, without a path. Default: OTEL_EXPORTER_OTLP_ENDPOINT, if set."""
+
+    quiet: bool = False
+    """Write no lines at start, none for each request, and of the log warnings and errors only."""
 
     @classmethod
     def settings_customise_sources(

@@ -116,12 +116,10 @@ async def end(store: Store) -> None:
         _log.warning("the end of this run could not be put on tape: %s", error)
 
 
-def tell(report: StartupReport) -> list[str]:
-    """To the log; returns the lines for people."""
-    lines = list(report.lines(time.time()))
-    for line in lines:
+def tell(report: StartupReport) -> None:
+    """To the log."""
+    for line in report.lines(time.time()):
         _log.log(logging.WARNING if report.broken else logging.INFO, "tape: %s", line)
-    return lines
 
 
 def _moment(at: float) -> str:

@@ -13,7 +13,15 @@ import sqlalchemy as sa
 
 from tickertape.server.errors import InvalidRequest
 from tickertape.server.store import arrays, runs, schema
-from tickertape.server.store.database import Database, NotHoldable, StoreError, StoreUnavailable, insert, insert_plain
+from tickertape.server.store.database import (
+    Database,
+    NotHoldable,
+    StoreError,
+    StoreUnavailable,
+    check_place,
+    insert,
+    insert_plain,
+)
 from tickertape.server.store.durability import Durability
 from tickertape.server.store.opening import open_tape
 from tickertape.server.store.rows import from_row, to_row
@@ -69,6 +77,7 @@ class Store:
             StoreError: it cannot be opened, is of a later schema version, or is a file that has a server.
         """
         durability = durability or Durability()
+        check_place(place, make=make)
         self._database = Database(place, durability.sync)
         self.path = self._database.path
         """Where it is, without a password."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("tinker", reason="pip install 'tickertape[tinker]'")
+pytest.importorskip("tinker", reason="pip install -e '.[tinker]'")
 
 from tests.clients.fake_tinker import KEY, FakeTinker, distribution, fake_tinker
 from tests.clients.flaky_engine import sampled as sampled_by_pool
@@ -302,7 +302,7 @@ async def test_without_a_key_it_says_where_keys_come_from(
 
 async def test_without_its_sdk_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tinker", None)
-    with pytest.raises(EngineUnavailable, match=r"pip install 'tickertape\[tinker\]'"):
+    with pytest.raises(EngineUnavailable, match=r"pip install 'tinker>=0.38'"):
         await make_engine("tinker=Tiny/Base", None).start()
 
 

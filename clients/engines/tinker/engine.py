@@ -28,6 +28,7 @@ from tickertape.clients.engines.engine import (
 from tickertape.clients.engines.errors import EngineError, EngineNonsense, EngineRefused, EngineUnavailable
 from tickertape.clients.engines.tinker.answers import chunk_of, failure, scored
 from tickertape.clients.engines.tinker.requests import parameters
+from tickertape.clients.extras import needs
 
 _log = logging.getLogger("tickertape")
 
@@ -210,7 +211,7 @@ def _sdk() -> Any:
     try:
         import tinker
     except ImportError as error:
-        raise EngineUnavailable("the Tinker engine needs its SDK: pip install 'tickertape[tinker]'") from error
+        raise EngineUnavailable(needs("the Tinker engine", "tinker")) from error
     return tinker
 
 

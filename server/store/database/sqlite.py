@@ -50,8 +50,6 @@ class Sqlite(Backend):
         if self._path == ":memory:":
             return
         beside = Path(self._path).resolve()
-        if not beside.parent.is_dir():  # else it would be made for the lock
-            raise StoreError(f"there is no folder {beside.parent}")
         lock = FileLock(beside.with_name(f"{beside.name}-server"), timeout=0, thread_local=False)
         try:
             lock.acquire()
