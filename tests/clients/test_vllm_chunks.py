@@ -8,6 +8,7 @@ import pytest
 
 from tests.clients.holding_vllm import FIRST, HoldingVllm
 from tickertape.clients.engines.engine import Chunk, Feature, Sampling
+from tickertape.clients.engines.pool import EnginePool, EngineRequest
 from tickertape.clients.engines.vllm.engine import VllmEngine
 
 PROMPT = np.array([5, 6], np.int32)
@@ -57,6 +58,34 @@ async def test_what_is_held_back_is_kept_when_a_request_is_cancelled(lean: bool)
         await engine.close()
     assert len(tokens(chunks)) == server.sampled["r"] >= 5
     assert chunks[-1].finish_reason == "abort"
+
+
+async def test_a_reader_that_has_enough_hides_no_cancellation() -> None:
+    server = HoldingVllm()
+    with server.serving() as url:
+        pool = EnginePool({"a": VllmEngine(url)})
+        await pool.start()
+        request = EngineRequest(
+            prompt_ids=PROMPT,
+            sampling=Sampling(1000, ignore_eos=True),
+            request_id="r",
+            session_id="s",
+            chunk_tokens=1000,
+        )
+        seen: list[Chunk] = []
+
+        def has_enough_after_the_first(chunk: Chunk) -> bool:
+            seen.append(chunk)
+            return len(seen) == 1
+
+        reading = asyncio.create_task(pool.generate(request, has_enough_after_the_first))
+        while server.sampled.get("r", 0) < 5:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+        assert len(seen) == 2
+        await pool.close()
 
 
 async def test_a_server_without_aborts_gives_what_it_sent() -> None:

@@ -59,6 +59,11 @@ class Attempt:
             self._given_up = why
             self._task.cancel()
 
+    @property
+    def is_cancelled(self) -> bool:
+        """True while a cancellation of the task is on its way."""
+        return self._task.cancelling() > self._cancelling
+
     def why_cancelled(self) -> EngineUnavailable | None:
         """Why the wait was just cancelled; ``None`` if somebody else does not want the task to go on."""
         if self._given_up is None or self._task.uncancel() > self._cancelling:

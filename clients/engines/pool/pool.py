@@ -294,7 +294,7 @@ class EnginePool:
                 heard(member, chunk)
                 if chunk.finish_reason is not None:
                     self._finished(member, attempt.tokens)
-                if not on_chunk(chunk):
+                if not on_chunk(chunk) and not attempt.is_cancelled:  # a cancelled one gave out what it had left
                     return
         except asyncio.CancelledError as error:
             if (why := attempt.why_cancelled()) is None:
