@@ -110,7 +110,7 @@ def choose_renderer(tokenizer: TokenizerLike, *, history: History | str = Histor
     known = Tokenizer.load(tokenizer)
     if known.chat_template is None:
         return _without_template(known, history)
-    read = variables_of(known.chat_template)
+    read = variables_of(known.chat_template) if options else frozenset()
     evidence = _Evidence(TemplateRenderer(known, **{name: value for name, value in options.items() if name in read}))
     ruled_out: list[_Difference] = []
     for name, family in sorted(FAMILIES.items(), key=lambda item: evidence.is_general(item[0]), reverse=True):

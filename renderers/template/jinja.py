@@ -18,6 +18,8 @@ from jinja2.exceptions import SecurityError
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from tickertape.renderers.errors import RenderError
+
 
 def render_template(
     template: str,
@@ -49,10 +51,14 @@ def variables_of(template: str) -> frozenset[str]:
     """The names that a template reads and does not set itself.
 
     Raises:
-        jinja2.TemplateSyntaxError: it is no template.
+        RenderError: it is no template.
     """
     environment = _environment()
-    return frozenset(jinja2.meta.find_undeclared_variables(environment.parse(template)) - environment.globals.keys())
+    try:
+        parsed = environment.parse(template)
+    except jinja2.TemplateSyntaxError as error:
+        raise RenderError(f"the chat template is not Jinja: {error}") from error
+    return frozenset(jinja2.meta.find_undeclared_variables(parsed) - environment.globals.keys())
 
 
 @lru_cache

@@ -73,10 +73,9 @@ class TemplateRenderer(Renderer):
 
     def _check_options(self, options: Mapping[str, Any]) -> None:
         """An option that the template does not read would be ignored without a word."""
-        try:
-            known = variables_of(self.template) - _GIVEN - self.tokenizer.special_tokens.keys()
-        except jinja2.TemplateError as error:
-            raise RenderError(f"the chat template of {self.tokenizer.name} is no Jinja template: {error}") from error
+        if not options:
+            return
+        known = variables_of(self.template) - _GIVEN - self.tokenizer.special_tokens.keys()
         if unknown := sorted(options.keys() - known):
             there_are = ", ".join(sorted(known)) or "none"
             raise RenderError(
