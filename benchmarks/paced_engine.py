@@ -70,12 +70,14 @@ class Clock:
     """Ticks; at each tick every stream gets a token.
 
     Args:
-        ids: of the tokens, which are gone through again and again.
+        ids: of the tokens, which are repeated from the start.
+        stop_id: the last token of each answer.
         seconds: between two ticks.
     """
 
-    def __init__(self, ids: list[int], seconds: float) -> None:
+    def __init__(self, ids: list[int], stop_id: int, seconds: float) -> None:
         self._ids = ids
+        self._stop_id = stop_id
         self._end = event(None, usage={"prompt_tokens": 0, "total_tokens": 0, "completion_tokens": 0})
         self._end += b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"
         self._seconds = seconds
@@ -84,7 +86,8 @@ class Clock:
         self.events = cache(self._event)
 
     def _event(self, first: int, beyond: int, finish_reason: str | None) -> bytes:
-        return tokens([self._ids[k % CYCLE] for k in range(first, beyond)], finish_reason)
+        ids = [self._ids[k % CYCLE] for k in range(first, beyond)]
+        return tokens(ids if finish_reason is None else [*ids[:-1], self._stop_id], finish_reason)
 
     def start(self, transport: asyncio.Transport, n_tokens: int, interval: int) -> None:
         """Answers with so many tokens, the first of them at once."""
@@ -104,7 +107,7 @@ class Clock:
                 stream.made += 1
                 self.tokens += 1
                 if stream.made == stream.n_tokens:
-                    transport.write(self.events(stream.sent, stream.made, "length") + self._end)
+                    transport.write(self.events(stream.sent, stream.made, "stop") + self._end)
                     self.stop(transport)
                 elif stream.made - stream.sent == stream.interval:
                     transport.write(self.events(stream.sent, stream.made, None))
@@ -166,8 +169,11 @@ def main() -> None:
     options.add_argument("--interval", type=float, required=True, help="seconds between two tokens of a stream")
     options.add_argument("--ignore-interval", action="store_true", help="one event a token whatever is asked")
     given = options.parse_args()
-    _, ids = Vocabulary(given.tokenizer).text(CYCLE)
-    uvloop.run(serve(given.port, Clock(ids, given.interval), ignores_interval=given.ignore_interval))
+    vocabulary = Vocabulary(given.tokenizer)
+    _, ids = vocabulary.text(CYCLE)
+    uvloop.run(
+        serve(given.port, Clock(ids, vocabulary.stop_id, given.interval), ignores_interval=given.ignore_interval)
+    )
 
 
 if __name__ == "__main__":

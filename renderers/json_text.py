@@ -40,6 +40,17 @@ def json_string(text: str) -> str | None:
     return value if isinstance(value, str) else None
 
 
+def is_deeper(value: Any, most: int) -> bool:
+    """Whether lists and objects are nested more than so many levels; level by level, whatever the depth."""
+    level = [value]
+    for _ in range(most + 1):
+        level = [each for each in level if type(each) is dict or type(each) is list]
+        if not level:
+            return False
+        level = [child for each in level for child in (each.values() if type(each) is dict else each)]
+    return True
+
+
 def closes_object(behind: str) -> bool:
     """Whether the text behind a field's value ends the object that holds it; more fields may come before that."""
     if behind.strip() == "}":

@@ -17,6 +17,10 @@ from tickertape.renderers.tokenizer import Tokenizer
 from tickertape.renderers.tool_calls.offered import Offered
 from tickertape.renderers.tool_calls.syntax import CallSyntax
 
+#: Ids that are read at once. Readers look through all the text that is unread: a long completion in one piece would
+#: cost the square of its length.
+_AT_ONCE = 256
+
 
 @dataclass(frozen=True)
 class ResponseFormat:
@@ -150,16 +154,20 @@ class StreamParser:
         """
         if self._source.ended and self._stop_token is None:
             raise RuntimeError("this completion was finished; a new one needs a new parser")
-        if self._stop_token is not None:
-            self._rest.extend(token_ids)
-            return []
+        for start in range(0, len(token_ids), _AT_ONCE):
+            if self._stop_token is not None:
+                self._rest.extend(token_ids[start:])
+                break
+            self._feed(token_ids[start : start + _AT_ONCE])
+        return self._draft.take_deltas()
+
+    def _feed(self, token_ids: Sequence[int]) -> None:
         stop_at = self._source.feed(token_ids)
         if stop_at is not None:
             self._stop_token = token_ids[stop_at]
             self._rest.extend(token_ids[stop_at + 1 :])
             self._source.end(stopped=True)
         self._advance()
-        return self._draft.take_deltas()
 
     def finish(self) -> list[Delta]:
         """No more ids will come: the last deltas."""

@@ -5,10 +5,13 @@ known families, :class:`~tickertape.renderers.template.renderer.TemplateRenderer
 prompts, bridges, parsed messages and training weights of that.
 """
 
+import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from itertools import chain, repeat
+from typing import Any
 
 from tickertape.renderers.draft import UNPADDED
 from tickertape.renderers.encoder import Encoder
@@ -40,6 +43,15 @@ class Renderer(ABC):
     def __init__(self, tokenizer: TokenizerLike, *, tags: Sequence[str] = ()) -> None:
         self.tokenizer = Tokenizer.load(tokenizer)
         self.encoder = Encoder(self.tokenizer, tags)
+
+    @cached_property
+    def client_options(self) -> Mapping[str, Any]:
+        """Options of the format that a request may set, by name, and their types: a family's own, but not how it treats
+        histories."""
+        parameters = inspect.signature(type(self)).parameters.values()
+        own = {each.name: each.annotation for each in parameters if each.kind is each.KEYWORD_ONLY}
+        own.pop("history", None)
+        return own
 
     # What a kind of renderer provides.
 

@@ -15,6 +15,8 @@ import numpy.typing as npt
 UNVERSIONED = "default"
 
 _NO_LOGPROB = -9999.0
+#: A logprob above 0 by no more than this is a kernel's rounding; beyond, it is none.
+_ROUNDING = 1e-3
 
 
 def known_version(told: Any) -> str | None:
@@ -27,11 +29,14 @@ def logprob(value: Any) -> float:
 
     Raises:
         TypeError: it is something else than a number or null.
+        ValueError: it is above 0.
     """
     if value is None:
         return math.nan
     if type(value) not in (float, int):
         raise TypeError(f"a logprob that is no number: {value!r}")
+    if value > _ROUNDING:
+        raise ValueError(f"a logprob above 0: {value!r}")
     return math.nan if value <= _NO_LOGPROB else float(value)
 
 

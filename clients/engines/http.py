@@ -23,8 +23,8 @@ from tickertape.clients.engines.errors import (
 
 #: Seconds to a connection: a host that is there answers in milliseconds.
 CONNECT_TIMEOUT = 5.0
-#: Seconds between an answer's last event and its end.
-_END_TIMEOUT = 0.05
+#: Seconds for the end of an answer after its last event.
+_LINGER = 0.05
 _JSON = {"Content-Type": "application/json"}
 _PROBE = aiohttp.ClientTimeout(total=5.0)
 #: How engines call the limit that a prompt exceeds.
@@ -102,10 +102,11 @@ class EngineConnection:
         async with self._request("POST", path, body, None, headers) as response:
             return _json(await response.read(), path)
 
-    async def post(self, path: str, body: bytes) -> None:
-        """Posts a JSON body to ``path``, whose answer says nothing; raises as :meth:`get_json`."""
+    async def post(self, path: str, body: bytes) -> bytes:
+        """Posts a JSON body to ``path`` and returns the answer's body, which may be empty; raises as
+        :meth:`get_json`."""
         async with self._request("POST", path, body, None) as response:
-            await response.read()
+            return await response.read()
 
     @asynccontextmanager
     async def events(
@@ -182,21 +183,27 @@ class EventStream:
     def __init__(self, content: aiohttp.StreamReader) -> None:
         self._content = content
         self._rest = b""
+        self._is_done = False
 
     async def read(self) -> list[bytes]:
-        """Returns the payloads of the events that have come, at least one; none at the end."""
+        """Returns the payloads of the events that have come, at least one; none at the end, which is after ``[DONE]``,
+        if the answer has one."""
+        if self._is_done:
+            await self._end()
+            return []
         while data := await self._content.readany():
             *lines, self._rest = (self._rest + data).split(b"\n")
             if payloads := [line[5:].strip() for line in lines if line.startswith(b"data:")]:
+                self._is_done = payloads[-1] == b"[DONE]"
                 return payloads
         rest, self._rest = self._rest, b""
         return [rest[5:].strip()] if rest.startswith(b"data:") else []
 
-    async def end(self) -> None:
-        """Waits a moment for the end of an answer of which all is there: then its connection can be kept."""
+    async def _end(self) -> None:
+        """Waits a moment for the end of an answer of which all is there: then its connection is used again."""
         if not self._content.at_eof():
             with suppress(TimeoutError):
-                async with asyncio.timeout(_END_TIMEOUT):
+                async with asyncio.timeout(_LINGER):
                     await self._content.readany()
 
 

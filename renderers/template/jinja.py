@@ -48,7 +48,7 @@ def render_template(
 
 
 def variables_of(template: str) -> frozenset[str]:
-    """The names that a template reads and does not set itself.
+    """Returns the names of what a template reads beside the conversation: the variables that a caller may set.
 
     Raises:
         RenderError: it is no template.
@@ -58,7 +58,11 @@ def variables_of(template: str) -> frozenset[str]:
         parsed = environment.parse(template)
     except jinja2.TemplateSyntaxError as error:
         raise RenderError(f"the chat template is not Jinja: {error}") from error
-    return frozenset(jinja2.meta.find_undeclared_variables(parsed) - environment.globals.keys())
+    return frozenset(jinja2.meta.find_undeclared_variables(parsed) - _GIVEN - environment.globals.keys())
+
+
+#: What :func:`render_template` itself gives to a template.
+_GIVEN = frozenset({"messages", "tools", "documents", "add_generation_prompt"})
 
 
 @lru_cache

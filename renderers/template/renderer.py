@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import jinja2
@@ -26,7 +27,6 @@ _TEMPLATE_FAILURES = (
 _Tools = Sequence[Mapping[str, Any]] | None
 _RenderQuoted = Callable[[Sequence[Message], _Tools], str]
 #: Variables that every template is given.
-_GIVEN = frozenset({"messages", "tools", "documents", "add_generation_prompt"})
 #: So many tokens at the end of a prompt hold its generation prompt.
 _PROMPT_END = 256
 
@@ -75,12 +75,18 @@ class TemplateRenderer(Renderer):
         """An option that the template does not read would be ignored without a word."""
         if not options:
             return
-        known = variables_of(self.template) - _GIVEN - self.tokenizer.special_tokens.keys()
-        if unknown := sorted(options.keys() - known):
-            there_are = ", ".join(sorted(known)) or "none"
+        known = self.client_options
+        if unknown := sorted(options.keys() - known.keys()):
             raise RenderError(
-                f"the chat template of {self.tokenizer.name} has no option {', '.join(unknown)}; there are: {there_are}"
+                f"the chat template of {self.tokenizer.name} has no option {', '.join(unknown)}; there are: "
+                f"{', '.join(known) or 'none'}"
             )
+
+    @cached_property
+    def client_options(self) -> Mapping[str, Any]:
+        """The variables that the template reads, but for those that the vocabulary gives; of any type."""
+        given = {"template", "tokenizer", *self.tokenizer.special_tokens}
+        return dict.fromkeys(sorted(variables_of(self.template) - given), Any)
 
     def _conversation(
         self, messages: list[Message], tools: Sequence[Tool] | None, *, generation_prompt: bool

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 from tickertape.renderers.draft import Draft
@@ -147,10 +148,34 @@ class _JsonWords(ast.NodeTransformer):
         return ast.Constant(_JSON_WORDS[node.id]) if node.id in _JSON_WORDS else node
 
 
+class _SourceText:
+    """The text of nodes of one source. ``ast.get_source_segment`` splits the source into lines for each of them, which
+    costs the square of its length."""
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+
+    @cached_property
+    def _lines(self) -> tuple[bytes, list[int]]:
+        encoded = self._source.encode()
+        return encoded, [0, *(found.end() for found in _LINE_END.finditer(encoded))]
+
+    def __call__(self, node: ast.expr) -> str:
+        encoded, starts = self._lines
+        assert node.end_lineno is not None and node.end_col_offset is not None  # noqa: S101, PT018  (it was parsed)
+        begin = starts[node.lineno - 1] + node.col_offset
+        return encoded[begin : starts[node.end_lineno - 1] + node.end_col_offset].decode()
+
+
+#: As Python's parser counts lines.
+_LINE_END = re.compile(rb"\r\n|\r|\n")
+
+
 def _arguments(written: str) -> tuple[CallStatus, str | None]:
     """Keyword arguments as JSON. A bare word, for want of a better reading, is text."""
     source, status = f"f({written})", CallStatus.OK
     given = {}
+    text_of = _SourceText(source)
     try:
         call = ast.parse(source, mode="eval").body
         if not isinstance(call, ast.Call) or call.args or any(keyword.arg is None for keyword in call.keywords):
@@ -159,7 +184,7 @@ def _arguments(written: str) -> tuple[CallStatus, str | None]:
             try:
                 given[keyword.arg] = ast.literal_eval(_JsonWords().visit(keyword.value))
             except ValueError:
-                given[keyword.arg] = ast.get_source_segment(source, keyword.value)
+                given[keyword.arg] = text_of(keyword.value)
                 status = CallStatus.MALFORMED
         arguments = json.dumps(given, ensure_ascii=False)
         arguments.encode()  # fails for half of a surrogate pair, which is no text

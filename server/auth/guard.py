@@ -15,12 +15,15 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from tickertape.server.auth.access import Access, Principal, access_of, presented_key, set_principal
+from tickertape.server.auth.access import ANYBODY, Access, Principal, access_of, presented_key, set_principal
+from tickertape.server.auth.browsers import Browsers
 from tickertape.server.auth.keyring import Keyring
 from tickertape.server.errors import Forbidden, MethodNotAllowed, NotFound, ProxyError, StoreFailed
 from tickertape.server.store.store import StoreError
 
 SESSION_HEADER = "X-Session-Id"
+#: Where an ASGI scope holds the route's function and what its path names.
+MATCHED = "tickertape.matched"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,7 @@ class Guard:
         app: what is guarded.
         rules: of its routes.
         keyring: finds the keys of the server that got the request.
+        browsers: finds what that server does about web pages, where it asks for no key.
         respond: an error as an answer, in the protocol of the request.
     """
 
@@ -98,11 +102,13 @@ class Guard:
         app: ASGIApp,
         rules: RouteRules,
         keyring: Callable[[Scope], Keyring],
+        browsers: Callable[[Scope], Browsers],
         respond: Callable[[Request, ProxyError], Response],
     ) -> None:
         self._app = app
         self._rules = rules
         self._keyring = keyring
+        self._browsers = browsers
         self._respond = respond
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -123,10 +129,13 @@ class Guard:
     async def _admit(self, scope: Scope) -> None:
         """Says on the scope who calls, or raises why they may not."""
         rule, named = self._rules.find(scope["method"], scope["path"])
+        scope[MATCHED] = rule.route.endpoint, dict(named)
         if rule.access is Access.OPEN:
             return
         headers = Headers(scope=scope)
         principal = await self._keyring(scope).identify(presented_key(headers))
+        if principal is ANYBODY:
+            self._browsers(scope).check(scope["method"], headers)
         if rule.access is None:
             raise Forbidden("nobody may call this route: it has no rule of access")
         check(principal, rule.access, [cast("str | None", named.get("session_id")), *headers.getlist(SESSION_HEADER)])

@@ -9,18 +9,19 @@ from starlette.requests import Request
 from tickertape.clients.engines.engine import EngineInfo
 from tickertape.clients.engines.errors import EngineUnavailable
 from tickertape.clients.engines.http import CONNECT_TIMEOUT
+from tickertape.server.auth.browsers import Browsers
 from tickertape.server.auth.keyring import Keyring
+from tickertape.server.calls.in_flight import InFlightCalls
 from tickertape.server.calls.limits import Admission, CallLimits, Refusals
 from tickertape.server.calls.recognition import Recognition
-from tickertape.server.calls.retries import Retries
 from tickertape.server.errors import InvalidRequest, ModelNotFound, NoEngineYet
+from tickertape.server.http.body_limit import Bodies
 from tickertape.server.policy.sharing import SharedPolicy
 from tickertape.server.serving.registry import make_registry
 from tickertape.server.settings import UnknownFields
-from tickertape.server.store import conversations
+from tickertape.server.store.age_clock import AgeClock
 from tickertape.server.trajectories.forks import Asked
 from tickertape.server.trajectories.turn import Outcome
-from tickertape.server.turns.request import TurnRequest
 from tickertape.server.turns.turns import Turns
 
 if TYPE_CHECKING:
@@ -36,12 +37,13 @@ class Service:
         turns: takes turns.
         served_names: names under which the model is served beside the engines' own; ``"*"`` accepts any.
         unknown_fields: what becomes of fields outside a protocol.
-        retries: answers that a retry gets again.
+        in_flight: calls under way, which retries join.
         keyring: tells who calls.
         heartbeat: seconds of silence after which a stream gets a sign of life.
-        max_body_bytes: of a request; longer ones are refused.
+        bodies: what requests' bodies may take up.
         limits: how much is taken on at once.
         connect_timeout: seconds that a connection to an engine may take which is added later.
+        browsers: what is done about web pages where no key is asked for.
     """
 
     def __init__(
@@ -49,18 +51,20 @@ class Service:
         turns: Turns,
         served_names: Sequence[str],
         unknown_fields: UnknownFields,
-        retries: Retries,
+        in_flight: InFlightCalls,
         keyring: Keyring,
         heartbeat: float = 15.0,
-        max_body_bytes: int = 64 * 2**20,
+        bodies: Bodies | None = None,
         limits: CallLimits | None = None,
         connect_timeout: float = CONNECT_TIMEOUT,
+        browsers: Browsers | None = None,
     ) -> None:
         self.turns = turns
-        self.retries = retries
+        self.in_flight = in_flight
         self.keyring = keyring
+        self.browsers = browsers or Browsers()
         self.heartbeat = heartbeat
-        self.max_body_bytes = max_body_bytes
+        self.bodies = bodies or Bodies()
         self.admission = Admission(turns.pool, limits or CallLimits())
         self.refusals = Refusals(self._record_refused)
         self.connect_timeout = connect_timeout
@@ -69,30 +73,22 @@ class Service:
         self.recognition = Recognition()
         self.shared_policy = SharedPolicy(turns.policy, turns.store)
         self.tracing: Tracing | None = None
-        self.registry = make_registry(turns, retries, self.recognition, self.admission)
+        self.registry = make_registry(turns, self.recognition, self.admission)
         self.started_at = int(time.time())
+        self.ages = AgeClock()
         self._served_names = [name for name in served_names if name != ANY_MODEL]
         self._accepts_any = ANY_MODEL in served_names
         self._unknown_fields = unknown_fields
 
-    async def recognise(self, client: bytes, request: TurnRequest, asked: Asked) -> str | None:
-        """The session of the conversation that a request without an id goes on with; ``None`` if there is none, or it
-        is closed: who does not know of sessions cannot be told to open another one.
-
-        What is not remembered here, after a restart or since another process answered, is looked for on tape.
-
-        Raises:
-            StoreError: the tape cannot be read.
-        """
-        store = self.turns.store
+    def recognise(self, client: bytes, asked: Asked) -> str | None:
+        """Returns the session of the conversation that a request without an id continues. ``None`` if none is
+        remembered here, or it is closed: a client that knows of no sessions cannot open another one."""
         found = self.recognition.find(client, asked.digests)
-        if found is None and any(message.role == "assistant" for message in request.messages):
-            found = await store.read(conversations.find, client, asked.digests)
-        return None if found is not None and store.is_closed(found) else found
+        return None if found is not None and self.turns.store.is_closed(found) else found
 
     def forget(self, session_ids: Collection[str]) -> None:
         """Sessions were taken off the tape; their ids may be used anew."""
-        self.retries.forget(set(session_ids))
+        self.in_flight.forget(set(session_ids))
         for session_id in session_ids:
             self.turns.forget(session_id)
 

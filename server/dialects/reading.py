@@ -11,6 +11,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tickertape.clients.engines.engine import Sampling
+from tickertape.renderers.json_text import is_deeper
 from tickertape.server.errors import InvalidRequest
 from tickertape.server.turns.request import ToolChoice
 
@@ -43,26 +44,11 @@ def read_object(body: bytes) -> dict[str, Any]:
         given = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise InvalidRequest(f"the body is not JSON: {error}", code="invalid_json") from error
-    if body.count(b"[") + body.count(b"{") > MOST_DEPTH and _is_deeper(given, MOST_DEPTH):
+    if body.count(b"[") + body.count(b"{") > MOST_DEPTH and is_deeper(given, MOST_DEPTH):
         raise InvalidRequest(f"the body is nested more than {MOST_DEPTH} levels deep", code="invalid_json")
     if not isinstance(given, dict):
         raise InvalidRequest(f"the body must be a JSON object, not {_kind(given)}", code="invalid_json")
     return given
-
-
-def _is_deeper(value: Any, most: int) -> bool:
-    """Whether lists and objects are nested more than so many levels; level by level, whatever the depth."""
-    level = [value]
-    for _ in range(most):
-        level = [
-            child
-            for each in level
-            for child in (each.values() if type(each) is dict else each)
-            if type(child) is dict or type(child) is list
-        ]
-        if not level:
-            return False
-    return True
 
 
 def read_fields(model: type[Model], given: Any, place: str = "") -> Model:

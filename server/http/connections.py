@@ -10,10 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from tickertape.server.errors import ProxyError, openai_error
+from tickertape.server.errors import ProxyError
 from tickertape.server.http.protocol import BoundedProtocol
 
 #: What orchestrators and monitors ask, who must hear of it when there are too many connections.
@@ -86,9 +85,21 @@ class Connection(BoundedProtocol):
             self._arriving_since = self.loop.time()
         super().data_received(data)
 
+    def on_message_begin(self) -> None:
+        if self._arriving_since is None:  # it was sent before the answer to the last one
+            self._arriving_since = self.loop.time()
+        super().on_message_begin()
+
     def on_message_complete(self) -> None:
-        self._arriving_since = None
+        if not self._wants_upgrade:
+            self._arriving_since = None
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        if self._arriving_since is not None and (self.pipeline or not self.cycle.more_body):
+            # The next request has begun, and little of it was read while this one was answered.
+            self._arriving_since = self.loop.time()
+        super().on_response_complete()
 
     def pause_writing(self) -> None:
         self._unread_since = self.loop.time()
@@ -105,8 +116,11 @@ class Connection(BoundedProtocol):
         if self._unread_since is not None and now - self._unread_since > self._limits.send_seconds:
             self.transport.abort()
         elif self._arriving_since is not None and now - self._arriving_since > self._limits.request_seconds:
-            if self._heard and (self.cycle is None or not self.cycle.response_started):
-                self.transport.write(_too_slow(self._limits.request_seconds))
+            cycle = self.cycle
+            if self.pipeline or (cycle is not None and not cycle.response_complete and not cycle.more_body):
+                return  # it waits for the answers to those before it
+            if self._heard:
+                self.end(RequestTooSlow(f"the request did not arrive within {self._limits.request_seconds:g} s"))
             self.transport.close()
 
 
@@ -119,13 +133,6 @@ class _Refusing:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await (self._app if scope["path"] in _ALWAYS else self._refuse)(scope, receive, send)
-
-
-def _too_slow(seconds: float) -> bytes:
-    """A whole answer: no application sees a request that never arrived."""
-    body = orjson.dumps(openai_error(RequestTooSlow(f"the request did not arrive within {seconds:g} s")))
-    head = f"HTTP/1.1 408 Request Timeout\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
-    return f"{head}connection: close\r\n\r\n".encode() + body
 
 
 def watch_peers(listening: socket.socket, send_seconds: float) -> None:

@@ -12,12 +12,13 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tickertape.server.auth.access import Access, allow
+from tickertape.server.auth.browsers import Browsers
 from tickertape.server.auth.guard import Guard, RouteRules
 from tickertape.server.auth.keyring import Keyring
 from tickertape.server.calls.service import Service, service_of
 from tickertape.server.dialects.messages import request as messages
 from tickertape.server.errors import InvalidRequest, ProxyError, StoreFailed, openai_error
-from tickertape.server.http.body_limit import BodyLimit
+from tickertape.server.http.body_limit import Bodies, BodyLimit
 from tickertape.server.observing.access import REQUEST_ID_HEADER, Observed, paths_of, request_id_of
 from tickertape.server.observing.request_context import note_error
 from tickertape.server.routes import (
@@ -35,6 +36,7 @@ from tickertape.server.routes import (
     sessions,
     tokens,
 )
+from tickertape.server.serving.direct import Direct
 from tickertape.server.serving.openapi import describe
 from tickertape.server.store.store import StoreError
 
@@ -74,18 +76,23 @@ def create_app(service: Service) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _internal_error)
-    app.add_middleware(BodyLimit, most=_most_body, respond=_respond)
-    app.add_middleware(Guard, rules=rules, keyring=_keyring, respond=_respond)
+    app.add_middleware(Direct, endpoints=agents.ENDPOINTS | responses.ENDPOINTS, respond=_respond)
+    app.add_middleware(BodyLimit, bodies=_bodies, respond=_respond)
+    app.add_middleware(Guard, rules=rules, keyring=_keyring, browsers=_browsers, respond=_respond)
     app.add_middleware(Observed, paths=paths_of(routes))  # the outermost: it sees what the guard refuses, too
     return app
 
 
-def _most_body(scope: Scope) -> int:
-    return service_of(Request(scope)).max_body_bytes
+def _bodies(scope: Scope) -> Bodies:
+    return service_of(Request(scope)).bodies
 
 
 def _keyring(scope: Scope) -> Keyring:
     return service_of(Request(scope)).keyring
+
+
+def _browsers(scope: Scope) -> Browsers:
+    return service_of(Request(scope)).browsers
 
 
 def _respond(request: Request, error: ProxyError) -> Response:

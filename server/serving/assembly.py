@@ -14,11 +14,13 @@ from tickertape.clients.engines.pool import EnginePool, Silence
 from tickertape.renderers.choose import Choice, choose_renderer, get_renderer
 from tickertape.renderers.tokenizer import Tokenizer
 from tickertape.server.auth.access import Role
+from tickertape.server.auth.browsers import Browsers
 from tickertape.server.auth.keyring import Keyring
 from tickertape.server.auth.keys import ConfiguredKey, hash_of
+from tickertape.server.calls.in_flight import InFlightCalls
 from tickertape.server.calls.limits import CallLimits
-from tickertape.server.calls.retries import Retries
 from tickertape.server.calls.service import Service
+from tickertape.server.http.body_limit import Bodies
 from tickertape.server.observing.process import loop_watched
 from tickertape.server.observing.traced import tracing_to
 from tickertape.server.serving.checks import EMBEDDED, check_settings
@@ -130,19 +132,21 @@ async def running_service(settings: Settings, parts: Parts) -> AsyncIterator[Ser
                 matching=matching,
                 limits=_limits(settings),
             )
-            retries = Retries(window=settings.replay_window, memory=settings.replay_memory)
             service = Service(
                 turns,
                 settings.served_model_names,
                 settings.unknown_fields,
-                retries,
+                InFlightCalls(settings.replay_window),
                 keyring,
                 settings.heartbeat,
-                settings.max_body_bytes,
+                Bodies(settings.max_body_bytes, settings.max_body_memory),
                 CallLimits(settings.max_calls, settings.queue_limit, settings.session_calls),
                 settings.connect_timeout,
+                Browsers(settings.allowed_hosts, own=settings.host, any_host=_is_any_host(settings)),
             )
-            tell(await recover(store))
+            report = await recover(store)
+            tell(report)
+            service.ages.start_after(report.away)
             try:
                 async with (
                     _keeping(service, settings),
@@ -174,6 +178,11 @@ def _keyring(settings: Settings, store: Store) -> Keyring:
     configured = [ConfiguredKey(role, hash_of(key.get_secret_value())) for role, key in given.items() if key]
     secret = settings.session_key_secret
     return Keyring(store, settings.auth, configured, None if secret is None else secret.get_secret_value().encode())
+
+
+def _is_any_host(settings: Settings) -> bool:
+    """Who says that the network keeps others out may call the server what they like, unless they say what."""
+    return settings.insecure_public and not settings.allowed_hosts
 
 
 def _limits(settings: Settings) -> TurnLimits:

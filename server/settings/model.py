@@ -101,13 +101,15 @@ class Settings(BaseSettings):
     """What has a turn before its answer is sent: full, the disk; normal, the system, and a power cut may take it."""
     store_patience: Seconds = 10
     """Seconds for which a turn is tried again while the tape cannot be written; then its caller is told."""
-    backlog_memory: int = Field(default=256 * 2**20, ge=0)
-    """Bytes of sampled turns kept until the tape can be written again; beyond, they go to a side file."""
+    backlog_memory: Count = 256 * 2**20
+    """Bytes of sampled turns that may wait for the tape; beyond, calls are refused before anything is sampled."""
 
     auth: AuthMode = AuthMode.AUTO
     """Whether an API key is asked for: auto (as soon as there is one), required, off."""
     insecure_public: bool = False
     """Serve on an address that other machines reach though no API key is asked for."""
+    allowed_hosts: Texts = ()
+    """Where no API key is asked for: another host name under which the server is called, or whose pages may call it."""
     admin_key: ApiKey | None = None
     """An API key that may do everything, or sha256: and its hash in hexadecimal."""
     trainer_key: ApiKey | None = None
@@ -118,6 +120,8 @@ class Settings(BaseSettings):
     """What session keys are signed with, 32 characters or more. Default: made once, and kept on the tape."""
     max_body_bytes: Count = 64 * 2**20
     """Refuse requests with longer bodies."""
+    max_body_memory: Count = 512 * 2**20
+    """Refuse bodies while those that are being read have more bytes together, beyond 64 KiB of each."""
 
     engines: Texts = ("embedded",)
     """embedded, or any number of vllm=URL, sglang=URL and tinker=WEIGHTS that serve one model."""
@@ -150,8 +154,6 @@ class Settings(BaseSettings):
     """Sample at most so many tokens a turn."""
     replay_window: Seconds = 600
     """Seconds for which a retry gets the answer again; 0: never."""
-    replay_memory: int = Field(default=64 * 2**20, ge=0)
-    """Bytes that answers kept for retries may take up."""
 
     heartbeat: float = Field(default=15, ge=0.1, allow_inf_nan=False)
     """Seconds of silence after which a stream gets a sign of life."""

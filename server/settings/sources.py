@@ -40,7 +40,7 @@ class Loaded:
 
 def flag_of(name: str) -> str:
     """The flag of a field. A list's flag is given once for each part, and so has a name for one of them."""
-    singular = {"engines", "served_model_names", "token_arrays"}
+    singular = {"allowed_hosts", "engines", "served_model_names", "token_arrays"}
     return "--" + (name[:-1] if name in singular else name).replace("_", "-")
 
 

@@ -12,7 +12,6 @@ normalised.
 | ``loose`` | also system messages behind the first message, white space around content, thoughts in content, names |
 """
 
-import ast
 import importlib
 import json
 import re
@@ -21,7 +20,9 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any, TypeAlias
 
+from tickertape.renderers.json_text import is_deeper
 from tickertape.renderers.messages import Message, ToolCall
+from tickertape.renderers.tool_calls.python_text import json_of_python
 
 #: ``policy(message, index)``: the message as it is compared, or ``None`` where it does not count. ``index`` is its
 #: place in the request. It must depend on nothing else, and an assistant's message must never count for nothing.
@@ -152,34 +153,45 @@ def without_names(message: Message) -> Message:
 
 
 def canonical_arguments(arguments: Any) -> str:
-    """Arguments by value. Text that is neither JSON nor a Python literal (some clients print ``{'x': False}``) counts
-    as it stands."""
+    """Arguments by value. Text that is neither JSON nor what Python prints of a JSON value (some clients send
+    ``{'x': False}``) counts as it stands, and so does what is nested more than ``MOST_DEPTH`` levels deep. Whatever was
+    written, nothing is raised, and every process finds the same."""
     if not isinstance(arguments, str):
-        return _written(arguments)
+        written = _written(arguments)
+        return repr(arguments) if written is None else written
     return _read_again(arguments) if len(arguments) <= _SHORT else _read(arguments)
 
 
 def _read(arguments: str) -> str:
+    if not arguments.strip():
+        return "{}"
     try:
-        value = json.loads(arguments) if arguments.strip() else {}
+        value = json.loads(arguments)
     except (ValueError, RecursionError):
         try:
-            value = ast.literal_eval(arguments)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            value = json.loads(json_of_python(arguments) or "")
+        except (ValueError, RecursionError):
             return arguments
-    return _written(value)
+    written = _written(value)
+    return arguments if written is None else written
 
 
 #: History comes again with every request. Only short texts are remembered: this is a few megabytes.
 _SHORT = 1024
 _read_again = lru_cache(maxsize=8192)(_read)
 
+#: How deep Python can read and write depends on how deep the caller stands on the stack; up to here it always can.
+MOST_DEPTH = 128
 
-def _written(value: Any) -> str:
+
+def _written(value: Any) -> str | None:
+    """A value as JSON; ``None`` if that is impossible."""
+    if is_deeper(value, MOST_DEPTH):
+        return None
     try:
         return _SORTED.encode(_whole_numbers(value))
-    except (TypeError, ValueError, RecursionError):  # a literal that JSON cannot hold
-        return str(value)
+    except (TypeError, ValueError):  # no JSON value: only a caller of this library has one
+        return None
 
 
 _SORTED = json.JSONEncoder(sort_keys=True)

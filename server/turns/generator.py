@@ -104,7 +104,8 @@ class Generator:
         def engine_found(member: Member) -> None:
             assert member.info is not None  # noqa: S101  (it is ready)
             run.member = member.name
-            run.is_stamped_late = request.chunk_tokens > 1 and Feature.VERSIONS not in member.info.features
+            in_chunks = request.chunk_tokens > 1 and Feature.CHUNKS in member.info.features
+            run.is_stamped_late = in_chunks and Feature.VERSIONS not in member.info.features
             request.on_engine(member)
 
         stream = np.concatenate([request.prompt_ids, np.array(seen, np.int32)]) if seen else request.prompt_ids

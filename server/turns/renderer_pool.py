@@ -8,6 +8,7 @@ from tickertape.renderers.renderer import Renderer
 from tickertape.server.errors import InvalidRequest
 from tickertape.server.trajectories.matching import value_digest
 from tickertape.server.turns.request import Thinking
+from tickertape.server.turns.template_options import check_options
 from tickertape.server.turns.thinking import ThinkingSwitch
 
 _MOST = 64
@@ -34,6 +35,7 @@ class RendererPool:
         digest = value_digest(options)
         renderer = self._by_options.get(digest)
         if renderer is None:
+            check_options(self.choice.renderer, options)
             try:
                 renderer = get_renderer(self.choice.name, self.tokenizer, **{**self.choice.options, **options})
             except ValueError as error:

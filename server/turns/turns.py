@@ -212,7 +212,7 @@ class Turns:
             StoreFailed: it is.
         """
         try:
-            self.store.standing.check()
+            self.store.check()
         except StoreError as error:
             raise StoreFailed(str(error)) from error
 

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from aiohttp import web
 
+from tests.clients.flaky_engine import until
 from tests.clients.test_vllm import answering
 from tests.engines import Handler, serving_aiohttp, streaming, vllm_chunks, vllm_event
 from tickertape.clients.engines.engine import EngineInfo, Feature, LogprobKind, Sampling
 from tickertape.clients.engines.errors import EngineError, EngineNonsense, EngineRefused, EngineUnavailable
+from tickertape.clients.engines.pool import EnginePool, MemberState
 from tickertape.clients.engines.vllm.engine import VllmEngine
 
 PROMPT = np.array([5, 6], np.int32)
@@ -271,3 +273,29 @@ async def test_what_a_turn_needs_is_required_and_named(handler: Handler, said: s
     ):
         await used(url)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "later"),
+    [("weight_info", failing(404)), ("weight_info", html), ("health", failing(404))],
+    ids=["weight_info is not there", "weight_info is a web page", "health is not there"],
+)
+async def test_a_server_that_comes_back_without_an_optional_thing_serves_without_it(path: str, later: Handler) -> None:
+    """As one that is restarted without dev mode: what the earlier one had is not asked of it."""
+    now: Handler = answering({"weight_version": "step-1"})
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return await now(request)
+
+    with partly_vllm(**{path: handler}) as url:
+        pool = EnginePool({"a": VllmEngine(url)}, probe_every=0.02)
+        await pool.start()
+        member = pool.members["a"]
+        assert (member.state, member.info and member.info.missing) == (MemberState.READY, {})
+        now = later
+        await until(
+            lambda: (member.info is not None and bool(member.info.missing)) or (later is html and path == "health")
+        )
+        await until(lambda: member.state is MemberState.READY)
+        assert member.version == (None if path == "weight_info" else "step-1")
+        await pool.close()

@@ -4,7 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,34 +12,19 @@ import httpx
 import pytest
 from aiohttp import web
 
-from tests.deployment.places import CADDYFILE
 from tests.deployment.processes import (
     ANSWER,
     Server,
-    bin_directory,
     chat,
     free_port,
     serve_settings,
-    started,
     tickertape,
-    wait_until_ready,
     write_keys,
 )
+from tests.deployment.proxies import caddy
 from tests.engines import faulty_vllm, serving_aiohttp
 
 pytestmark = pytest.mark.slow
-
-
-@contextmanager
-def proxied(replicas: list[str], folder: Path) -> Iterator[str]:
-    """The proxy before servers; yields its URL."""
-    port, log = free_port(), folder / "caddy"
-    hosts = " ".join(replica.removeprefix("http://") for replica in replicas)
-    variables = {"PROXY_ADDRESS": f"http://127.0.0.1:{port}", "REPLICAS": hosts, "HOME": str(folder)}
-    command = [bin_directory() / "caddy", "run", "--config", CADDYFILE, "--adapter", "caddyfile"]
-    with started(command, environment=variables, cwd=folder, log=log) as process:
-        wait_until_ready(f"http://127.0.0.1:{port}/health", process, log)
-        yield f"http://127.0.0.1:{port}"
 
 
 @dataclass
@@ -68,7 +53,7 @@ def replicas(tmp_path: Path, postgres_url: str) -> Iterator[Replicas]:
             settings = serve_settings(engine, free_port()) | {"TICKERTAPE_DB": postgres_url}
             settings |= {"TICKERTAPE_SECRETS_DIR": str(tmp_path / "secrets")}
             servers.append(stack.enter_context(tickertape(settings, folder)))
-        proxy = stack.enter_context(proxied([server.url for server in servers], tmp_path))
+        proxy = stack.enter_context(caddy([server.url for server in servers], tmp_path))
         yield Replicas(proxy, servers, headers)
 
 
@@ -130,7 +115,7 @@ def fakes(tmp_path: Path) -> Iterator[tuple[str, list[Counting]]]:
     both = [Counting("one"), Counting("two")]
     with ExitStack() as stack:
         urls = [stack.enter_context(serving_aiohttp(each.app())) for each in both]
-        yield stack.enter_context(proxied(urls, tmp_path)), both
+        yield stack.enter_context(caddy(urls, tmp_path)), both
 
 
 def replica_of(url: str, path: str = "/v1/chat/completions", **headers: str) -> str:
@@ -188,5 +173,5 @@ def test_a_call_that_was_sent_is_not_sent_again(fakes: tuple[str, list[Counting]
 
 def test_a_call_goes_elsewhere_when_its_replica_cannot_be_connected_to(tmp_path: Path) -> None:
     there = Counting("there")
-    with serving_aiohttp(there.app()) as url, proxied([url, f"http://127.0.0.1:{free_port()}"], tmp_path) as proxy:
+    with serving_aiohttp(there.app()) as url, caddy([url, f"http://127.0.0.1:{free_port()}"], tmp_path) as proxy:
         assert {replica_of(proxy, f"/sessions/{number}/v1/messages") for number in range(6)} == {"there"}

@@ -1,6 +1,7 @@
 """Calls written as Python: what is read, what becomes of broken ones, and that nothing of them is ever run."""
 
 import json
+import time
 from random import Random
 
 import pytest
@@ -53,6 +54,24 @@ def test_every_call_has_a_status(call: str, status: CallStatus, arguments: str |
     assert (made.status, made.raw) == (status, f"[{call}]")
     assert [read.arguments for read in parsed.tool_calls] == ([] if arguments is None else [arguments])
     assert parsed.content == ("" if made.call else made.raw)
+
+
+def test_a_bare_word_is_told_as_it_stands_wherever_it_stands() -> None:
+    parsed = _parse("[f(x=é,\n  y=New\r\n, z=𓀀,\r w=Köln)]")
+    assert parsed.tool_calls[0].arguments == '{"x": "é", "y": "New", "z": "𓀀", "w": "Köln"}'
+
+
+@pytest.mark.parametrize("call", ["f(a=b), ", "f(**{k}=x, ", "f(), "])
+def test_a_long_list_costs_no_more_than_its_length(call: str) -> None:
+    def seconds(n: int) -> float:
+        bare = "[g(" + "".join(f"a{k}=b, " for k in range(n)) + "c=d)]"
+        began = time.thread_time()
+        _parse(bare)
+        _parse("[" + call * n + "f()]")
+        return time.thread_time() - began
+
+    seconds(50)
+    assert seconds(4000) < 40 * max(seconds(500), 0.01)  # its square would be 64 times
 
 
 @pytest.mark.parametrize("written", ["[1] see there", "[link](http://x)", "[]", "[f", "say [f()]", "f(x=1)", "[f] (x)"])

@@ -3,6 +3,7 @@
 import json
 import random
 import re
+import time
 import unicodedata
 from collections import Counter
 
@@ -10,8 +11,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.renderers.strategies import TAGS, arguments, as_json, assistant, call, completions, identifiers, texts, user
-from tests.renderers.subjects import FAMILY, INSTRUCT, QWEN3, QWENS, THINKING, Subject
+from tests.renderers.strategies import (
+    TAGS,
+    arguments,
+    as_json,
+    assistant,
+    call,
+    completions,
+    identifiers,
+    slow,
+    texts,
+    user,
+)
+from tests.renderers.subjects import FAMILY, INSTRUCT, QWEN3, QWENS, SUBJECTS, THINKING, Subject
 from tickertape.renderers.messages import Message, as_messages
 from tickertape.renderers.prompt import ParsedResponse
 from tickertape.renderers.renderer import Renderer
@@ -108,6 +120,26 @@ def test_an_id_outside_the_vocabulary_says_nothing(subject: Subject, renderer: R
     beyond = subject.tokenizer.vocab_size + 5
     parsed = renderer.parse_response([beyond, *subject.spell("Hi"), beyond])
     assert (parsed.content + (parsed.reasoning or ""), parsed.complete) == ("Hi", False)
+
+
+@slow
+@pytest.mark.parametrize("name", ["llama3.1", "qwen3", "mistral-v3"])
+@pytest.mark.parametrize(
+    "written",
+    ['{"name": "f", "parameters": {}}; ', '{"name": "f", "arguments": {"a": [{}]}}, ', "<tool_call>", "[f(a=b)]"],
+)
+def test_a_long_completion_in_one_piece_costs_no_more_than_its_length(name: str, written: str) -> None:
+    subject = SUBJECTS[name]
+    piece = subject.spell(written)
+
+    def seconds(n: int) -> float:
+        ids = piece * (n // len(piece))
+        began = time.thread_time()
+        subject.exact.parse_response(ids)
+        return time.thread_time() - began
+
+    seconds(500)
+    assert seconds(32_000) < 40 * max(seconds(4000), 0.005)  # its square would be 64 times
 
 
 def test_an_empty_completion_is_an_empty_unfinished_message(renderer: Renderer) -> None:

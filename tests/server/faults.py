@@ -179,6 +179,14 @@ ENGINE_FAULTS = [
         0,
     ),
     EngineFault(
+        "gives a logprob above 0",
+        _ended(vllm_event([100, 200], [-1.0, 0.5], "stop")),
+        502,
+        "engine_bad_response",
+        "engine_error",
+        0,
+    ),
+    EngineFault(
         "gives more tokens than were asked for",
         _ended(vllm_event([100] * 40, [-1.0] * 40, "length")),
         502,

@@ -43,6 +43,8 @@ SURROUNDINGS = [
         (
             "tests/clients/test_vllm_partly.py::test_what_is_optional_is_named_and_done_without",
             "tests/clients/test_vllm_partly.py::test_an_optional_thing_that_hangs_is_done_without",
+            "tests/clients/test_vllm_partly.py::"
+            "test_a_server_that_comes_back_without_an_optional_thing_serves_without_it",
             "tests/clients/test_sglang_partly.py::test_what_is_optional_is_named_and_done_without",
         ),
     ),
@@ -63,6 +65,36 @@ SURROUNDINGS = [
         "another file is put in its place",
         "503 `tape_unavailable` until the server is stopped; nothing is written to it",
         ("tests/server/store/test_tape_file.py::test_another_log_in_its_place_is_not_written",),
+    ),
+    Surrounding(
+        "the clock is set forward, or a server starts after a pause",
+        "nothing is finished (`finish_idle`), deleted (`keep_days`), taken back (leases) or sampled again (retries) "
+        "before that much time has passed by a clock that cannot be set; the log says so",
+        (
+            "tests/server/store/test_age_clock.py::test_nothing_is_older_than_the_time_that_passed",
+            "tests/server/store/test_age_clock.py::test_an_active_session_is_not_idle_because_the_clock_was_set",
+            "tests/server/store/test_age_clock.py::"
+            "test_a_session_that_was_just_finished_is_not_deleted_because_the_clock_was_set",
+            "tests/server/store/test_age_clock.py::"
+            "test_a_lease_is_not_handed_to_another_consumer_because_the_clock_was_set",
+            "tests/server/store/test_age_clock.py::test_time_in_which_no_server_ran_makes_nothing_older",
+        ),
+    ),
+    Surrounding(
+        "more turns wait for the tape than `backlog_memory` allows",
+        "calls get a 503 `tape_unavailable` before anything is sampled",
+        (
+            "tests/server/store/test_durable_recovery.py::"
+            "test_beyond_the_memory_of_the_backlog_calls_are_refused_before_they_cost_anything",
+        ),
+    ),
+    Surrounding(
+        "the server is stopped while the tape fails",
+        "what was sampled and could not be written is named in the log, turn by turn; its clients were told 503",
+        (
+            "tests/server/store/test_durable_recovery.py::"
+            "test_what_a_tape_cannot_take_before_the_end_is_named_in_the_log",
+        ),
     ),
     Surrounding(
         "a lone engine comes back with another context length",

@@ -19,7 +19,14 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 from tickertape.clients.engines.engine import Chunk, EngineInfo
-from tickertape.clients.engines.errors import EngineBusy, EngineError, EngineGone, EngineRefused, EngineUnavailable
+from tickertape.clients.engines.errors import (
+    EngineBusy,
+    EngineError,
+    EngineGone,
+    EngineNonsense,
+    EngineRefused,
+    EngineUnavailable,
+)
 from tickertape.clients.engines.pool.member import Member, MemberState
 from tickertape.clients.engines.pool.versions import VersionOrder
 
@@ -212,6 +219,20 @@ class Health:
             member.version = version
             self._changed()
 
+    async def _answers(self, member: Member) -> None:
+        """Raises :class:`EngineUnavailable` if it does not answer in the time of a probe. What it answers is of no
+        interest: it may be another server by now, which says that it is well in another way."""
+        try:
+            async with asyncio.timeout(self._timeout):
+                await member.engine.check()
+        except TimeoutError as error:
+            raise self._silent() from error
+        except (EngineRefused, EngineNonsense):
+            pass
+
+    def _silent(self) -> EngineUnavailable:
+        return EngineUnavailable(f"it did not answer a probe within {self._timeout:g} seconds")
+
     async def _ask(self, member: Member) -> str | None:
         """Its version, if it is well."""
         try:
@@ -219,7 +240,7 @@ class Health:
                 await member.engine.check()
                 return await member.engine.policy_version()
         except TimeoutError as error:
-            raise EngineUnavailable(f"it did not answer a probe within {self._timeout:g} seconds") from error
+            raise self._silent() from error
 
     async def _watch(self, member: Member, connecting: asyncio.Task[Connected] | None) -> None:
         if connecting is not None:
@@ -244,7 +265,7 @@ class Health:
     async def _return(self, member: Member, connecting: asyncio.Task[Connected] | None = None) -> None:
         try:
             if member.info is not None:
-                await self._ask(member)  # which takes no longer than a probe may
+                await self._answers(member)
             self.admit(member, await (connecting or self.connect(member)))
         except EngineError as error:
             self.down(member, error)

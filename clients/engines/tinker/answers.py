@@ -24,13 +24,16 @@ def chunk_of(answer: Any, asked: Sampling, policy_version: str | None) -> Chunk:
         policy_version: of the weights that sampled it.
 
     Raises:
-        EngineNonsense: counts differ, or the stop token is missing.
+        EngineNonsense: counts differ, a logprob is none, or the stop token is missing.
     """
     if len(answer.sequences) != 1:
         raise EngineNonsense(f"Tinker sampled {len(answer.sequences)} completions instead of one")
     (sequence,) = answer.sequences
     token_ids = [int(token) for token in sequence.tokens]
-    logprobs = [logprob(value) for value in sequence.logprobs or ()]
+    try:
+        logprobs = [logprob(value) for value in sequence.logprobs or ()]
+    except (TypeError, ValueError) as error:
+        raise EngineNonsense(f"Tinker gave {error}") from error
     if len(logprobs) != len(token_ids):
         raise EngineNonsense(f"Tinker sampled {len(token_ids)} tokens and gave {len(logprobs)} logprobs")
     if len(token_ids) > asked.max_tokens:

@@ -151,9 +151,6 @@ class VllmEngine(Engine):
                 while payloads := await events.read():
                     for chunk in reader.read(payloads):
                         yield chunk
-                    if reader.ended:
-                        await events.end()
-                        return
             except asyncio.CancelledError:
                 if holds_back:
                     for chunk in await self._abort(reader, endpoint, request_id, events):

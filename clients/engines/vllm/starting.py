@@ -274,8 +274,10 @@ class VllmStart:
         self._features.add(Feature.CHUNKS)
 
     async def _try_abort(self) -> None:
-        """A request that was never made is aborted."""
-        await self._connection.post(ABORT, orjson.dumps({"request_ids": [_probe_id()]}))
+        """A request that was never made is aborted. vLLM answers nothing, or in dev mode an object."""
+        answer = await self._connection.post(ABORT, orjson.dumps({"request_ids": [_probe_id()]}))
+        if answer and not isinstance(orjson.loads(answer), dict):
+            raise EngineCannot(f"{self._url}{ABORT} answered {answer[:100]!r}")
         self._features.add(Feature.ABORT)
 
     async def _try_score(self) -> None:

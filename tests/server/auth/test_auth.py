@@ -1,9 +1,11 @@
 """Keys: made, shown once, expired, revoked; each kind reaches what is its own."""
 
 import asyncio
+import base64
 import re
 import signal
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,8 @@ import anthropic
 import httpx
 import openai
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from tests.engines import ScriptedEngine
@@ -21,6 +25,7 @@ from tickertape.server.auth import keyring as keyring_module
 from tickertape.server.auth.access import ANYBODY, Role
 from tickertape.server.auth.keyring import FRESH, Keyring, make_key
 from tickertape.server.auth.keys import ConfiguredKey, digest_of, hash_of, new_key
+from tickertape.server.auth.session_keys import KEY_FORM, SessionKeys
 from tickertape.server.commands.cli import app
 from tickertape.server.errors import Unauthenticated
 from tickertape.server.serving.exposure import check_exposure, is_loopback
@@ -234,6 +239,31 @@ def test_refused_session_key_is_told_why(start_proxy: StartProxy, tmp_path: Path
     until(lambda: chat(proxy, good).status_code == 401, FRESH + 1)
     assert "rotated" in why(good)
     assert chat(proxy, proxy.http.post(f"/sessions/{session}/key").json()["key"]).status_code == 200
+
+
+def bomb() -> str:
+    """A session key that nobody signed: 60 kB of it are 40 MB of JSON."""
+    inflated = b"[" * (40 * 2**20)
+    packed = base64.urlsafe_b64encode(zlib.compress(inflated, 9)).rstrip(b"=").decode()
+    assert 20_000 < len(packed) < 60_000
+    return packed
+
+
+@pytest.mark.parametrize("start", ["tt-session-.", "tt-session-0123abcd-.", "tt-session-%s-."])
+def test_nothing_of_a_key_is_decoded_before_its_signature_is_verified(proxy: Proxy, start: str) -> None:
+    made = proxy.http.post("/sessions", json={"key_expires_in": 60}).json()["agent_key"]["key"]
+    generation = made.removeprefix("tt-session-").partition("-")[0]
+    forged = start.replace("%s", generation) + bomb() + made[made.rindex(".") :]
+    began = time.process_time()  # the server runs in this process
+    assert chat(proxy, forged).status_code == 401
+    assert proxy.http.get("/v1/models", headers={"x-api-key": forged, "Authorization": ""}).status_code == 401
+    assert time.process_time() - began < 0.2
+
+
+@given(st.text(max_size=300).map(lambda text: "tt-session-" + text) | st.from_regex(KEY_FORM, fullmatch=True))
+def test_a_key_that_was_not_made_here_is_refused_whatever_it_is(key: str) -> None:
+    with pytest.raises(Unauthenticated):
+        SessionKeys(b"secret" * 8).session_of(key)
 
 
 def test_refusals_are_in_the_protocol_of_the_call(proxy: Proxy) -> None:

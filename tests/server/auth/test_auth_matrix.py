@@ -16,11 +16,13 @@ from starlette.routing import Route
 from tests.engines import ScriptedEngine
 from tests.server.conftest import Proxy, scripted
 from tickertape.server.auth.access import Access, Role, access_of
+from tickertape.server.auth.browsers import Browsers
 from tickertape.server.auth.keyring import Keyring, make_key
 from tickertape.server.auth.keys import digest_of
 from tickertape.server.auth.session_keys import SessionKeys
 from tickertape.server.calls.service import Service
 from tickertape.server.commands.access_table import rules_table
+from tickertape.server.http.body_limit import Bodies
 from tickertape.server.observing.metrics import Metrics
 from tickertape.server.serving import app as application
 from tickertape.server.serving.app import ROUTERS, create_app
@@ -173,9 +175,10 @@ class _Service:
 
     def __init__(self, path: Path) -> None:
         self.keyring = Keyring(Store(path), AuthMode.OFF)
+        self.browsers = Browsers()
         self.tracing = None
         self.turns = SimpleNamespace(metrics=Metrics())
-        self.max_body_bytes = 1000
+        self.bodies = Bodies(1000)
 
 
 async def test_route_without_a_rule_is_refused_to_everybody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,7 +195,7 @@ async def test_route_without_a_rule_is_refused_to_everybody(tmp_path: Path, monk
     app = create_app(cast("Service", _Service(tmp_path / "tape.db")))
     app.add_api_route("/later", forgotten, methods=["GET"])
     app.add_api_route("/health", forgotten, methods=["DELETE"])
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as http:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as http:
         assert (await http.get("/forgotten")).status_code == 403
         assert (await http.post("/forgotten/x")).status_code == 403
         assert (await http.get("/later")).status_code == 404

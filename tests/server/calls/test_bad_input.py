@@ -63,6 +63,12 @@ BAD_FIELDS: list[tuple[dict[str, Any], str]] = [
     ({"tools": [{"type": "retrieval"}]}, "tools[0].type"),
     ({"tools": [{"type": "function", "function": {}}]}, "tools[0].function.name"),
     ({"chat_template_kwargs": {"no_such_option": 1}}, "chat_template_kwargs"),
+    ({"chat_template_kwargs": {"tokenizer": "x"}}, "chat_template_kwargs"),
+    ({"chat_template_kwargs": {"self": 1}}, "chat_template_kwargs"),
+    ({"chat_template_kwargs": {"history": "template"}}, "chat_template_kwargs"),
+    ({"chat_template_kwargs": {"name": "template"}}, "chat_template_kwargs"),
+    ({"chat_template_kwargs": {"enable_thinking": "yes"}}, "chat_template_kwargs"),
+    ({"chat_template_kwargs": {"enable_thinking": {}}}, "chat_template_kwargs"),
     ({"stream": "yes"}, "stream"),
     # Legal, and not supported yet.
     (

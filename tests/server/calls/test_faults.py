@@ -1,6 +1,7 @@
 """Every fault of :mod:`tests.server.faults` with real sockets: what is heard, what is kept, and that the next call is
 well."""
 
+import asyncio
 import json
 import socket
 import time
@@ -13,7 +14,7 @@ import httpx
 import pytest
 from aiohttp import web
 
-from tests.engines import ScriptedEngine, faulty_vllm
+from tests.engines import ScriptedEngine, faulty_vllm, vllm_event
 from tests.server.conftest import Proxy, scripted, until
 from tests.server.faults import CLIENT_FAULTS, END, ENGINE_FAULTS, ClientFault, EngineFault, client_table, engine_table
 from tests.server.faults import healthy as well
@@ -76,6 +77,28 @@ def check_heard(fault: EngineFault, proxy: Proxy, session: str, streamed: bool) 
     assert error["code"] == fault.code, error
 
 
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+def test_nothing_is_waited_for_behind_the_end(streamed: bool, tmp_path: Path, session: str) -> None:
+    """An engine that has said that its answer is over, and leaves the connection as it is."""
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        await request.read()
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        event = json.dumps(vllm_event([9707, END], [-1.0, -2.0], "stop"))
+        await response.write(f"data: {event}\n\ndata: [DONE]\n\n".encode())
+        while request.transport is not None and not request.transport.is_closing():  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        return response
+
+    patient = {"first_token_timeout": 30.0, "token_timeout": 30.0}
+    with faulty_vllm(handler) as url, scripted(VllmEngine(url), tmp_path, **patient) as proxy:
+        began = time.monotonic()
+        assert proxy.chat(session, HELLO, max_tokens=16, stream=streamed).status_code == 200
+        assert time.monotonic() - began < 10
+        assert [turn.outcome for turn in proxy.tape.turns(session)] == ["stop"]
+
+
 @contextmanager
 def full_backlog(port: int) -> Iterator[None]:
     """Somebody listens there, and the kernel has no room for another connection."""
@@ -109,7 +132,9 @@ class Stage:
     def send(self, *, part: float = 1.0, **fields: Any) -> None:
         """A request; of its body, a part."""
         body = json.dumps({"model": self.proxy.model, "messages": HELLO, **fields}).encode()
-        head = f"POST /sessions/{self.session}/v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}"
+        head = (
+            f"POST /sessions/{self.session}/v1/chat/completions HTTP/1.1\r\nHost: [::]\r\nContent-Length: {len(body)}"
+        )
         self.client.sendall(f"{head}\r\n\r\n".encode() + body[: int(part * len(body))])
 
     def is_sampling(self) -> bool:

@@ -13,6 +13,7 @@ import pytest
 
 from tests.engines import ScriptedEngine
 from tests.server.conftest import Proxy, scripted
+from tests.server.raw_http import raw, statuses
 from tickertape.server.http.protocol import MOST_HEAD
 
 END = 151645
@@ -35,37 +36,9 @@ def still_serves(proxy: Proxy) -> Iterator[None]:
     assert proxy.chat(None, HELLO).status_code == 200
 
 
-def raw(proxy: Proxy, *parts: bytes, pause: float = 0.0, wait: float = 5.0) -> bytes:
-    """Bytes as they are, and all that comes back until the connection is closed or silent for a moment."""
-    place = urlsplit(proxy.url)
-    with socket.create_connection((place.hostname, place.port), timeout=wait) as connection:
-        for part in parts:
-            try:
-                connection.sendall(part)
-            except OSError:  # it was cut off
-                break
-            time.sleep(pause)
-        return rest_of(connection)
-
-
-def rest_of(connection: socket.socket) -> bytes:
-    came = b""
-    try:
-        while piece := connection.recv(65536):
-            came += piece
-            connection.settimeout(0.3)
-    except (TimeoutError, ConnectionResetError):
-        pass
-    return came
-
-
-def statuses(came: bytes) -> list[int]:
-    return [int(part[:3]) for part in came.split(b"HTTP/1.1 ")[1:]]
-
-
 BODY = json.dumps({"model": "m", "messages": HELLO}).encode()
-POST = b"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
-GET = b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n"
+POST = b"POST /v1/chat/completions HTTP/1.1\r\nHost: [::]\r\nContent-Type: application/json\r\n"
+GET = b"GET /health HTTP/1.1\r\nHost: [::]\r\n\r\n"
 CHUNKED = b"%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY)
 
 
@@ -97,7 +70,7 @@ CHUNKED = b"%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY)
     ],
 )
 def test_ambiguous_request_is_refused_and_what_follows_is_none(proxy: Proxy, head: bytes) -> None:
-    came = raw(proxy, POST + head + b"\r\n" + b"0\r\n\r\n" + GET)
+    came = raw(proxy.url, POST + head + b"\r\n" + b"0\r\n\r\n" + GET)
     assert statuses(came)[:1] == [400], came
     assert b'{"status":"ok"}' not in came
 
@@ -113,20 +86,20 @@ def test_ambiguous_request_is_refused_and_what_follows_is_none(proxy: Proxy, hea
     ],
 )
 def test_chunks_that_are_none_are_refused(proxy: Proxy, body: bytes) -> None:
-    came = raw(proxy, POST + b"Transfer-Encoding: chunked\r\n\r\n" + body + GET)
+    came = raw(proxy.url, POST + b"Transfer-Encoding: chunked\r\n\r\n" + body + GET)
     assert b'{"status":"ok"}' not in came
     assert 200 not in statuses(came)
 
 
 def test_folded_header_is_one_header_or_none(proxy: Proxy) -> None:
     """A line that begins with a space goes on with the one before: it never is a header of its own."""
-    came = raw(proxy, POST + b"X-A: b\r\n X-Session-Id: folded\r\nContent-Length: %d\r\n\r\n" % len(BODY) + BODY)
+    came = raw(proxy.url, POST + b"X-A: b\r\n X-Session-Id: folded\r\nContent-Length: %d\r\n\r\n" % len(BODY) + BODY)
     assert statuses(came) in ([200], [400])
     assert b"x-session-id: folded" not in came.lower()
 
 
 def test_pipelined_requests_are_answered_in_order(proxy: Proxy) -> None:
-    came = raw(proxy, POST + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY + GET)
+    came = raw(proxy.url, POST + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY + GET)
     assert statuses(came) == [200, 200]
     assert came.index(b"chat.completion") < came.index(b'{"status":"ok"}')
 
@@ -140,7 +113,7 @@ def test_trailers_are_no_headers(tmp_path_factory: pytest.TempPathFactory, proxy
         head = POST + b"Authorization: Bearer %s\r\nTransfer-Encoding: chunked\r\n\r\n" % AGENT.encode()
         chunk, trailer = CHUNKED[:-2], b"X-Session-Id: foreign\r\n\r\n"
         for parts in ((head + chunk + trailer,), (head, chunk, trailer)):
-            came = raw(guarded, *parts, pause=0.05)
+            came = raw(guarded.url, *parts, pause=0.05)
             assert statuses(came) == [200]
             assert b"foreign" not in came
             assert b"x-session-id: cfg" in came.lower()
@@ -148,25 +121,25 @@ def test_trailers_are_no_headers(tmp_path_factory: pytest.TempPathFactory, proxy
 
 def test_head_without_end_is_cut_off(proxy: Proxy) -> None:
     for start in (GET[:-2] + b"X-A: ", GET[:-2], b"GET /", POST + b"Transfer-Encoding: chunked\r\n\r\n0\r\nX-A: "):
-        came = raw(proxy, start, *([b"a" * 8192] * 12), pause=0.01)
+        came = raw(proxy.url, start, *([b"a" * 8192] * 12), pause=0.01)
         assert 200 not in statuses(came)
     many = b"".join(b"X-%d: a\r\n" % k for k in range(MOST_HEAD // 8))
-    assert statuses(raw(proxy, GET[:-2] + many + b"\r\n")) == [400]
-    assert statuses(raw(proxy, GET[:-2] + b"X-A: %s\r\n\r\n" % (b"a" * 30_000))) == [200]
+    assert statuses(raw(proxy.url, GET[:-2] + many + b"\r\n")) == [400]
+    assert statuses(raw(proxy.url, GET[:-2] + b"X-A: %s\r\n\r\n" % (b"a" * 30_000))) == [200]
 
 
 @pytest.mark.parametrize(
     "target", [b"*", b"http://elsewhere.example/health", b"//health", b"/health#x", b"\xff", b"/%zz"]
 )
 def test_odd_request_targets(proxy: Proxy, target: bytes) -> None:
-    came = raw(proxy, b"GET " + target + b" HTTP/1.1\r\nHost: a\r\n\r\n")
+    came = raw(proxy.url, b"GET " + target + b" HTTP/1.1\r\nHost: [::]\r\n\r\n")
     assert statuses(came)[0] < 500
 
 
 def test_websocket_and_other_protocols_are_none(proxy: Proxy) -> None:
     upgrade = b"Connection: Upgrade\r\nUpgrade: %s\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: eA==\r\n\r\n"
     for name in (b"websocket", b"h2c"):
-        assert 101 not in statuses(raw(proxy, GET[:-2] + upgrade % name))
+        assert 101 not in statuses(raw(proxy.url, GET[:-2] + upgrade % name))
 
 
 # Bodies.
@@ -174,10 +147,8 @@ def test_websocket_and_other_protocols_are_none(proxy: Proxy) -> None:
 
 def test_body_over_the_limit_is_refused_before_it_is_sent(proxy: Proxy) -> None:
     for path, shape in (("/v1/chat/completions", "openai"), ("/v1/messages", "anthropic"), ("/sessions", "openai")):
-        head = (
-            f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: {LIMIT + 1}\r\n\r\n"
-        )
-        came = raw(proxy, head.encode())
+        head = f"POST {path} HTTP/1.1\r\nHost: [::]\r\nContent-Length: {LIMIT + 1}\r\n\r\n"
+        came = raw(proxy.url, head.encode())
         assert statuses(came) == [413]
         error = json.loads(came.partition(b"\r\n\r\n")[2])["error"]
         assert (error.get("code") == "request_too_large") is (shape == "openai")
@@ -346,7 +317,7 @@ def test_nothing_that_is_told_again_makes_a_header(proxy: Proxy, evil: str) -> N
 )  # fmt: skip
 def test_session_id_that_is_a_trick_is_refused(proxy: Proxy, session: str) -> None:
     path = f"/sessions/{session}/v1/chat/completions".encode()
-    came = raw(proxy, b"POST " + path + b" HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(BODY) + BODY)
+    came = raw(proxy.url, b"POST " + path + b" HTTP/1.1\r\nHost: [::]\r\nContent-Length: %d\r\n\r\n" % len(BODY) + BODY)
     assert statuses(came)[0] in (400, 404, 405), came[:300]
     assert b"x-evil" not in came.partition(b"\r\n\r\n")[0].lower()
     known = {each.id for each in proxy.tape.sessions(page_size=1000)}

@@ -65,7 +65,7 @@ def test_call_beyond_the_queue_is_refused_before_its_body_is_read(start_proxy: S
     host, port = proxy.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=5) as connection:
         began = time.perf_counter()
-        head = f"POST /sessions/{session}/v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n"
+        head = f"POST /sessions/{session}/v1/chat/completions HTTP/1.1\r\nHost: [::]\r\nContent-Length: 100000\r\n\r\n"
         connection.sendall(head.encode())
         answer = connection.recv(65536).decode()
         assert time.perf_counter() - began < 0.1
@@ -211,7 +211,7 @@ def test_places_are_given_back_whatever_becomes_of_a_call(start_proxy: StartProx
             next(stream.iter_lines())
     host, port = proxy.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as connection:
-        connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
+        connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: [::]\r\nContent-Length: 9\r\n\r\n{")
     gate.open.set()
     until(lambda: proxy.chat(session, HELLO).status_code == 200)
     body = json.dumps({"model": proxy.model, "messages": HELLO}).encode()

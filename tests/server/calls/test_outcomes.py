@@ -194,7 +194,7 @@ def test_client_that_goes_away_aborts_at_the_engine_and_leaves_undelivered(
     body = json.dumps({"model": proxy.model, "messages": HELLO}).encode()
     host, port = proxy.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as connection:
-        head = f"POST /sessions/{session}/v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}"
+        head = f"POST /sessions/{session}/v1/chat/completions HTTP/1.1\r\nHost: [::]\r\nContent-Length: {len(body)}"
         connection.sendall(head.encode() + b"\r\n\r\n" + body)
         until(lambda: bool(engine.calls and len(engine.calls[0].token_ids) > 3))
     until(lambda: engine.calls[0].closed, seconds=1)
@@ -329,3 +329,28 @@ def _call_that_breaks_off(proxy: Proxy, session: str) -> None:
         httpx.post(
             f"{proxy.url}/sessions/{session}/v1/chat/completions", json={"model": proxy.model, "messages": HELLO}
         )
+
+
+@pytest.mark.parametrize(
+    "arguments", ['{{"city": "Rome"}}', "{{}}", '{["a"]: 1}', f'{{"n": {"9" * 5000}}}', "{'b', 'a'}", '{"n": 1e999}']
+)
+def test_mistakes_in_arguments_are_answered_and_may_come_back(
+    start_proxy: StartProxy, session: str, arguments: str
+) -> None:
+    """A model's everyday mistakes: no error, and the history that holds them continues the turn."""
+    sampled = f'<tool_call>\n{{"name": "f", "arguments": {arguments}}}\n</tool_call><|im_end|>'
+    proxy = start_proxy(ScriptedEngine(lambda _ids, _sampling: encode(sampled), max_context=32_768))
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    answer = proxy.chat(session, HELLO, tools=tools, max_tokens=10_000)
+    assert answer.status_code == 200, answer.text
+    said = answer.json()["choices"][0]["message"]
+    history = [
+        *HELLO,
+        said,
+        *({"role": "tool", "tool_call_id": each["id"], "content": "no"} for each in said.get("tool_calls", ())),
+    ]
+    again = proxy.chat(session, [*history, *HELLO], tools=tools, max_tokens=10_000)
+    assert again.status_code == 200, again.text
+    first, second = proxy.tape.turns(session)
+    assert first.outcome in ("parse_failed", "tool_calls")
+    assert (second.parent_id, second.fork_reason) == (first.id, None)

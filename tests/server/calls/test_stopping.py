@@ -104,7 +104,7 @@ def slow_reader(url: str, path: str, body: bytes) -> Iterator[socket.socket]:
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.connect((host, int(port)))
-        connection.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+        connection.sendall(f"POST {path} HTTP/1.1\r\nHost: [::]\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
         yield connection
 
 

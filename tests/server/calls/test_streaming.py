@@ -123,7 +123,7 @@ def open_stream(proxy: Proxy, session: str) -> socket.socket:
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     connection.connect((host, int(port)))
-    head = f"POST /sessions/{session}/v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}"
+    head = f"POST /sessions/{session}/v1/chat/completions HTTP/1.1\r\nHost: [::]\r\nContent-Length: {len(body)}"
     connection.sendall(head.encode() + b"\r\n\r\n" + body)
     return connection
 

@@ -15,7 +15,9 @@ from tests.engines import faulty_vllm
 from tickertape.clients.engines.engine import EngineInfo, Feature, LogprobKind
 from tickertape.clients.engines.pool import EnginePool, MemberState
 from tickertape.server.auth.access import ANYBODY
+from tickertape.server.auth.browsers import Browsers
 from tickertape.server.calls.service import Service
+from tickertape.server.http.body_limit import Bodies
 from tickertape.server.observing.metrics import Metrics
 from tickertape.server.serving.app import create_app
 
@@ -40,10 +42,16 @@ class Admin:
         self.pool = EnginePool({"one": self.engine}, limit=4, **FAST)
         turns = SimpleNamespace(pool=self.pool, metrics=Metrics())
         open_to_all = SimpleNamespace(identify=AsyncMock(return_value=ANYBODY))
-        around = {"keyring": open_to_all, "tracing": None, "max_body_bytes": 10_000, "connect_timeout": 5.0}
+        around = {
+            "keyring": open_to_all,
+            "tracing": None,
+            "bodies": Bodies(10_000),
+            "connect_timeout": 5.0,
+            "browsers": Browsers(),
+        }
         service = cast("Service", SimpleNamespace(turns=turns, **around))
         transport = httpx.ASGITransport(create_app(service))
-        self.http = httpx.AsyncClient(transport=transport, base_url="http://proxy")
+        self.http = httpx.AsyncClient(transport=transport, base_url="http://localhost")
 
     async def list(self) -> list[dict[str, Any]]:
         answer = await self.http.get("/admin/engines")

@@ -13,6 +13,9 @@ from tests.engines import faulty_vllm
 from tests.server.conftest import qwen3_tokenizer, until
 from tests.server.faults import healthy
 from tickertape.clients import TrajectoryClient
+from tickertape.clients.engines.embedded.engine import EmbeddedEngine
+from tickertape.clients.engines.engine import EngineInfo
+from tickertape.clients.engines.errors import EngineUnavailable
 from tickertape.clients.engines.vllm.engine import VllmEngine
 from tickertape.renderers.choose import Choice, get_renderer
 from tickertape.server.serving.assembly import Parts
@@ -67,6 +70,26 @@ def test_it_serves_when_its_engine_comes(tmp_path: Path, names: tuple[str, ...])
         assert http.get("/v1/models").json()["data"][0]["id"] == "faulty"
         assert http.post("/sessions/s/v1/chat/completions", json=asked).status_code == 200
         assert [turn.outcome for turn in tape.turns("s")] == ["rejected", "stop"]
+
+
+def test_an_engine_of_this_process_must_start(tmp_path: Path) -> None:
+    class BrokenEngine(EmbeddedEngine):
+        def __init__(self) -> None:
+            """There is no model."""
+
+        async def start(self) -> EngineInfo:
+            raise EngineUnavailable("the model file cannot be read")
+
+        async def close(self) -> None:
+            return
+
+    choice = Choice(get_renderer("qwen3", qwen3_tokenizer()), "the test asked for it", {})
+    parts = Parts({"embedded": BrokenEngine()}, choice)
+    with (
+        pytest.raises(EngineUnavailable, match=r"embedded is down \(the model file cannot be read\)"),
+        serving(Settings(port=0, db=tmp_path / "tape.db"), parts=parts),
+    ):
+        pass
 
 
 def test_the_first_of_several_is_enough_and_the_others_join_with_whatever_context(tmp_path: Path) -> None:

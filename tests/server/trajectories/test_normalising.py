@@ -1,5 +1,9 @@
 """What of a message counts under each policy, case by case."""
 
+import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 
@@ -133,7 +137,45 @@ def test_a_policy_that_is_not_there_is_named(name: str) -> None:
         policy_named(name)
 
 
-@given(st.text(max_size=50))
+#: What models and clients write for arguments by mistake, each once the cause of an error.
+MISTAKES = [
+    '{{"city": "Rome"}}', "{{}}", '{["a"]: 1}', "{{'a': 1}: 2}", "{'b', 'a', 'c'}", "b'x'", "1j", "f(1)", "...",
+    "9" * 5000, "0x" + "f" * 5000, f'{{"n": {"9" * 5000}}}', f'{{"n": 1e{"9" * 50}}}', '{"n": NaN}', '{1: 2, "a": 3}',
+    '{"a": "\\ud800"}', "{'a': '\\ud800'}", "{'a': '\\U0011ffff'}", '{"a": 1, "a": {}}', "\x00", "{'a': ", "{",
+    "'" * 99,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", MISTAKES)
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_mistake_in_arguments_is_compared_and_not_raised(policy: str, text: str) -> None:
+    mistaken = canonical(called(text), POLICIES[policy], 1)
+    assert mistaken == canonical(called(text), POLICIES[policy], 1)
+    assert mistaken != canonical(called(text + "x"), POLICIES[policy], 1)
+
+
+def test_arguments_are_compared_alike_in_every_process() -> None:
+    """Whatever the order of a set's members is there, and however deep the caller stands."""
+    texts = [*MISTAKES, *(opening * deep for opening in ('{"a":', "[") for deep in (100, 128, 129, 300, 900, 1000))]
+    texts += ["[" * deep + "]" * deep for deep in (100, 128, 129, 300, 900, 1000)]
+    program = (
+        "import sys, json\n"
+        "from tickertape.server.trajectories.normalising import canonical_arguments as c\n"
+        "def at(depth, text): return c(text) if not depth else at(depth - 1, text)\n"
+        "sys.setrecursionlimit(10_000)\n"
+        "print(json.dumps([at(int(sys.argv[1]), text) for text in json.load(sys.stdin)]))"
+    )
+    found = []
+    for seed in ("1", "2"):
+        command = [sys.executable, "-c", program, str(int(seed) * 400)]
+        environment = {**os.environ, "PYTHONHASHSEED": seed}
+        done = subprocess.run(command, input=json.dumps(texts), env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        found.append(json.loads(done.stdout))
+    assert found[0] == found[1] == [normalising.canonical_arguments(text) for text in texts]
+
+
+@given(st.text(max_size=50) | st.text("{}[]()'\"\\,:0ea1 -\n", max_size=30))
 def test_arguments_of_any_text_have_a_canonical_form(text: str) -> None:
     message = called(text.encode("utf-8", "ignore").decode())
     assert canonical(message) == canonical(message)
