@@ -28,7 +28,7 @@ CODES: dict[str, tuple[str, str]] = {
     "invalid_api_key": ("401", "the key is missing, wrong, expired or revoked ([keys](first-calls-with-keys.md))"),
     "insufficient_permissions": ("403", "the key is good, and not for this route; the text says whose key it needs"),
     "session_not_yours": ("403", "the key is good, and not for this session; the text says which ids it reaches"),
-    "host_not_allowed": ("403", "no key is asked for, and the `Host` is none of this server's names (`--allowed-host`)"),
+    "host_not_allowed": ("403", "no key is asked for, and `Host` is none of this server's names (`--allowed-host`)"),
     "origin_not_allowed": ("403", "no key is asked for, and a page of another site calls (`--allowed-host`)"),
     "not_found": ("404", "there is no such route, key, engine or response; for a route, look at the base URL"),
     "model_not_found": ("404", "the name is not served; the text names those that are (`--served-model-name`)"),
