@@ -1,7 +1,7 @@
 """The rooms, and what each may know: imports point downwards only.
 
-This table is the plan of the house. A file that belongs to no room fails, and so does an import that its room's row does
-not list. ``docs/architecture.md`` says what each room is for.
+This table is the plan of the house. A file that belongs to no room fails, and so does an import that its room's row
+does not list. ``docs/architecture.md`` says what each room is for.
 """
 
 import ast
