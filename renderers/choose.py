@@ -110,7 +110,7 @@ def choose_renderer(tokenizer: TokenizerLike, *, history: History | str = Histor
     known = Tokenizer.load(tokenizer)
     if known.chat_template is None:
         return _without_template(known, history)
-    read = variables_of(known.chat_template)
+    read = variables_of(known.chat_template) if options else frozenset()
     evidence = _Evidence(TemplateRenderer(known, **{name: value for name, value in options.items() if name in read}))
     ruled_out: list[_Difference] = []
     for name, family in sorted(FAMILIES.items(), key=lambda item: evidence.is_general(item[0]), reverse=True):
@@ -127,7 +127,9 @@ def choose_renderer(tokenizer: TokenizerLike, *, history: History | str = Histor
             return Choice(renderer, reason, {"history": history, **family_options}, _nearest_first(ruled_out))
         ruled_out.append(replace(differs, text=f"{name}: {differs.text}"))
     reason = "no family renders like the model's own template, which is used itself"
-    return Choice(TemplateRenderer(known, **options), reason, options, _nearest_first(ruled_out))
+    # An option that no family has, nor the template, is refused there.
+    renderer = evidence.reference if options.keys() <= read else TemplateRenderer(known, **options)
+    return Choice(renderer, reason, options, _nearest_first(ruled_out))
 
 
 def _without_template(tokenizer: Tokenizer, history: History | str) -> Choice:

@@ -18,6 +18,8 @@ from jinja2.exceptions import SecurityError
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from tickertape.renderers.errors import RenderError
+
 
 def render_template(
     template: str,
@@ -49,11 +51,14 @@ def variables_of(template: str) -> frozenset[str]:
     """Returns the names of what a template reads beside the conversation: the variables that a caller may set.
 
     Raises:
-        jinja2.TemplateSyntaxError: it is no template.
+        RenderError: it is no template.
     """
     environment = _environment()
-    read = jinja2.meta.find_undeclared_variables(environment.parse(template))
-    return frozenset(read - _GIVEN - environment.globals.keys())
+    try:
+        parsed = environment.parse(template)
+    except jinja2.TemplateSyntaxError as error:
+        raise RenderError(f"the chat template is not Jinja: {error}") from error
+    return frozenset(jinja2.meta.find_undeclared_variables(parsed) - _GIVEN - environment.globals.keys())
 
 
 #: What :func:`render_template` itself gives to a template.

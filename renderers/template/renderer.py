@@ -72,10 +72,9 @@ class TemplateRenderer(Renderer):
 
     def _check_options(self, options: Mapping[str, Any]) -> None:
         """An option that the template does not read would be ignored without a word."""
-        try:
-            known = self.client_options
-        except jinja2.TemplateError as error:
-            raise RenderError(f"the chat template of {self.tokenizer.name} is no Jinja template: {error}") from error
+        if not options:
+            return
+        known = self.client_options
         if unknown := sorted(options.keys() - known.keys()):
             raise RenderError(
                 f"the chat template of {self.tokenizer.name} has no option {', '.join(unknown)}; there are: "

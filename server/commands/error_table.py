@@ -14,6 +14,7 @@ _NAME = "errors: python -m tickertape.server.commands.error_table docs/protocols
 #: Code to status and meaning, in the order of the page.
 CODES: dict[str, tuple[str, str]] = {
     "invalid_json": ("400", "the body is no JSON object, or nested too deeply"),
+    "malformed_request": ("400", "the bytes are no HTTP request that can be read in one way only"),
     "missing_field": ("400", "`param` is missing"),
     "invalid_value": ("400", "`param` has a value that it cannot have"),
     "unsupported_value": ("400", "`param` has a value that the protocol knows and this model or server cannot honour"),
@@ -27,6 +28,8 @@ CODES: dict[str, tuple[str, str]] = {
     "invalid_api_key": ("401", "the key is missing, wrong, expired or revoked ([keys](first-calls-with-keys.md))"),
     "insufficient_permissions": ("403", "the key is good, and not for this route; the text says whose key it needs"),
     "session_not_yours": ("403", "the key is good, and not for this session; the text says which ids it reaches"),
+    "host_not_allowed": ("403", "no key is asked for, and `Host` is none of this server's names (`--allowed-host`)"),
+    "origin_not_allowed": ("403", "no key is asked for, and a page of another site calls (`--allowed-host`)"),
     "not_found": ("404", "there is no such route, key, engine or response; for a route, look at the base URL"),
     "model_not_found": ("404", "the name is not served; the text names those that are (`--served-model-name`)"),
     "session_not_found": ("404", "there is no such session on this tape"),
@@ -62,6 +65,7 @@ CODES: dict[str, tuple[str, str]] = {
     "tape_unavailable": ("503", "the tape cannot be written or read"),
     "server_stopping": ("503", "the server is being stopped; another one, or the next one, may answer"),
     "too_many_connections": ("503", "there are `max_connections` connections"),
+    "too_many_body_bytes": ("503", "bodies that are being read take up all the memory that they may"),
     "connect_timeout": ("504", "the engine accepted no connection within `connect_timeout`"),
     "first_token_timeout": ("504", "the engine gave no token within `first_token_timeout`"),
     "token_timeout": ("504", "the engine stopped for `token_timeout` between two tokens; what was sampled is on tape"),

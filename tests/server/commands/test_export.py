@@ -157,7 +157,7 @@ def test_command_filters_makes_samples_as_asked_and_tells_of_open_sessions(proxy
     ("arguments", "said"),
     [
         (["nowhere.db", "out"], "nowhere.db is no tape file: give one, or the URL"),
-        (["http://127.0.0.1:1", "out"], "http://127.0.0.1:1: "),
+        (["http://127.0.0.1:1", "out"], "GET http://127.0.0.1:1/samples/summary?after=0: no server answers there"),
         (["TAPE", "out.csv"], "must end with one of .parquet"),
         (["TAPE", "out", "--where", "grup=g"], "there is no 'grup'; there are: state"),
         (["TAPE", "out", "--where", "grup"], "it must be NAME=VALUE"),
