@@ -10,11 +10,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tickertape.server.auth.access import ACCESS, Access
 from tickertape.server.errors import BodyTooLarge, ProxyError, UnsupportedEncoding
 
 #: Bytes of each body that are not counted among those under way: its connection may hold as many anyway. So large
 #: bodies never keep small ones out.
 _FREE = 64 * 2**10
+
+
+#: Bytes of the longest body of what is no agent's call: rewards of every token of a session are a few hundred kilobytes.
+_MOST_OF_OTHERS = 4 * 2**20
 
 
 class TooManyBodyBytes(ProxyError):
@@ -62,7 +67,8 @@ class BodyLimit:
             return
         bodies = self._bodies(scope)
         try:
-            _check_head(Headers(scope=scope), bodies.most)
+            most = bodies.most if scope.get(ACCESS) is Access.AGENT else min(bodies.most, _MOST_OF_OTHERS)
+            _check_head(Headers(scope=scope), most)
         except ProxyError as error:
             await self._refuse(error, scope, receive, send)
             return
@@ -83,8 +89,8 @@ class BodyLimit:
             more = max(0, read - _FREE) - held
             held += more
             bodies.held += more
-            if read > bodies.most:
-                refusal = _too_large(bodies.most)
+            if read > most:
+                refusal = _too_large(most)
             elif more > 0 and bodies.held > bodies.together:
                 refusal = _too_many(bodies.together)
             if refusal is not None:
