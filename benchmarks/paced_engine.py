@@ -1,13 +1,17 @@
-"""A fake engine that streams: one event for each token, at the pace of a clock, whatever is asked.
+"""A fake engine that streams as vLLM does: one event for each token, at the pace of a clock.
 
-It is `null_engine.py` otherwise: events are serialised once and what it is asked is not read, but for `max_tokens` and
-what Tickertape tries out at start. All streams tick together, as in an engine that decodes them in one batch; events
-that a slow reader does not take wait in the socket.
+With `stream_interval: N` in the request, the first token and the end come at once and between them an event holds N
+tokens, as of vLLM 0.32; `--ignore-interval` makes it an older server. It is `null_engine.py` otherwise: events are
+serialised once and what it is asked is not read, but for `max_tokens`, the interval and what Tickertape tries out at
+start. All streams tick together, as in an engine that decodes them in one batch; events that a slow reader does not
+take wait in the socket.
 """
 
 import argparse
 import asyncio
 import re
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,6 +25,7 @@ from benchmarks.vocabulary import Vocabulary
 CYCLE = 512
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 MAX_TOKENS = re.compile(rb'"max_tokens":(\d+)')
+INTERVAL = re.compile(rb'"stream_interval":(\d+)')
 
 
 def event(choice: dict[str, Any] | None, **more: Any) -> bytes:
@@ -30,9 +35,14 @@ def event(choice: dict[str, Any] | None, **more: Any) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-def token(token_id: int, finish_reason: str | None = None) -> bytes:
-    name = f"token_id:{token_id}"
-    logprobs = {"text_offset": [0], "token_logprobs": [-0.0625], "tokens": [name], "top_logprobs": [{name: -0.0625}]}
+def tokens(token_ids: list[int], finish_reason: str | None = None) -> bytes:
+    names = [f"token_id:{token_id}" for token_id in token_ids]
+    logprobs = {
+        "text_offset": [0] * len(names),
+        "token_logprobs": [-0.0625] * len(names),
+        "tokens": names,
+        "top_logprobs": [{name: -0.0625} for name in names],
+    }
     return event(
         {
             "index": 0,
@@ -41,32 +51,48 @@ def token(token_id: int, finish_reason: str | None = None) -> bytes:
             "finish_reason": finish_reason,
             "stop_reason": None,
             "prompt_token_ids": None,
-            "token_ids": [token_id],
+            "token_ids": token_ids,
         }
     )
+
+
+@dataclass
+class Stream:
+    """An answer under way."""
+
+    n_tokens: int
+    interval: int
+    made: int = 1
+    sent: int = 1
 
 
 class Clock:
     """Ticks; at each tick every stream gets a token.
 
     Args:
-        ids: of the tokens, which are gone through again and again.
+        ids: of the tokens, which are repeated from the start.
+        stop_id: the last token of each answer.
         seconds: between two ticks.
     """
 
-    def __init__(self, ids: list[int], seconds: float) -> None:
-        self._events = [token(each) for each in ids]
-        self._lasts = [token(each, "length") for each in ids]
+    def __init__(self, ids: list[int], stop_id: int, seconds: float) -> None:
+        self._ids = ids
+        self._stop_id = stop_id
         self._end = event(None, usage={"prompt_tokens": 0, "total_tokens": 0, "completion_tokens": 0})
         self._end += b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"
         self._seconds = seconds
-        self._streams: dict[asyncio.Transport, list[int]] = {}
+        self._streams: dict[asyncio.Transport, Stream] = {}
         self.tokens = 0
+        self.events = cache(self._event)
 
-    def start(self, transport: asyncio.Transport, n_tokens: int) -> None:
+    def _event(self, first: int, beyond: int, finish_reason: str | None) -> bytes:
+        ids = [self._ids[k % CYCLE] for k in range(first, beyond)]
+        return tokens(ids if finish_reason is None else [*ids[:-1], self._stop_id], finish_reason)
+
+    def start(self, transport: asyncio.Transport, n_tokens: int, interval: int) -> None:
         """Answers with so many tokens, the first of them at once."""
-        transport.write(HEAD + self._events[0])
-        self._streams[transport] = [1, n_tokens]
+        transport.write(HEAD + self.events(0, 1, None))
+        self._streams[transport] = Stream(n_tokens, interval)
 
     def stop(self, transport: asyncio.Transport) -> None:
         self._streams.pop(transport, None)
@@ -78,21 +104,22 @@ class Clock:
             at = max(at + self._seconds, loop.time())
             await asyncio.sleep(at - loop.time())
             for transport, stream in list(self._streams.items()):
-                number, n_tokens = stream
-                stream[0] = number + 1
+                stream.made += 1
                 self.tokens += 1
-                if number + 1 < n_tokens:
-                    transport.write(self._events[number % CYCLE])
-                else:
-                    transport.write(self._lasts[number % CYCLE] + self._end)
+                if stream.made == stream.n_tokens:
+                    transport.write(self.events(stream.sent, stream.made, "stop") + self._end)
                     self.stop(transport)
+                elif stream.made - stream.sent == stream.interval:
+                    transport.write(self.events(stream.sent, stream.made, None))
+                    stream.sent = stream.made
 
 
 class Connection(asyncio.Protocol):
     """One keep-alive connection."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, *, ignores_interval: bool) -> None:
         self._clock = clock
+        self._ignores_interval = ignores_interval
         self._received: list[bytes] = []
         self._parser = httptools.HttpRequestParser(self)
         self._others = {b"/v1/models": models(), b"/version": b'{"version":"0.32.0"}', b"/health": b""}
@@ -119,15 +146,19 @@ class Connection(asyncio.Protocol):
             self._transport.write(response(self._others[self._path]))
         elif self._path != b"/v1/completions":
             self._transport.write(response(b'{"detail":"Not Found"}', "404 Not Found"))
-        elif PROBE.search(request):
+        elif PROBE.search(request) and not INTERVAL.search(request):
             self._transport.write(answer_probe(request))
         else:
-            asked = MAX_TOKENS.search(request)
-            self._clock.start(self._transport, int(asked[1]) if asked else CYCLE)
+            asked, interval = MAX_TOKENS.search(request), INTERVAL.search(request)
+            every = int(interval[1]) if interval and not self._ignores_interval else 1
+            self._clock.start(self._transport, int(asked[1]) if asked else CYCLE, every)
 
 
-async def serve(port: int, clock: Clock) -> None:
-    server = await asyncio.get_running_loop().create_server(lambda: Connection(clock), "127.0.0.1", port, backlog=4096)
+async def serve(port: int, clock: Clock, *, ignores_interval: bool) -> None:
+    def connection() -> Connection:
+        return Connection(clock, ignores_interval=ignores_interval)
+
+    server = await asyncio.get_running_loop().create_server(connection, "127.0.0.1", port, backlog=4096)
     await asyncio.gather(server.serve_forever(), clock.run())
 
 
@@ -136,9 +167,13 @@ def main() -> None:
     options.add_argument("--port", type=int, required=True)
     options.add_argument("--tokenizer", type=Path, required=True, help="directory whose vocabulary the answer is from")
     options.add_argument("--interval", type=float, required=True, help="seconds between two tokens of a stream")
+    options.add_argument("--ignore-interval", action="store_true", help="one event a token whatever is asked")
     given = options.parse_args()
-    _, ids = Vocabulary(given.tokenizer).text(CYCLE)
-    uvloop.run(serve(given.port, Clock(ids, given.interval)))
+    vocabulary = Vocabulary(given.tokenizer)
+    _, ids = vocabulary.text(CYCLE)
+    uvloop.run(
+        serve(given.port, Clock(ids, vocabulary.stop_id, given.interval), ignores_interval=given.ignore_interval)
+    )
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ tools; some clients leave in the middle of an answer; then it is rewarded and fi
 the server finishes it. A trainer leases what is finished; what is older than a minute is dropped. As many begin as end.
 Memory, open files and asyncio tasks are those that the server's `/metrics` tells.
 
-The first part is warm-up: caches and answers kept for retries fill. After it, the median of the memory in the last
+The first part is warm-up: caches fill. After it, the median of the memory in the last
 quarter may be `--tolerance` above (or below) that in the first, and open files and tasks likewise, or ten more. When
 all clients have gone, the server must have the tasks that it had before they came, and no more files open than the
 tape's connections. The exit code is 1 if it grew.
@@ -37,7 +37,7 @@ from tests.materials import qwen3_dir
 from tickertape.clients import AsyncTrajectoryClient
 
 ROWS = 12
-#: How the server is served: what the tape keeps is bounded, and so are the answers kept for retries.
+#: How the server is served: what the tape keeps is bounded.
 SETTINGS = ("--replay-window", "60", "--keep-days", f"{60 / 86_400:.6f}", "--keep-every", "10")
 #: Five connections of three files each.
 TAPE_FILES = 15
@@ -45,7 +45,7 @@ TAPE_FILES = 15
 #: often: one may stay for 60.
 _PATIENCE = 90
 TASKS, FILES, MEMORY = "tickertape_asyncio_tasks", "process_open_fds", "process_resident_memory_bytes"
-SHOWN = (MEMORY, FILES, TASKS, "tickertape_live_sessions", "tickertape_live_turns", "tickertape_kept_answers")
+SHOWN = (MEMORY, FILES, TASKS, "tickertape_live_sessions", "tickertape_live_turns")
 
 
 @dataclass(frozen=True)

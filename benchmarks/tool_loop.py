@@ -45,6 +45,7 @@ class ToldEngine(Engine):
         sampling: Sampling,  # noqa: ARG002
         *,
         request_id: str,  # noqa: ARG002
+        chunk_tokens: int = 1,  # noqa: ARG002
     ) -> AsyncGenerator[Chunk, None]:
         yield Chunk(self.completion, [-0.5] * len(self.completion), finish_reason="stop")
 

@@ -4,8 +4,8 @@ a turn costs when its commit costs nothing. Nothing can be read back."""
 from collections.abc import Sequence
 
 from tickertape.server.commands import cli
-from tickertape.server.store.side_file import Write
 from tickertape.server.store.store import Store
+from tickertape.server.store.turn_writes import Write
 
 
 class UnwrittenStore(Store):

@@ -51,13 +51,13 @@ class Context:
 class Session:
     """A primed session. Its next turns are siblings: all continue the first answer, each with a question of its own."""
 
-    def __init__(self, agent: "Agent", context: Context, name: str) -> None:
+    def __init__(self, agent: "Agent", context: Context, name: str, *, stream: bool = False) -> None:
         self.name = name
         self._path = f"/sessions/{name}/v1/chat/completions"
         opening = context.opening(name)
         reply = agent.ask(self._path, [opening])
         ask = {"role": "user", "content": QUESTION}
-        self._before, self._after = agent.body([opening, reply, ask]).split(b"%08d")
+        self._before, self._after = agent.body([opening, reply, ask], stream=stream).split(b"%08d")
 
     def turn(self, number: int) -> Request:
         return post(self._path, self._before, b"%08d" % number, self._after)
@@ -70,12 +70,13 @@ class Agent:
         self._port = port
         self._model: str = self._get("/v1/models")["data"][0]["id"]
 
-    def body(self, messages: Sequence[Message]) -> bytes:
-        return orjson.dumps({"model": self._model, "messages": messages, "max_tokens": COMPLETION_TOKENS})
+    def body(self, messages: Sequence[Message], *, stream: bool = False) -> bytes:
+        asked = {"model": self._model, "messages": messages, "max_tokens": COMPLETION_TOKENS}
+        return orjson.dumps({**asked, "stream": True} if stream else asked)
 
     def ask(self, path: str, messages: Sequence[Message]) -> Message:
         """The assistant's message, as an agent repeats it: without the fields that are null."""
-        answer = orjson.loads(self._call(post(path, self.body(messages))))
+        answer = orjson.loads(self.call(post(path, self.body(messages))))
         return {key: value for key, value in answer["choices"][0]["message"].items() if value is not None}
 
     def bridged(self, session: Session) -> bool:
@@ -85,9 +86,9 @@ class Agent:
         return bool(others) and all(turn["parent_id"] == first["id"] for turn in others)
 
     def _get(self, path: str) -> Any:
-        return orjson.loads(self._call(get(path)))
+        return orjson.loads(self.call(get(path)))
 
-    def _call(self, request: Request) -> bytes:
+    def call(self, request: Request) -> bytes:
         with closing(Caller(self._port)) as caller:  # a connection each: between calls, measurements outlast keep-alive
             return caller.call(request)
 

@@ -237,4 +237,9 @@ class AsyncTrajectoryClient(Addresses):
         await self.close()
 
     async def _do(self, call: ApiCall[T]) -> T:
-        return call.answer(await self._http.send(call.request(self._http)))
+        request = call.request(self._http)
+        try:
+            response = await self._http.send(request)
+        except httpx.TransportError as error:
+            raise calls.unreached(error, request) from error
+        return call.answer(response)

@@ -187,6 +187,13 @@ class ApiCall(Generic[T]):
         raise TrajectoryError(f"{response.request.url}: {message}", status=response.status_code, code=code)
 
 
+def unreached(error: httpx.TransportError, request: httpx.Request) -> httpx.TransportError:
+    """The same error with a text that says what was asked for: by itself it may be ``[Errno 111]``, or nothing."""
+    what = "no server answers there" if isinstance(error, httpx.ConnectError) else type(error).__name__
+    said = f" ({error})" if str(error) else ""
+    return type(error)(f"{request.method} {request.url}: {what}{said}", request=request)
+
+
 def credentials(api_key: str | None) -> dict[str, str]:
     """The headers that show a key: the one given, else that of the environment, else none."""
     key = api_key or os.environ.get(API_KEY_VARIABLE)

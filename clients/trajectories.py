@@ -294,4 +294,9 @@ class TrajectoryClient(Addresses):
         self.close()
 
     def _do(self, call: ApiCall[T]) -> T:
-        return call.answer(self._http.send(call.request(self._http)))
+        request = call.request(self._http)
+        try:
+            response = self._http.send(request)
+        except httpx.TransportError as error:
+            raise calls.unreached(error, request) from error
+        return call.answer(response)

@@ -6,7 +6,9 @@ template itself is driven.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from functools import cached_property
+from importlib import import_module
 from inspect import signature
 from typing import Any
 
@@ -15,6 +17,7 @@ from tickertape.renderers.families import FAMILIES
 from tickertape.renderers.format import Format, History
 from tickertape.renderers.messages import Message, Tool, ToolCall, as_messages
 from tickertape.renderers.renderer import Renderer
+from tickertape.renderers.template.jinja import variables_of
 from tickertape.renderers.template.renderer import TemplateRenderer
 from tickertape.renderers.tokenizer import Tokenizer, TokenizerLike
 
@@ -29,6 +32,13 @@ class Choice:
     """What :func:`get_renderer` must be given, beside the name, to make it again."""
     disagreements: tuple[str, ...] = ()
     """For each family that was ruled out, a line that says what it does differently."""
+    named: str | None = None
+    """The name that it was asked for by, if it was; a class of your own is known by no other."""
+
+    @property
+    def name(self) -> str:
+        """What :func:`get_renderer` makes it again from."""
+        return self.named or self.renderer.name
 
 
 def get_renderer(
@@ -37,7 +47,8 @@ def get_renderer(
     """The renderer of a family by name, or of the model's own template (``"template"``).
 
     Args:
-        name: a key of :data:`FAMILIES`, or ``"template"``.
+        name: a key of :data:`FAMILIES`, ``"template"``, or the dotted path of a :class:`Renderer` of your own
+            (``package.module.Class``).
         tokenizer: a hub name, a directory, or a loaded tokenizer.
         history: see :class:`~tickertape.renderers.format.Format`. ``"template"`` renders whole conversations in its own
             way whatever this says.
@@ -47,14 +58,42 @@ def get_renderer(
         ValueError: no family of that name, or an option that it does not have.
         RenderError: the vocabulary lacks the family's control tokens, or there is no template.
     """
-    if name == TemplateRenderer.name:
-        return TemplateRenderer(tokenizer, **options)
-    if name not in FAMILIES:
-        raise ValueError(f"no renderer is called {name!r}; there are: template, {', '.join(FAMILIES)}")
+    made_by = renderer_class(name)
+    if issubclass(made_by, Format):
+        options = {"history": history, **options}
     try:
-        return FAMILIES[name](tokenizer, history=history, **options)
+        return made_by(tokenizer, **options)
     except TypeError as error:
         raise ValueError(f"renderer {name!r}: {error}") from error
+
+
+def renderer_class(name: str) -> type[Renderer]:
+    """What :func:`get_renderer` makes a renderer of.
+
+    Raises:
+        ValueError: there is no such renderer.
+    """
+    known: dict[str, type[Renderer]] = {TemplateRenderer.name: TemplateRenderer, **FAMILIES}
+    if name in known:
+        return known[name]
+    module_name, _, class_name = name.rpartition(".")
+    if not module_name or not all(map(str.isidentifier, name.split("."))):
+        close = get_close_matches(name, known, 3)
+        meant = (
+            f"did you mean {' or '.join(close)}?"
+            if close
+            else f"there are: {', '.join(known)}, or package.module.Class"
+        )
+        raise ValueError(f"no renderer is called {name!r}; {meant}")
+    try:
+        found = getattr(import_module(module_name), class_name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"renderer {name!r} cannot be imported (is it on PYTHONPATH?): {error}") from error
+    if not (isinstance(found, type) and issubclass(found, Renderer)):
+        raise ValueError(  # noqa: TRY004  (the name is wrong, whatever is behind it)
+            f"renderer {name!r} is no subclass of tickertape.renderers.Renderer"
+        )
+    return found
 
 
 def renderer_for(tokenizer: TokenizerLike, *, history: History | str = History.EXACT, **options: Any) -> Renderer:
@@ -71,7 +110,8 @@ def choose_renderer(tokenizer: TokenizerLike, *, history: History | str = Histor
     known = Tokenizer.load(tokenizer)
     if known.chat_template is None:
         return _without_template(known, history)
-    evidence = _Evidence(TemplateRenderer(known, **options))
+    read = variables_of(known.chat_template)
+    evidence = _Evidence(TemplateRenderer(known, **{name: value for name, value in options.items() if name in read}))
     ruled_out: list[_Difference] = []
     for name, family in sorted(FAMILIES.items(), key=lambda item: evidence.is_general(item[0]), reverse=True):
         try:
@@ -87,7 +127,7 @@ def choose_renderer(tokenizer: TokenizerLike, *, history: History | str = Histor
             return Choice(renderer, reason, {"history": history, **family_options}, _nearest_first(ruled_out))
         ruled_out.append(replace(differs, text=f"{name}: {differs.text}"))
     reason = "no family renders like the model's own template, which is used itself"
-    return Choice(evidence.reference, reason, options, _nearest_first(ruled_out))
+    return Choice(TemplateRenderer(known, **options), reason, options, _nearest_first(ruled_out))
 
 
 def _without_template(tokenizer: Tokenizer, history: History | str) -> Choice:

@@ -6,26 +6,17 @@ A family states its pieces for the start of a conversation and for each message,
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from functools import cache
 from itertools import takewhile
 from typing import Any
 
 from tickertape.renderers.errors import RenderError
+from tickertape.renderers.history import History as History
 from tickertape.renderers.messages import Message, Tool, ToolCall
 from tickertape.renderers.parsing import ResponseFormat
 from tickertape.renderers.pieces import Kind, Piece, Placed, place
 from tickertape.renderers.renderer import Renderer
 from tickertape.renderers.tokenizer import TokenizerLike
-
-
-class History(StrEnum):
-    """What becomes of tokens that the model's own template would render differently later on."""
-
-    EXACT = "exact"
-    """What the model sampled stays as it sampled it."""
-    TEMPLATE = "template"
-    """What the template says counts (old thoughts stripped, …)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,12 +25,18 @@ class TaggedReasoning:
 
     open: str = "<think>"
     close: str = "</think>"
-    unfinished_close: str = "\n</think>\n\n"
-    """What closes a thought, also one that was cut off in the middle."""
+    around_close: tuple[str, str] = ("\n", "\n\n")
+    """What stands before ``close`` and behind it where a thought is written out."""
     inside: tuple[str, ...] = ()
     """Tags of the model's that may stand in a thought, and are part of its words."""
     label: str = ""
     """Text behind ``open`` that belongs to it, such as the name of a channel."""
+
+    @property
+    def unfinished_close(self) -> str:
+        """What closes a thought, also one that was cut off in the middle."""
+        before, behind = self.around_close
+        return before + self.close + behind
 
     @property
     def tags(self) -> tuple[str, ...]:

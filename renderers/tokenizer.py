@@ -11,13 +11,15 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, cast
 
 import orjson
 import tokenizers
 
+from tickertape.renderers.errors import TokenizerError
 from tickertape.renderers.fast_bpe import FastBPE, NotFast, begins_in
 from tickertape.renderers.tokenizer_files import read_directory
+from tickertape.renderers.tokenizer_place import Place, find_tokenizer
 from tickertape.renderers.vocabulary import (
     BytesOfToken,
     byte_level_bytes,
@@ -40,10 +42,6 @@ class HuggingFaceTokenizer(Protocol):
 
 
 TokenizerLike: TypeAlias = "Tokenizer | HuggingFaceTokenizer | str | Path"
-
-
-class TokenizerError(ValueError):
-    """A tokenizer that cannot be loaded, or a text that it cannot encode safely."""
 
 
 def _encoded(backend: tokenizers.Tokenizer, text: str) -> tokenizers.Encoding:
@@ -125,7 +123,8 @@ class Tokenizer:
             backend, template, special = files
             stop_ids = _generation_stop_ids(str(source))
             return cls(backend, chat_template=template, special_tokens=special, stop_ids=stop_ids, name=str(source))
-        hf = _from_pretrained(str(source)) if isinstance(source, str | Path) else source
+        place = find_tokenizer(str(source)) if isinstance(source, str | Path) else None
+        hf = _from_pretrained(place) if place else cast("HuggingFaceTokenizer", source)
         if not hasattr(hf, "backend_tokenizer"):
             raise TokenizerError(f"{hf.name_or_path}: only fast tokenizers (with a tokenizer.json) are supported")
         template = hf.chat_template
@@ -136,7 +135,7 @@ class Tokenizer:
             hf.backend_tokenizer,
             chat_template=template,
             special_tokens=special,
-            stop_ids=_generation_stop_ids(hf.name_or_path),
+            stop_ids=_generation_stop_ids(hf.name_or_path, local_files_only=place is not None and place.is_local),
             name=hf.name_or_path,
         )
 
@@ -300,17 +299,19 @@ def _prepends_to_first(pre_tokenizer: dict[str, Any] | None) -> bool:
     return True
 
 
-def _from_pretrained(source: str) -> HuggingFaceTokenizer:
+def _from_pretrained(place: Place) -> HuggingFaceTokenizer:
     import transformers  # imported late: it takes most of a second, and a GGUF model does without
 
     try:
-        tokenizer: HuggingFaceTokenizer = transformers.AutoTokenizer.from_pretrained(source)
+        tokenizer: HuggingFaceTokenizer = transformers.AutoTokenizer.from_pretrained(
+            place.source, local_files_only=place.is_local
+        )
     except (OSError, ValueError, KeyError) as error:
-        raise TokenizerError(f"no tokenizer at {source!r} (a hub name or a directory): {error}") from error
+        raise TokenizerError(place.explained(error)) from error
     return tokenizer
 
 
-def _generation_stop_ids(source: str) -> list[int]:
+def _generation_stop_ids(source: str, *, local_files_only: bool = False) -> list[int]:
     """``eos_token_id`` of the model's ``generation_config.json`` (an id or a list of ids), where it has one."""
     path = Path(source) / "generation_config.json"
     if not path.is_file():
@@ -321,6 +322,7 @@ def _generation_stop_ids(source: str) -> list[int]:
         found = cached_file(
             source,
             "generation_config.json",
+            local_files_only=local_files_only,
             _raise_exceptions_for_missing_entries=False,
             _raise_exceptions_for_connection_errors=False,
         )

@@ -22,7 +22,7 @@ class ProxyError(Exception):
 
     status = 500
     type = "server_error"
-    code: str | None = None
+    code = "internal_error"
     param: str | None = None
     headers: Mapping[str, str] = {}
     """That the answer has, beside its body's."""
@@ -44,6 +44,7 @@ class InvalidRequest(ProxyError):
 
     status = 400
     type = "invalid_request_error"
+    code = "invalid_request"
 
 
 class ContextLengthExceeded(InvalidRequest):
@@ -72,6 +73,7 @@ class MethodNotAllowed(InvalidRequest):
     """The path is right, the method is not."""
 
     status = 405
+    code = "method_not_allowed"
 
     def __init__(self, message: str, *, allowed: Sequence[str]) -> None:
         super().__init__(message)
@@ -126,6 +128,14 @@ class EngineFailed(ProxyError):
 
     status = 502
     code = "engine_error"
+
+
+class NoEngineYet(EngineFailed):
+    """No engine has answered since this server was started: what is served is not known yet."""
+
+    status = 503
+    code = "engine_unavailable"
+    headers: Mapping[str, str] = {"Retry-After": "5"}
 
 
 class GenerationEnded(ProxyError):

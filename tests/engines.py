@@ -61,11 +61,12 @@ class RecordingEngine(Engine):
         await self.engine.resume()
 
     async def generate(
-        self, prompt_ids: TokenIds, sampling: Sampling, *, request_id: str
+        self, prompt_ids: TokenIds, sampling: Sampling, *, request_id: str, chunk_tokens: int = 1
     ) -> AsyncGenerator[Chunk, None]:
         call = Call(prompt_ids.tolist(), sampling, request_id=request_id)
         self.calls.append(call)
-        async with aclosing(self.engine.generate(prompt_ids, sampling, request_id=request_id)) as chunks:
+        engine = self.engine.generate(prompt_ids, sampling, request_id=request_id, chunk_tokens=chunk_tokens)
+        async with aclosing(engine) as chunks:
             async for chunk in chunks:
                 call.token_ids += chunk.token_ids
                 call.logprobs += chunk.logprobs
@@ -124,6 +125,7 @@ class ScriptedEngine(Engine):
         sampling: Sampling,
         *,
         request_id: str,
+        chunk_tokens: int = 1,
     ) -> AsyncGenerator[Chunk, None]:
         call = Call(prompt_ids.tolist(), sampling)
         self.calls.append(call)
@@ -206,6 +208,8 @@ async def _answer_probe(request: web.Request, structure: bool, arrays: str | Non
     asked = body.get("sampling_params", body)
     chosen = ord(asked["structured_outputs"]["choice"][0]) if structure and asked["structured_outputs"] else 7
     token_ids = [int(token) for token in asked["logit_bias"] or (chosen,)]
+    if asked["max_tokens"] > 1:
+        return await vllm_chunks(token_ids[0], -11.0, asked["max_tokens"], lean=request.path == GENERATE)(request)
     event = vllm_event(token_ids, [-11.0], "length", lean=request.path == GENERATE)
     if arrays is not None:
         event["choices"][0].update(routed_experts=arrays, sampling_mask=[token_ids])
@@ -224,6 +228,14 @@ def vllm_event(
     spans = [{"version": "default", "start": 0, "end": len(token_ids)}] if finish_reason else None
     content = [{**pair, "top_logprobs": [pair]} for pair in pairs]
     return {"choices": [{**choice, "logprobs": {"content": content}, "weight_versions": spans}]}
+
+
+def vllm_chunks(token_id: int, logprob: float, n_tokens: int, *, lean: bool = False) -> Handler:
+    """Answers as a vLLM with a large ``stream_interval`` does: the first token at once, the others together."""
+    others = vllm_event([token_id] * (n_tokens - 1), [logprob] * (n_tokens - 1), "length", lean=lean)
+    for span in others["choices"][0].get("weight_versions") or ():
+        span["end"] = n_tokens
+    return streaming([vllm_event([token_id], [logprob], lean=lean), others, "[DONE]"])
 
 
 def streaming(events: Sequence[Any], *, together: bool = True) -> Handler:
@@ -273,12 +285,15 @@ SGLANG_RECORDED = Path(__file__).parent / "data" / "sglang-0.5.23"
 
 
 @contextmanager
-def faulty_sglang(handler: Handler, **server_info: Any) -> Iterator[str]:
+def faulty_sglang(
+    handler: Handler, *, others: Mapping[str, Handler] | None = None, **server_info: Any
+) -> Iterator[str]:
     """An HTTP server in SGLang's place; ``handler`` answers ``/generate``, but for what the client tries out at start,
     which is answered as SGLang 0.5.23 did. Yields its URL.
 
     Args:
         handler: see there.
+        others: other answers, by path, or by the name of what is recorded of a request of the start.
         **server_info: fields of ``/server_info`` that are different from what was recorded.
     """
 
@@ -295,12 +310,16 @@ def faulty_sglang(handler: Handler, **server_info: Any) -> Iterator[str]:
     async def ready(_: web.Request) -> web.Response:
         return web.Response()
 
-    probes = {name: answer(name) for name in ("vocabulary", "probe_hot", "probe_cold", "probe_score")}
+    probes = {
+        name: answer(name) for name in ("vocabulary", "probe_hot", "probe_cold", "probe_score", "probe_chunks")
+    } | (others or {})
 
     async def generate(request: web.Request) -> web.StreamResponse:
         asked = await request.json()
         if str(2**31 - 1) in (asked["sampling_params"]["logit_bias"] or {}):
             return await probes["vocabulary"](request)
+        if "stream_interval" in asked["sampling_params"] and asked["rid"].startswith("probe-"):
+            return await probes["probe_chunks"](request)
         if asked.get("rid", "").startswith("probe-"):
             return await probes["probe_hot" if asked["sampling_params"]["temperature"] == 1.0 else "probe_cold"](
                 request
@@ -310,15 +329,16 @@ def faulty_sglang(handler: Handler, **server_info: Any) -> Iterator[str]:
         return await handler(request)
 
     app = web.Application(client_max_size=2**24)
+    answers: dict[str, Handler] = {
+        "/generate": generate,
+        "/abort_request": handler,
+        "/ready": ready,
+        "/v1/models": answer("models"),
+        "/model_info": answer("model_info"),
+        "/server_info": answer("server_info", **server_info),
+    }
     app.add_routes(
-        [
-            web.post("/generate", generate),
-            web.post("/abort_request", handler),
-            web.get("/ready", ready),
-            web.get("/v1/models", answer("models")),
-            web.get("/model_info", answer("model_info")),
-            web.get("/server_info", answer("server_info", **server_info)),
-        ]
+        [web.route("*", path, play) for path, play in {**answers, **(others or {})}.items() if path[0] == "/"]
     )
     with serving_aiohttp(app) as url:
         yield url

@@ -50,16 +50,31 @@ def test_serve_says_what_it_chose_and_ends_on_sigterm(tmp_path: Path, never: Han
         process.stderr.close()
 
 
+def test_serve_listens_before_there_is_an_engine_and_ends_on_sigterm(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tickertape.server", "serve", "--port", "0", "--engine", UNREACHED]
+    command += ["--model", str(qwen3_dir()), "--db", str(tmp_path / "tape.db")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    said = ""
+    while "listening" not in said:
+        line = process.stderr.readline()
+        assert line, said
+        said += line
+    assert "engine    vllm-0 is down: http://127.0.0.1:1 cannot be reached" in said
+    os.kill(process.pid, signal.SIGTERM)
+    assert process.wait(20) == 0
+    process.stderr.close()
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["--engine", "tgi=http://127.0.0.1:1"], "it must be vllm=http://HOST:PORT or sglang=http://HOST:PORT"),
         (["--engine", UNREACHED], "needs --model"),
-        (["--gguf", "nowhere.gguf"], "nowhere.gguf cannot be read"),
+        (["--gguf", "nowhere.gguf"], "nowhere.gguf: there is no such file"),
         (["--host", "203.0.113.1"], "cannot listen on 203.0.113.1"),
-        (["--engine", UNREACHED, "--model", "QWEN3"], "http://127.0.0.1:1 cannot be reached"),
         (["--engine", UNREACHED, "--model", "QWEN3", "--renderer", "llama"], "no renderer is called 'llama'"),
-        (["--engine", UNREACHED, "--model", "./nothing-there"], "no tokenizer at './nothing-there'"),
+        (["--engine", UNREACHED, "--model", "./nothing-there"], "there is no directory ./nothing-there"),
     ],
 )
 def test_wrong_settings_are_told_in_one_line(tmp_path: Path, arguments: list[str], said: str) -> None:

@@ -69,3 +69,25 @@ def test_audit_that_cannot_ask_does_not_pass(tmp_path: Path) -> None:
     )
     assert ran.returncode == 3, ran.stdout
     assert "NOT AUDITED" in ran.stdout
+
+
+def test_audit_refuses_an_environment_that_is_not_the_projects(tmp_path: Path) -> None:
+    """The system's Python has its own packages; that they fit together says nothing of ours."""
+    (tmp_path / ".ci").mkdir()
+    script = tmp_path / ".ci" / "audit"
+    script.write_text((ROOT / ".ci" / "audit").read_text())
+    bare = [sys.executable, "-I", "-S", str(script)]  # a Python without packages
+    ran = subprocess.run(bare, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert ran.returncode == 2, ran.stdout
+    assert "has no Tickertape" in ran.stdout
+
+
+def test_type_check_refuses_to_run_without_the_dependencies(tmp_path: Path) -> None:
+    (tmp_path / ".ci").mkdir()
+    script = tmp_path / ".ci" / "types"
+    script.write_text((ROOT / ".ci" / "types").read_text())
+    ran = subprocess.run(
+        ["bash", str(script)], capture_output=True, text=True, check=False, env={"PATH": "/usr/bin:/bin"}
+    )
+    assert ran.returncode == 2, ran.stderr
+    assert "no environment" in ran.stderr

@@ -17,16 +17,19 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
-def test_agent_and_tape_snippets_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    agent, tape = blocks("python")
+def test_snippets_run_and_lead_to_a_sample_with_a_reward(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rollout, agent = blocks("python")
     with scripted(ScriptedEngine(lambda _ids, _sampling: [9707, END]), tmp_path) as proxy:
+        exec(rollout.replace("http://127.0.0.1:8700", proxy.url), {})
+        said = " ".join(capsys.readouterr().out.split())
+        assert said.startswith("0.0 [")  # the reward: "Hello" is not the capital of France
+        assert "9707 151645]" in said
         names: dict[str, object] = {}
         exec(agent.replace("http://127.0.0.1:8700", proxy.url), names)
         names["client"].close()  # type: ignore[attr-defined]
-        exec(tape.replace("http://127.0.0.1:8700", proxy.url), {})
-    said, sample = capsys.readouterr().out.split("\n", 1)
-    assert said == "Hello"
-    assert "[9707 151645]" in " ".join(sample.split()) or "9707 151645]" in sample
+        assert capsys.readouterr().out == "Hello\n"
+        (session,) = proxy.tape.sessions(group_id="question-7")
+        assert session.state == "finished"
 
 
 def test_links_lead_somewhere() -> None:

@@ -36,3 +36,24 @@ def test_a_server_starts_without_what_it_does_not_need(tmp_path: Path) -> None:
     imported = set(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
     assert {"tokenizers", "tiktoken", "jinja2", "sqlalchemy", "fastapi", "aiohttp"} <= imported
     assert imported.isdisjoint({"transformers", "torch", "huggingface_hub", "alembic", "httpx", "llama_cpp", "psycopg"})
+
+
+def test_help_needs_no_more_than_the_settings() -> None:
+    program = "import tickertape.server.commands.cli, sys; print(*(name for name in sys.modules if '.' not in name))"
+    imported = set(
+        subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout.split()
+    )
+    assert {"typer", "pydantic_settings"} <= imported
+    heavy = {
+        "aiohttp",
+        "fastapi",
+        "httpx",
+        "jinja2",
+        "numpy",
+        "pyarrow",
+        "sqlalchemy",
+        "tiktoken",
+        "tokenizers",
+        "uvicorn",
+    }
+    assert imported.isdisjoint(heavy)

@@ -40,6 +40,19 @@ def logprob(value: Any) -> float:
     return math.nan if value <= _NO_LOGPROB else float(value)
 
 
+def logprobs(values: list[float | None]) -> list[float]:
+    """Reads the logprobs of several tokens, each as :func:`logprob` does; they are numbers or null already.
+
+    Raises:
+        ValueError: one is above 0.
+    """
+    read = [math.nan if value is None or value <= _NO_LOGPROB else value for value in values]
+    for value in read:
+        if value > _ROUNDING:
+            raise ValueError(f"a logprob above 0: {value!r}")
+    return read
+
+
 def best(alternatives: Iterable[tuple[int, Any]], count: int) -> dict[int, float]:
     """The ``count`` likeliest of ``(token id, logprob)``, without those that are impossible."""
     possible = [(token, value) for token, told in alternatives if not math.isnan(value := logprob(told))]

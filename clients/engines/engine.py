@@ -118,6 +118,10 @@ class Feature(StrEnum):
     STRUCTURE = "structure"
     """It holds to ``Sampling.structure``."""
     CACHED_TOKENS = "cached_tokens"
+    CHUNKS = "chunks"
+    """It sends tokens in chunks of as many as are asked for: ``chunk_tokens`` of :meth:`Engine.generate`."""
+    ABORT = "abort"
+    """A request can be aborted by its id, and gives out what was sampled."""
     MIN_TOKENS = "min_tokens"
     ROUTED_EXPERTS = "routed_experts"
     """The token array ``routed_experts`` can be asked for."""
@@ -143,6 +147,14 @@ class EngineInfo:
     adapters: tuple[str, ...] = ()
     """LoRA adapters that it serves beside the model."""
     features: frozenset[Feature] = frozenset()
+    missing: Mapping[str, str] = field(default_factory=dict)
+    """What was tried out and is not there, features and other things, and why not."""
+
+    @property
+    def summary(self) -> str:
+        """A line for people."""
+        through = f", asked through {self.endpoint}" if self.endpoint else ""
+        return f"at {self.url}: {self.model}, {self.max_context} tokens of context{through}"
 
 
 class PauseMode(StrEnum):
@@ -180,13 +192,18 @@ class Engine(ABC):
         """Raises :class:`EngineError` if the engine cannot serve now. Quick, and sampling nothing."""
 
     @abstractmethod
-    def generate(self, prompt_ids: TokenIds, sampling: Sampling, *, request_id: str) -> AsyncGenerator[Chunk, None]:
+    def generate(
+        self, prompt_ids: TokenIds, sampling: Sampling, *, request_id: str, chunk_tokens: int = 1
+    ) -> AsyncGenerator[Chunk, None]:
         """Samples a completion. Closing the iterator aborts it at the engine, by id where that is needed.
 
         Args:
             prompt_ids: int32[n]; all within the vocabulary.
             sampling: complete, see there.
             request_id: not used for any other generation.
+            chunk_tokens: how many tokens a chunk may hold. An engine with :attr:`Feature.CHUNKS` sends the first token
+                and the end at once and the others in chunks of so many, which costs both sides less; when it is
+                cancelled it gives out what was sampled, where the server allows that, before it raises.
 
         Raises:
             EngineError: by its kind: refused, unavailable, or an answer that makes no sense.

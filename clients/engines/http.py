@@ -1,7 +1,8 @@
 """HTTP to an engine, with its failures named."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+import re
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from types import MappingProxyType
@@ -22,7 +23,7 @@ from tickertape.clients.engines.errors import (
 
 #: Seconds to a connection: a host that is there answers in milliseconds.
 CONNECT_TIMEOUT = 5.0
-#: Seconds for the end of an answer behind its last event.
+#: Seconds for the end of an answer after its last event.
 _LINGER = 0.05
 _JSON = {"Content-Type": "application/json"}
 _PROBE = aiohttp.ClientTimeout(total=5.0)
@@ -83,36 +84,38 @@ class EngineConnection:
             return _json(await response.read(), path)
 
     async def check(self, path: str) -> None:
-        """Raises unless ``path`` answers 200."""
+        """Raises unless ``path`` answers 2xx."""
         async with self._request("GET", path, None, _PROBE) as response:
             await response.read()
+
+    async def status(self, path: str) -> tuple[int, bytes]:
+        """The status and the body that ``path`` answers, whatever they are.
+
+        Raises:
+            EngineUnavailable: it does not answer.
+        """
+        async with self._request("GET", path, None, _PROBE, any_status=True) as response:
+            return response.status, await response.read()
 
     async def post_json(self, path: str, body: bytes, headers: dict[str, str] | None = None) -> Any:
         """Posts a JSON body and returns the answer's JSON; raises as :meth:`get_json`."""
         async with self._request("POST", path, body, None, headers) as response:
             return _json(await response.read(), path)
 
-    async def post(self, path: str, body: bytes) -> None:
-        """Posts a JSON body to ``path``, whose answer says nothing; raises as :meth:`get_json`."""
+    async def post(self, path: str, body: bytes) -> bytes:
+        """Posts a JSON body to ``path`` and returns the answer's body, which may be empty; raises as
+        :meth:`get_json`."""
         async with self._request("POST", path, body, None) as response:
-            await response.read()
+            return await response.read()
 
-    async def post_events(
+    @asynccontextmanager
+    async def events(
         self, path: str, body: bytes, headers: dict[str, str] | None = None
-    ) -> AsyncGenerator[list[bytes], None]:
-        """Posts a JSON body; yields the payloads of the server-sent events of the answer, as many at a time as have
-        come. Closing it closes the connection. Raises as :meth:`get_json`."""
+    ) -> AsyncIterator["EventStream"]:
+        """Posts a JSON body; the answer is server-sent events. Leaving the block early closes the connection. Raises as
+        :meth:`get_json`, also while the block reads."""
         async with self._request("POST", path, body, None, headers) as response:
-            rest = b""
-            async for data in response.content.iter_any():
-                *lines, rest = (rest + data).split(b"\n")
-                if payloads := [line[5:].strip() for line in lines if line.startswith(b"data:")]:
-                    yield payloads
-                    if payloads[-1] == b"[DONE]":
-                        await _end_of(response)
-                        return
-            if rest.startswith(b"data:"):
-                yield [rest[5:].strip()]
+            yield EventStream(response.content)
 
     @asynccontextmanager
     async def _request(
@@ -122,11 +125,13 @@ class EngineConnection:
         body: bytes | None,
         patience: aiohttp.ClientTimeout | None,
         headers: dict[str, str] | None = None,
+        *,
+        any_status: bool = False,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         try:
             response = await self._send(method, path, body, patience, headers)
             try:
-                if response.status != 200:
+                if not (any_status or 200 <= response.status < 300):
                     raise refusal(response.status, await response.read(), self.url + path)
                 yield response
             finally:
@@ -172,19 +177,41 @@ class EngineConnection:
         raise AssertionError("unreachable")
 
 
-async def _end_of(response: aiohttp.ClientResponse) -> None:
-    """The end of an answer that has said that it is all, so that its connection is used again: it comes right behind.
-    Where it does not, it is not waited for."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(_LINGER):
-            await response.content.readany()
+class EventStream:
+    """Reads the server-sent events of one answer."""
+
+    def __init__(self, content: aiohttp.StreamReader) -> None:
+        self._content = content
+        self._rest = b""
+        self._is_done = False
+
+    async def read(self) -> list[bytes]:
+        """Returns the payloads of the events that have come, at least one; none at the end, which is after ``[DONE]``,
+        if the answer has one."""
+        if self._is_done:
+            await self._end()
+            return []
+        while data := await self._content.readany():
+            *lines, self._rest = (self._rest + data).split(b"\n")
+            if payloads := [line[5:].strip() for line in lines if line.startswith(b"data:")]:
+                self._is_done = payloads[-1] == b"[DONE]"
+                return payloads
+        rest, self._rest = self._rest, b""
+        return [rest[5:].strip()] if rest.startswith(b"data:") else []
+
+    async def _end(self) -> None:
+        """Waits a moment for the end of an answer of which all is there: then its connection is used again."""
+        if not self._content.at_eof():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LINGER):
+                    await self._content.readany()
 
 
 def _json(body: bytes, path: str) -> Any:
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise EngineNonsense(f"{path} answered something that is not JSON: {body[:200]!r}") from error
+        raise EngineNonsense(f"{path} answered what is not JSON: {_excerpt(body)}") from error
 
 
 def refusal(status: int, body: bytes, url: str) -> EngineRefused | EngineUnavailable:
@@ -201,12 +228,21 @@ def refusal(status: int, body: bytes, url: str) -> EngineRefused | EngineUnavail
     return EngineRefused(text, param=param, context_exceeded=exceeded)
 
 
+def _excerpt(body: bytes) -> str:
+    """A body that is not JSON, for people: of a web page only that it is one."""
+    text = body[:4096].decode(errors="replace").strip()
+    if not text.startswith("<"):
+        return text[:500] or "no body"
+    title = re.search(r"<title[^>]*>([^<]{1,100})", text, re.IGNORECASE)
+    return f"a web page{f' ({title.group(1).strip()})' if title else ''}; is this an engine's address?"
+
+
 def _error_message(body: bytes) -> tuple[str, str | None]:
     """OpenAI's shape, ``{"message"}`` alone, or whatever text there is."""
     try:
         answer = orjson.loads(body)
     except orjson.JSONDecodeError:
-        return body[:500].decode(errors="replace") or "no body", None
+        return _excerpt(body), None
     error = answer.get("error", answer) if isinstance(answer, dict) else answer
     if isinstance(error, dict):
         return str(error.get("message", error))[:2000], error.get("param")

@@ -21,7 +21,7 @@ from tickertape.renderers.tool_calls.named_json import NamedJson
 from tickertape.renderers.tool_calls.section import Section
 
 #: Thoughts in the formats that put no white space around them.
-TIGHT_THINK = TaggedReasoning(unfinished_close="</think>")
+TIGHT_THINK = TaggedReasoning(around_close=("", ""))
 
 
 class DeepSeekV31(SystemsFirst):

@@ -20,7 +20,7 @@ from tickertape.renderers.reasoning import TaggedReasoning
 from tickertape.renderers.tokenizer import TokenizerLike
 from tickertape.renderers.tool_calls.gemma_calls import GemmaCalls, written
 
-_THINK = TaggedReasoning("<|channel>", "<channel|>", unfinished_close="\n<channel|>", label="thought\n")
+_THINK = TaggedReasoning("<|channel>", "<channel|>", around_close=("\n", ""), label="thought\n")
 _OPEN_THOUGHT = _THINK.open + _THINK.label
 _THOUGHT = re.compile(r"<\|channel>.*?<channel\|>", re.DOTALL)
 _END = markup("<turn|>\n")

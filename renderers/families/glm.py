@@ -18,7 +18,7 @@ from tickertape.renderers.reasoning import TaggedReasoning
 from tickertape.renderers.tokenizer import TokenizerLike
 from tickertape.renderers.tool_calls.elements import Elements
 
-THINK = TaggedReasoning(unfinished_close="</think>")
+THINK = TaggedReasoning(around_close=("", ""))
 ROLES = {"system": "<|system|>", "user": "<|user|>", "assistant": "<|assistant|>", "tool": "<|observation|>"}
 SILENT = "/nothink"
 RUN_ON = Elements(

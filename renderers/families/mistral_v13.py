@@ -20,7 +20,7 @@ from tickertape.renderers.tokenizer import TokenizerLike
 from tickertape.renderers.tool_calls.mistral_calls import MistralCalls
 
 _CALLS = MistralCalls(has_ids=False)
-_THINK = TaggedReasoning("[THINK]", "[/THINK]", unfinished_close="[/THINK]")
+_THINK = TaggedReasoning("[THINK]", "[/THINK]", around_close=("", ""))
 #: What may stand behind a message of each role; ``None`` is the start.
 _MAY_FOLLOW = {
     None: ("user", "system"),

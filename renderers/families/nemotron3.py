@@ -28,9 +28,7 @@ class Nemotron3(Qwen3Coder):
 
     name = "nemotron-3"
     runs_without_query = True
-    response = ResponseFormat(
-        reasoning=replace(THINK, unfinished_close="\n</think>\n"), tool_calls=CALLS, behind_calls="\n"
-    )
+    response = ResponseFormat(reasoning=replace(THINK, around_close=("\n", "\n")), tool_calls=CALLS, behind_calls="\n")
     around_close = ("\n", "\n")
     """Before the tag that closes a thought, and between it and the content."""
     strips_before_calls = True
@@ -112,7 +110,7 @@ class Nemotron3Ultra(Nemotron3):
 
     name = "nemotron-3-ultra"
     response = ResponseFormat(
-        reasoning=replace(THINK, unfinished_close=THINK.close),
+        reasoning=replace(THINK, around_close=("", "")),
         tool_calls=CALLS,
         behind_calls="\n",
         padding=Padding(thought="", after_thought=""),

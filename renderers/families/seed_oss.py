@@ -20,7 +20,7 @@ from tickertape.renderers.tool_calls.section import Section
 BEGIN, END = "<seed:bos>", "<seed:eos>"
 OPEN, CLOSE = "<seed:tool_call>", "</seed:tool_call>"
 REFLECT = ("<seed:cot_budget_reflect>", "</seed:cot_budget_reflect>")
-THINK = TaggedReasoning("<seed:think>", "</seed:think>", unfinished_close="</seed:think>", inside=REFLECT)
+THINK = TaggedReasoning("<seed:think>", "</seed:think>", around_close=("", ""), inside=REFLECT)
 CALL = Elements(value_pad="", value_text=str, enclosing=(OPEN, CLOSE))
 CALL_SHOWN = (
     f"工具调用请遵循如下格式:\n{OPEN}\n<function=example_function_name>\n"

@@ -19,7 +19,7 @@ from tickertape.renderers.pieces import Piece, Placed, content, markup, output
 from tickertape.renderers.reasoning import TaggedReasoning
 from tickertape.renderers.tokenizer import TokenizerLike
 
-THINK = TaggedReasoning(unfinished_close="\n</think>\n")
+THINK = TaggedReasoning(around_close=("\n", "\n"))
 _NO_THOUGHT = markup("<think>\n\n</think>\n")
 _NAME = "You are a helpful AI assistant named SmolLM, trained by Hugging Face."
 _HOW_TO_THINK = (

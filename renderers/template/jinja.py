@@ -7,7 +7,7 @@ given, and store no attribute with an underscore.
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, NoReturn
 
 import jinja2
@@ -46,7 +46,11 @@ def render_template(
 
 
 def variables_of(template: str) -> frozenset[str]:
-    """What a template reads beside the conversation: the variables that somebody may set."""
+    """Returns the names of what a template reads beside the conversation: the variables that a caller may set.
+
+    Raises:
+        jinja2.TemplateSyntaxError: it is no template.
+    """
     environment = _environment()
     read = jinja2.meta.find_undeclared_variables(environment.parse(template))
     return frozenset(read - _GIVEN - environment.globals.keys())
@@ -61,6 +65,7 @@ def _compiled(template: str) -> jinja2.Template:
     return _environment().from_string(template)
 
 
+@cache
 def _environment() -> ImmutableSandboxedEnvironment:
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols]

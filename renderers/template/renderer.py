@@ -26,6 +26,7 @@ _TEMPLATE_FAILURES = (
 )  # fmt: skip
 _Tools = Sequence[Mapping[str, Any]] | None
 _RenderQuoted = Callable[[Sequence[Message], _Tools], str]
+#: Variables that every template is given.
 #: So many tokens at the end of a prompt hold its generation prompt.
 _PROMPT_END = 256
 
@@ -39,7 +40,7 @@ class TemplateRenderer(Renderer):
         **options: variables for the template (``enable_thinking=False``, …), as ``chat_template_kwargs`` has them.
 
     Raises:
-        RenderError: there is no template.
+        RenderError: there is no template, or it does not read one of the options.
     """
 
     name = "template"
@@ -50,6 +51,7 @@ class TemplateRenderer(Renderer):
         if source is None:
             raise RenderError(f"{self.tokenizer.name} has no chat template: pass template=, or name a family")
         self.template = source
+        self._check_options(options)
         self.options = options
         self._arguments_as_text = self._wants_arguments_as_text()
         words = looked_for(source)
@@ -68,6 +70,18 @@ class TemplateRenderer(Renderer):
             stop_ids=tuple(dict.fromkeys([*own_stop, *self.tokenizer.stop_ids])),
             starts_in_reasoning=_opens_thought(self.derivation.generation_prompt, syntax.reasoning),
         )
+
+    def _check_options(self, options: Mapping[str, Any]) -> None:
+        """An option that the template does not read would be ignored without a word."""
+        try:
+            known = self.client_options
+        except jinja2.TemplateError as error:
+            raise RenderError(f"the chat template of {self.tokenizer.name} is no Jinja template: {error}") from error
+        if unknown := sorted(options.keys() - known.keys()):
+            raise RenderError(
+                f"the chat template of {self.tokenizer.name} has no option {', '.join(unknown)}; there are: "
+                f"{', '.join(known) or 'none'}"
+            )
 
     @cached_property
     def client_options(self) -> Mapping[str, Any]:

@@ -4,6 +4,7 @@ It looks up the route by itself, in the order in which the application will, fro
 before anything of its body is read.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -21,6 +22,8 @@ from tickertape.server.errors import Forbidden, MethodNotAllowed, NotFound, Prox
 from tickertape.server.store.store import StoreError
 
 SESSION_HEADER = "X-Session-Id"
+#: Where an ASGI scope holds the route's function and what its path names.
+MATCHED = "tickertape.matched"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +60,30 @@ class RouteRules:
                 return rule, found.groupdict()
             others |= methods
         if others:
-            raise MethodNotAllowed(f"{method} {path}: Method Not Allowed", allowed=sorted(others))
-        raise NotFound(f"{method} {path}: Not Found")
+            allowed = sorted(others)
+            raise MethodNotAllowed(f"{method} {path}: it answers to {', '.join(allowed)}", allowed=allowed)
+        meant = next((f"; did you mean {other}?" for other in _with_other_base(path) if self._is_route(other)), ".")
+        raise NotFound(f"{method} {path}: there is no such route{meant} {_BASES}")
+
+    def _is_route(self, path: str) -> bool:
+        return any(rule.route.path_regex.match(path) for rule in self._rules)
+
+
+#: Said to whom asks for a path that is none: most often the base URL is wrong.
+_BASES = (
+    "An agent's base_url is http://HOST:PORT/v1 or http://HOST:PORT/sessions/ID/v1, without /v1 for Anthropic's "
+    "clients; a trainer's is http://HOST:PORT"
+)
+
+
+def _with_other_base(path: str) -> Iterator[str]:
+    """The path as it would be under a base URL without the usual mistakes."""
+    once = re.sub(r"(/v1)+(?=/v1/)", "", path)  # /v1 twice
+    yield once
+    yield re.sub(r"(/chat/completions|/completions|/messages|/responses|/models)\1$", r"\1", once)  # a whole address
+    yield re.sub(r"^(/sessions/[^/]+)?/", r"\g<0>v1/", once)  # none
+    yield once.removeprefix("/v1")  # a trainer's
+    yield once[max(once.rfind("/v1/"), 0) :]  # something before it
 
 
 class Guard:
@@ -105,6 +130,7 @@ class Guard:
         """Says on the scope who calls, or raises why they may not."""
         rule, named = self._rules.find(scope["method"], scope["path"])
         scope[ACCESS] = rule.access
+        scope[MATCHED] = rule.route.endpoint, dict(named)
         if rule.access is Access.OPEN:
             return
         headers = Headers(scope=scope)

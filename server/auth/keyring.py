@@ -31,6 +31,13 @@ class NewKey(KeyRecord):
     key: str
 
 
+#: What a key is that is none of ours, by how it begins.
+_FOREIGN = {
+    "sk-": " (another service's, it seems; it was not passed on)",
+    "session-": " (session-ID names a session where no key is asked for; here it belongs into the URL or X-Session-Id)",
+}
+
+
 class Keyring:
     """The keys of one server.
 
@@ -82,10 +89,16 @@ class Keyring:
         if self._mode is AuthMode.AUTO and not self._configured and not known.keys:
             return ANYBODY
         if shown is None:
-            raise Unauthenticated("this server asks for an API key: send it as 'Authorization: Bearer KEY'")
+            raise Unauthenticated(
+                "this server asks for an API key: send it as 'Authorization: Bearer KEY' or 'x-api-key: KEY'"
+            )
         record = known.keys.get(digest)
         if record is None:
-            raise Unauthenticated("the API key is wrong: this server has none like it")
+            foreign = next((said for prefix, said in _FOREIGN.items() if shown.startswith(prefix)), "")
+            raise Unauthenticated(
+                f"the API key is wrong{foreign}: this server has keys of its own, from tickertape keys create, its "
+                "settings, or a session's agent_key"
+            )
         return Principal(Role(_checked(record).role), record.id)
 
     async def make(self, role: Role, name: str, expires_in: float | None) -> NewKey:

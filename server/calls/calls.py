@@ -1,7 +1,6 @@
 """One call of an agent, in whatever protocol: from its bytes to a turn on tape, and back."""
 
-import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import partial
 from urllib.parse import quote
 
@@ -11,18 +10,19 @@ from starlette.requests import ClientDisconnect
 
 from tickertape.server.auth.guard import SESSION_HEADER
 from tickertape.server.calls.identity import Caller, caller_of, session_of
+from tickertape.server.calls.in_flight import Answer, Key, Taken, body_digest
 from tickertape.server.calls.limits import AdmissionSlot, Overloaded
-from tickertape.server.calls.retries import Answer, body_digest
 from tickertape.server.calls.service import Service, service_of
 from tickertape.server.calls.streaming import EVENT_STREAM, LiveResponse, disconnected
 from tickertape.server.dialects.dialect import CountsPrompts, Dialect
 from tickertape.server.errors import ProxyError, StoreFailed
+from tickertape.server.observing.request_context import note_error
 from tickertape.server.store.store import StoreError
 from tickertape.server.trajectories.turn import Outcome
 from tickertape.server.turns.off_loop import off_loop
 from tickertape.server.turns.raw_prompt import read_prompt
 from tickertape.server.turns.replay import go_on
-from tickertape.server.turns.request import TurnRequest, TurnResult
+from tickertape.server.turns.request import TurnRequest
 from tickertape.server.turns.stream_buffer import Live, whole
 from tickertape.server.turns.waiters import Audience, ClientGone
 
@@ -68,8 +68,6 @@ async def _answer_admitted(
         return Response(status_code=_CLIENT_CLOSED)
     key = (session_id or f"{caller.client.hex()} ", body_digest(body))
     may_repeat = RESAMPLE_HEADER not in request.headers and (session_id is not None or _is_retry(request))
-    if may_repeat and (given := service.retries.given(key)):
-        return await _replay(dialect, service, body, given)
     try:
         wanted = await off_loop(len(body), _read, dialect, service, request, body)
         place.widen(wanted.n)
@@ -78,26 +76,30 @@ async def _answer_admitted(
             model = model_of(body)
             await service.turns.record(session_id, dialect.DIALECT, model, Outcome.REJECTED, error=error.message)
         return _response(_refusal(dialect, error, session_id))
-    if session_id is not None:
-        wanted.body_digest = key[1].hex()
-        if may_repeat and (given := await _given_before(dialect, service, session_id, wanted)):
-            return await _replay(dialect, service, body, given) if given.turn_ids else _response(given)
+    wanted.body_digest = key[1].hex()
+    if may_repeat:
+        first = session_id or service.in_flight.session_of(key)
+        if first is not None and (given := await _given_before(dialect, service, first, wanted)):
+            return await _replay(dialect, service, wanted, given) if given.turn_ids else _response(given)
     # From here to the start of the call nothing is waited for: of two requests at once, the second finds the first.
-    running = service.retries.running(key) if may_repeat else None
+    running = service.in_flight.running(key) if may_repeat else None
     if running is not None:
-        answer = await running.answer(partial(disconnected, request))
-        if answer is None:
+        taken = await running.taken(partial(disconnected, request))
+        if taken is None:
             return Response(status_code=_CLIENT_CLOSED)
-        return await _replay(dialect, service, body, answer) if answer.turn_ids else _response(answer)
+        answer = _answer(dialect, service, wanted, taken)
+        return await _replay(dialect, service, wanted, answer) if answer.turn_ids else _response(answer)
     del body  # while the call waits it is held no more
     live = Live(with_tokens=wanted.wants_tokens) if wanted.stream else None
-    call = service.retries.start(key, partial(_take, dialect, service, caller, wanted, live), live)
+    call = service.in_flight.start(key, partial(_take, dialect, service, caller, key, wanted, live), live)
     place.keep_until(call.task)
     if live is not None:
         writer = dialect.stream_writer(wanted, service.turns.renderers.tokenizer)
         return LiveResponse(call, writer, _headers(None, wanted.ignored), service.heartbeat)
-    answer = await call.answer(partial(disconnected, request))
-    return Response(status_code=_CLIENT_CLOSED) if answer is None else _response(answer)
+    taken = await call.taken(partial(disconnected, request))
+    if taken is None:
+        return Response(status_code=_CLIENT_CLOSED)
+    return _response(_answer(dialect, service, wanted, taken))
 
 
 async def answer_count(dialect: CountsPrompts, request: Request) -> Response:
@@ -140,40 +142,41 @@ async def _take(
     dialect: Dialect,
     service: Service,
     caller: Caller,
+    key: Key,
     wanted: TurnRequest,
     live: Live | None,
     audience: Audience,
-) -> Answer:
-    """Takes the turns and writes the answer."""
+) -> Taken:
+    """Takes the turns of a call."""
     turns, named = service.turns, caller.session_id
     try:
         known = await _followed(service, caller, wanted)
     except ProxyError as error:
         return _refused(dialect, error, named, wanted, live)
     asked = await off_loop(wanted.n_bytes, turns.asked, wanted)
-    if named is None:
-        wanted.client_digest = caller.client
-    try:
-        known = known or await service.recognise(caller.client, wanted, asked)
-        session_id = known or caller.principal.new_session_id()
-    except StoreError as error:
-        return _refused(dialect, StoreFailed(str(error)), None, wanted, live)
+    known = known or service.recognise(caller.client, asked)
+    session_id = known or caller.principal.new_session_id()
     try:
         results = await turns.take(session_id, wanted, asked, is_new=known is None, audience=audience, live=live)
     except ProxyError as error:
         return _refused(dialect, error, session_id, wanted, live)
     except ClientGone:
-        return Answer(_CLIENT_CLOSED, b"", {}, session_id)
+        return Taken(refusal=Answer(_CLIENT_CLOSED, b"", {}, session_id))
     if named is None:
+        service.in_flight.remember_session(key, session_id)
         for result in results:
             service.recognition.remember(caller.client, result.turn.context_digest, session_id)
     if live is not None:
         live.results = results
-    return _answer(dialect, service, wanted, results)
+    return Taken(results)
 
 
-def _answer(dialect: Dialect, service: Service, wanted: TurnRequest, results: Sequence[TurnResult]) -> Answer:
-    """The whole answer: of a streamed one, the same events, each choice in one piece, as a retry gets them."""
+def _answer(dialect: Dialect, service: Service, wanted: TurnRequest, taken: Taken) -> Answer:
+    """Writes the complete answer: of a streamed one, the same events, each choice in one piece, as a retry gets
+    them."""
+    if taken.refusal is not None:
+        return taken.refusal
+    results = taken.results
     turn_ids = tuple(result.turn.id for result in results)
     session_id = results[0].turn.session_id
     headers = {**_headers(session_id, wanted.ignored), "X-Turn-Id": ", ".join(turn_ids)}
@@ -205,22 +208,21 @@ async def _followed(service: Service, caller: Caller, wanted: TurnRequest) -> st
 
 async def _given_before(dialect: Dialect, service: Service, session_id: str, wanted: TurnRequest) -> Answer | None:
     """The answer that another process gave to this very request, or this one before it was restarted."""
-    since = time.time() - service.retries.window
+    window = service.in_flight.window
+    since = service.ages.now(window) - window
     try:
         results = await service.turns.answered_before(session_id, wanted, since=since)
     except StoreFailed as error:
         return _refusal(dialect, error, session_id)
-    return None if results is None else _answer(dialect, service, wanted, results)
+    return None if results is None else _answer(dialect, service, wanted, Taken(results))
 
 
-async def _replay(dialect: Dialect, service: Service, body: bytes, answer: Answer) -> Response:
+async def _replay(dialect: Dialect, service: Service, wanted: TurnRequest, answer: Answer) -> Response:
     """An answer that was sampled for an earlier request. The tape has a turn of its own for this one."""
     first, *_ = answer.turn_ids
     assert answer.session_id is not None  # noqa: S101  (it has turns)
     try:
-        await service.turns.record(
-            answer.session_id, dialect.DIALECT, model_of(body), Outcome.REPLAYED, parent_id=first
-        )
+        await service.turns.record(answer.session_id, dialect.DIALECT, wanted.model, Outcome.REPLAYED, parent_id=first)
     except StoreFailed as error:
         return _response(_refusal(dialect, error, answer.session_id))
     return _response(answer, {_REPLAYED_HEADER: "true"})
@@ -243,14 +245,15 @@ def _response(answer: Answer, more: Mapping[str, str] | None = None) -> Response
 
 def _refused(
     dialect: Dialect, error: ProxyError, session_id: str | None, wanted: TurnRequest, live: Live | None
-) -> Answer:
-    """The answer to a call that failed; whoever reads along is told, too."""
+) -> Taken:
+    """A call that failed; a client that reads along hears of it, too."""
     if live is not None:
         live.error = error
-    return _refusal(dialect, error, session_id, wanted.ignored)
+    return Taken(refusal=_refusal(dialect, error, session_id, wanted.ignored))
 
 
 def _refusal(dialect: Dialect, error: ProxyError, session_id: str | None, ignored: Iterable[str] = ()) -> Answer:
+    note_error(error.code, error.param)
     body = orjson.dumps(dialect.write_error(error))
     return Answer(error.status, body, _headers(session_id, ignored) | dict(error.headers), session_id)
 

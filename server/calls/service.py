@@ -6,21 +6,22 @@ from typing import TYPE_CHECKING, cast
 
 from starlette.requests import Request
 
+from tickertape.clients.engines.engine import EngineInfo
+from tickertape.clients.engines.errors import EngineUnavailable
 from tickertape.clients.engines.http import CONNECT_TIMEOUT
 from tickertape.server.auth.browsers import Browsers
 from tickertape.server.auth.keyring import Keyring
+from tickertape.server.calls.in_flight import InFlightCalls
 from tickertape.server.calls.limits import Admission, CallLimits, Refusals
 from tickertape.server.calls.recognition import Recognition
-from tickertape.server.calls.retries import Retries
-from tickertape.server.errors import ContextLengthExceeded, InvalidRequest, ModelNotFound
+from tickertape.server.errors import ContextLengthExceeded, InvalidRequest, ModelNotFound, NoEngineYet
 from tickertape.server.http.body_limit import Bodies
 from tickertape.server.policy.sharing import SharedPolicy
 from tickertape.server.serving.registry import make_registry
 from tickertape.server.settings import UnknownFields
-from tickertape.server.store import conversations
+from tickertape.server.store.age_clock import AgeClock
 from tickertape.server.trajectories.forks import Asked
 from tickertape.server.trajectories.turn import Outcome
-from tickertape.server.turns.request import TurnRequest
 from tickertape.server.turns.turns import Turns
 
 if TYPE_CHECKING:
@@ -38,9 +39,9 @@ class Service:
 
     Args:
         turns: takes turns.
-        model_names: names under which the model is served, the engine's own first; ``"*"`` accepts any.
+        served_names: names under which the model is served beside the engines' own; ``"*"`` accepts any.
         unknown_fields: what becomes of fields outside a protocol.
-        retries: answers that a retry gets again.
+        in_flight: calls under way, which retries join.
         keyring: tells who calls.
         heartbeat: seconds of silence after which a stream gets a sign of life.
         bodies: what requests' bodies may take up.
@@ -52,9 +53,9 @@ class Service:
     def __init__(
         self,
         turns: Turns,
-        model_names: Sequence[str],
+        served_names: Sequence[str],
         unknown_fields: UnknownFields,
-        retries: Retries,
+        in_flight: InFlightCalls,
         keyring: Keyring,
         heartbeat: float = 15.0,
         bodies: Bodies | None = None,
@@ -63,7 +64,7 @@ class Service:
         browsers: Browsers | None = None,
     ) -> None:
         self.turns = turns
-        self.retries = retries
+        self.in_flight = in_flight
         self.keyring = keyring
         self.browsers = browsers or Browsers()
         self.heartbeat = heartbeat
@@ -76,48 +77,59 @@ class Service:
         self.recognition = Recognition()
         self.shared_policy = SharedPolicy(turns.policy, turns.store)
         self.tracing: Tracing | None = None
-        self.registry = make_registry(turns, retries, self.recognition, self.admission)
-        self.model_names = [name for name in model_names if name != ANY_MODEL]
+        self.registry = make_registry(turns, self.recognition, self.admission)
         self.started_at = int(time.time())
-        self.startup_report: list[str] = []
-        """What was found there at the start, in words."""
-        self._accepts_any = ANY_MODEL in model_names
+        self.ages = AgeClock()
+        self._served_names = [name for name in served_names if name != ANY_MODEL]
+        self._accepts_any = ANY_MODEL in served_names
         self._unknown_fields = unknown_fields
 
-    async def recognise(self, client: bytes, request: TurnRequest, asked: Asked) -> str | None:
-        """The session of the conversation that a request without an id goes on with; ``None`` if there is none, or it
-        is closed: who does not know of sessions cannot be told to open another one.
-
-        What is not remembered here, after a restart or since another process answered, is looked for on tape.
-
-        Raises:
-            StoreError: the tape cannot be read.
-        """
-        store = self.turns.store
+    def recognise(self, client: bytes, asked: Asked) -> str | None:
+        """Returns the session of the conversation that a request without an id continues. ``None`` if none is
+        remembered here, or it is closed: a client that knows of no sessions cannot open another one."""
         found = self.recognition.find(client, asked.digests)
-        if found is None and any(message.role == "assistant" for message in request.messages):
-            found = await store.read(conversations.find, client, asked.digests)
-        return None if found is not None and store.is_closed(found) else found
+        return None if found is not None and self.turns.store.is_closed(found) else found
 
     def forget(self, session_ids: Collection[str]) -> None:
         """Sessions were taken off the tape; their ids may be used anew."""
-        self.retries.forget(set(session_ids))
+        self.in_flight.forget(set(session_ids))
         for session_id in session_ids:
             self.turns.forget(session_id)
 
     async def _record_refused(self, session_id: str, dialect: str, why: str) -> None:
         await self.turns.record(session_id, dialect, "", Outcome.REJECTED, error=why)
 
+    @property
+    def info(self) -> EngineInfo:
+        """What the engines have in common.
+
+        Raises:
+            NoEngineYet: none has answered yet.
+        """
+        try:
+            return self.turns.info
+        except EngineUnavailable as error:
+            raise NoEngineYet(str(error)) from error
+
+    @property
+    def model_names(self) -> list[str]:
+        """Names under which the model is served, the engines' own first; raises as :attr:`info`."""
+        return [*dict.fromkeys([self.info.model, *self._served_names])]
+
     def check_model(self, name: str) -> None:
-        """Raises :class:`ModelNotFound` unless a model of that name is served."""
-        served = name in self.model_names or name in self.turns.info.adapters
-        if not self._accepts_any and not served:
-            raise ModelNotFound(f"the model {name!r} is not served; there is: {', '.join(self.model_names)}")
+        """
+        Raises:
+            ModelNotFound: no model of that name is served.
+            NoEngineYet: it is not known which is.
+        """
+        names = self.model_names
+        if not self._accepts_any and name not in names and name not in self.info.adapters:
+            raise ModelNotFound(f"the model {name!r} is not served; there is: {', '.join(names)}")
 
     def check_size(self, body: bytes) -> None:
         """Raises :class:`ContextLengthExceeded` for a request that is too long for the model by any estimate: before
         it is read, which takes time, not only its own."""
-        context = self.turns.info.max_context
+        context = self.info.max_context
         if len(body) > _FREE_BYTES + context * _BYTES_OF_A_TOKEN:
             raise ContextLengthExceeded(
                 f"the request has {len(body)} bytes, which is more than {_BYTES_OF_A_TOKEN} for each of the"

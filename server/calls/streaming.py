@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from tickertape.server.auth.guard import SESSION_HEADER
-from tickertape.server.calls.retries import InFlightCall
+from tickertape.server.calls.in_flight import InFlightCall
 from tickertape.server.dialects.dialect import StreamWriter
 from tickertape.server.errors import ProxyError
 
@@ -118,7 +118,8 @@ class LiveResponse(Response):
             _log.error("a stream failed", exc_info=failure)
             live.error = ProxyError(f"internal error ({type(failure).__name__}); the server's log has the details")
         elif not self._open and live.error is not None:
-            answer = self._call.task.result()
+            answer = self._call.task.result().refusal
+            assert answer is not None  # noqa: S101  (there is an error)
             headers = {**self.headers, **answer.headers}
             plain = Response(answer.body, answer.status, headers, media_type=answer.media_type)
             await plain(scope, receive, send)

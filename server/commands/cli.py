@@ -2,60 +2,63 @@
 
 import json
 import os
-from collections.abc import Callable
-from functools import wraps
+from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, ParamSpec
+from typing import Annotated
 
 import typer
 
-from tickertape.clients.engines.embedded.model_file import ModelFileError
-from tickertape.clients.engines.errors import EngineError
 from tickertape.renderers.supervised import TrainOn
 from tickertape.server.commands.keys import keys
-from tickertape.server.serving.running import PortInUse, serve_forever
-from tickertape.server.settings import SettingsError
+from tickertape.server.commands.output import NOTHING, is_color, reported, say
 from tickertape.server.settings.flags import with_settings
 from tickertape.server.settings.sources import Loaded, shown
-from tickertape.server.store.store import StoreError
 from tickertape.server.trajectories.options import Cut
-
-#: What can be wrong with settings and surroundings; told in a line, without a traceback.
-EXPECTED = (SettingsError, EngineError, ModelFileError, StoreError, PortInUse, ValueError)
-
-P = ParamSpec("P")
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="Agents speak messages, engines speak tokens, trainers get the exact tape.",
+    epilog="Exit codes, and what to do about typical errors: docs/command-line.md",
 )
 #: For commands that ask a running server.
 _ApiKey = Annotated[
     str | None, typer.Option(envvar="TICKERTAPE_API_KEY", help="A trainer's key, if the server asks for one.")
 ]
+_Color = Annotated[
+    bool | None,
+    typer.Option(help="Print in colour, or not. Default: into a terminal, unless NO_COLOR or TERM=dumb is set."),
+]
+
+_Where = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=VALUE", help="A filter, such as group_id=g or metadata.env=web; repeatable."),
+]
 
 app.add_typer(keys, name="keys")
 
 
-def _told(command: Callable[P, None]) -> Callable[P, None]:
-    """A command whose expected failures are told in a line each."""
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"tickertape {version('tickertape')}")
+        raise typer.Exit
 
-    @wraps(command)
-    def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            command(*args, **kwargs)
-        except EXPECTED as error:
-            _say(f"tickertape: {error}")
-            raise typer.Exit(1) from error
 
-    return run
+@app.callback()
+def tickertape(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """What all commands share."""
 
 
 def _serve(loaded: Loaded) -> None:
     """Serve the proxy. Each flag can be an environment variable TICKERTAPE_… or stand in the settings file, too."""
-    serve_forever(loaded.settings, say=_say)
+    from tickertape.server.serving.running import serve_forever
+
+    serve_forever(loaded.settings, say=say)
 
 
 def _config(loaded: Loaded) -> None:
@@ -64,26 +67,24 @@ def _config(loaded: Loaded) -> None:
 
 
 for _name, _command in (("serve", _serve), ("config", _config)):
-    app.command(_name)(_told(with_settings(_command)))
+    app.command(_name)(reported()(with_settings(_command)))
 
 
 @app.command()
+@reported()
 def demo(
     db: Annotated[Path | None, typer.Option(help="Keep the tape in this file.")] = None,
     gguf: Annotated[Path | None, typer.Option(help="Another model file than the default one.")] = None,
-    color: Annotated[bool, typer.Option(help="Print the tape in colour.")] = True,
+    color: _Color = None,
 ) -> None:
     """Run an agent with a tool against the embedded model, and show its tape."""
     from tickertape.server.commands.demo import run_demo
 
-    try:
-        run_demo(db=db, gguf=gguf, color=color)
-    except EXPECTED as error:
-        _say(f"tickertape: {error}")
-        raise typer.Exit(1) from error
+    run_demo(db=db, gguf=gguf, color=is_color(color))
 
 
 @app.command("audit")
+@reported(2)
 def audit_command(
     source: Annotated[
         str, typer.Argument(metavar="MODEL|TOKENIZER_DIR|TEMPLATE", help="A hub name, a directory, a file.")
@@ -96,48 +97,55 @@ def audit_command(
 
     from tickertape.server.commands.inspect import print_audit
 
-    try:
-        keeps = print_audit(source, Console(highlight=False))
-    except (ValueError, OSError) as error:
-        _say(f"tickertape: {error}")
-        raise typer.Exit(2) from error
-    raise typer.Exit(0 if keeps else 1)
+    raise typer.Exit(0 if print_audit(source, Console(highlight=False)) else 1)
 
 
 @app.command("render")
+@reported(2)
 def render_command(
     model: Annotated[str, typer.Argument(metavar="MODEL|TOKENIZER_DIR|TEMPLATE", help="Whose format.")],
     file: Annotated[str, typer.Argument(help="JSON: messages, or a chat request; '-' reads stdin.")] = "-",
-    renderer: Annotated[str | None, typer.Option(help="A family's name, or 'template'. Default: by evidence.")] = None,
+    renderer: Annotated[
+        str | None, typer.Option(help="A family's name, template, or package.module.Class. Default: by evidence.")
+    ] = None,
     train_on: Annotated[
         TrainOn | None, typer.Option(help="Show what an example for fine-tuning would train, instead of a prompt.")
     ] = None,
     option: Annotated[
         list[str] | None, typer.Option(help="A template option, KEY=JSON, such as enable_thinking=false; repeatable.")
     ] = None,
-    color: Annotated[bool, typer.Option(help="Trained tokens in another colour.")] = True,
+    color: _Color = None,
 ) -> None:
     """Print a conversation token for token as the model reads it."""
     from tickertape.server.commands.inspect import print_conversation
 
-    try:
-        options = dict(map(_key_and_value, option or ()))
-        print_conversation(file, model, renderer_name=renderer, train_on=train_on, options=options, color=color)
-    except (ValueError, OSError) as error:
-        _say(f"tickertape: {error}")
-        raise typer.Exit(2) from error
+    options = dict(map(_key_and_value, option or ()))
+    print_conversation(file, model, renderer_name=renderer, train_on=train_on, options=options, color=is_color(color))
+
+
+@app.command("finish")
+@reported()
+def finish_command(
+    url: Annotated[str, typer.Argument(metavar="URL", help="A running server.")],
+    session: Annotated[list[str] | None, typer.Argument(metavar="SESSION…", help="Sessions' ids.")] = None,
+    where: _Where = None,
+    reward: Annotated[float | None, typer.Option(help="Give each of them this reward first.")] = None,
+    api_key: _ApiKey = None,
+) -> None:
+    """Finish sessions, so that their samples can be exported and leased; their agents are refused from then on."""
+    from tickertape.server.commands.finish import run_finish
+
+    run_finish(url, session or (), where or (), reward=reward, api_key=api_key)
 
 
 @app.command("export")
+@reported()
 def export_command(
     source: Annotated[str, typer.Argument(metavar="URL|TAPE", help="A running server, or a tape file.")],
     target: Annotated[
         Path, typer.Argument(metavar="FILE|FOLDER", help="*.parquet, *.arrow, *.ndjson or *.json, or a folder.")
     ],
-    where: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="A filter, such as group_id=g or metadata.env=web; repeatable."),
-    ] = None,
+    where: _Where = None,
     per_turn: Annotated[bool, typer.Option(help="Each turn a sample of its own.")] = False,
     max_length: Annotated[int | None, typer.Option(min=1, help="Cut samples at so many tokens.")] = None,
     cut: Annotated[Cut, typer.Option(help="Where a sample that is too long ends.")] = Cut.TURN,
@@ -145,11 +153,14 @@ def export_command(
     drop_outcomes: Annotated[str | None, typer.Option(help="Do not train turns of these.")] = None,
     min_version: Annotated[int | None, typer.Option(help="Train turns of this policy version or later.")] = None,
     part_tokens: Annotated[int, typer.Option(min=1, help="Tokens of a Parquet part, about.")] = 32_000_000,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
     api_key: _ApiKey = None,
 ) -> None:
     """Write the samples of finished sessions to a file, or to a folder of Parquet parts.
 
-    A folder can be gone on with: the next run writes what is missing, and what was finished since."""
+    A folder can be continued: the next run adds what is missing, and what was finished since.
+
+    Exit code: 0 if there are samples in the target, 3 if there was nothing to write."""
     from tickertape.server.commands.export import run_export
 
     options = {
@@ -160,15 +171,13 @@ def export_command(
         "drop_outcomes": drop_outcomes and drop_outcomes.split(","),
         "min_version": min_version,
     }
-    try:
-        given = {name: value for name, value in options.items() if value is not None}
-        run_export(source, target, where or (), given, part_tokens=part_tokens, api_key=api_key)
-    except (*EXPECTED, OSError) as error:
-        _say(f"tickertape: {error}")
-        raise typer.Exit(1) from error
+    given = {name: value for name, value in options.items() if value is not None}
+    done = run_export(source, target, where or (), given, part_tokens=part_tokens, quiet=quiet, api_key=api_key)
+    raise typer.Exit(0 if done.has_samples else NOTHING)
 
 
 @app.command("verify")
+@reported(2)
 def verify_command(
     source: Annotated[str, typer.Argument(metavar="URL|TAPE", help="A running server, or a tape file.")],
     engine: Annotated[str, typer.Option(metavar="KIND=URL", help="Who recomputes: vllm=http://… or sglang=http://…")],
@@ -179,10 +188,7 @@ def verify_command(
         str | None, typer.Option(help="Tokenizer, to spell tokens out: HUB_NAME or TOKENIZER_DIR.")
     ] = None,
     session: Annotated[list[str] | None, typer.Option(help="A session's id; repeatable. Default: all.")] = None,
-    where: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="A filter, such as group_id=g or metadata.env=web; repeatable."),
-    ] = None,
+    where: _Where = None,
     limit: Annotated[int | None, typer.Option(min=1, help="So many sessions at most.")] = None,
     version: Annotated[str | None, typer.Option(help="Compare tokens of this policy version only.")] = None,
     tolerance: Annotated[float, typer.Option(min=0, help="Of |Δ| between two logprobs.")] = 1e-3,
@@ -197,14 +203,8 @@ def verify_command(
 
     which = Which(session or (), where or (), limit)
     rules = Tolerances(tolerance, version)
-    try:
-        code = run_verify(
-            source, engine, which, rules, api_key=api_key, engine_api_key=engine_api_key, model=model, as_json=as_json
-        )
-    except (*EXPECTED, OSError) as error:
-        _say(f"tickertape: {error}")
-        raise typer.Exit(2) from error
-    raise typer.Exit(code)
+    keys_given = {"api_key": api_key, "engine_api_key": engine_api_key}
+    raise typer.Exit(run_verify(source, engine, which, rules, model=model, as_json=as_json, **keys_given))
 
 
 def _key_and_value(option: str) -> tuple[str, object]:
@@ -215,10 +215,6 @@ def _key_and_value(option: str) -> tuple[str, object]:
         return key, json.loads(value)
     except json.JSONDecodeError:
         return key, value
-
-
-def _say(line: str) -> None:
-    typer.echo(line, err=True)
 
 
 def main() -> None:

@@ -9,20 +9,22 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from importlib.util import find_spec
 from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from tickertape.clients import Sample, TrajectoryClient, Turn
+from tickertape.clients.extras import missing, needs
 from tickertape.clients.tape import stream
 from tickertape.renderers.colorize import PROMPT_COLOR, RESET, TRAINED_COLOR, format_colorized
 from tickertape.renderers.tokenizer import Tokenizer, TokenizerLike
+from tickertape.server.commands.export import PAGE_TOKENS, run_export
 from tickertape.server.serving.assembly import make_parts
 from tickertape.server.serving.running import serving
 from tickertape.server.settings import Settings, SettingsError
@@ -46,11 +48,11 @@ def run_demo(db: Path | None, gguf: Path | None, color: bool) -> None:
 
     Raises:
         DemoFailed: the agent got no answer, or the tape is not exact.
-        SettingsError: the ``openai`` package is missing.
+        SettingsError: the packages of the embedded engine and of the agent are missing.
         EngineError, ModelFileError, StoreError: see :func:`tickertape.server.serving.running.serving`.
     """
-    if find_spec("openai") is None:
-        raise SettingsError("the demo's agent needs the openai package: pip install 'tickertape[embedded]'")
+    if missing("embedded"):
+        raise SettingsError(needs("the demo", "embedded"))
     console = Console(force_terminal=color, color_system="standard" if color else None, highlight=False, soft_wrap=True)
     session_id = f"demo-{uuid.uuid4().hex[:8]}"
     _title(console, "1", "Start the proxy, with a real model inside")
@@ -61,15 +63,19 @@ def run_demo(db: Path | None, gguf: Path | None, color: bool) -> None:
         with serving(settings, say=say, parts=parts) as url, TrajectoryClient(url, timeout=_PATIENCE) as client:
             say(f"listening on {url}")
             _title(console, "2", f"Run an agent: the OpenAI SDK, base_url={url}/sessions/{session_id}/v1")
-            _run_agent(console, client.agent_base_url(session_id))
+            with client.session(session_id, group_id="demo") as session:
+                session.reward(_run_agent(console, session.base_url))
             turns, samples = client.turns(session_id), client.samples(session_id)
+        exported = _export(tape)
     _title(console, "3", "Read the tape as a trainer does: GET /sessions/{id}/samples")
     _print_samples(console, samples, _length_of_preface(turns[0]), parts.choice.renderer.tokenizer, color=color)
     _title(console, "4", "Check it: each prompt begins with all that the model read and wrote before, token for token")
     check_prefixes(turns)
     check_samples(turns, samples)
     _print_turns(console, turns)
-    _print_next_steps(console, db, session_id)
+    _title(console, "5", "Take it to a trainer: tickertape export TAPE samples.parquet")
+    _raw(console, exported)
+    _print_next_steps(console, db)
 
 
 @contextmanager
@@ -81,7 +87,19 @@ def _tape(db: Path | None) -> Iterator[Path]:
         yield Path(folder) / "tape.db"
 
 
-def _run_agent(console: Console, base_url: str) -> None:
+def _export(tape: Path) -> str:
+    """What ``tickertape export`` makes of the tape, as a trainer's script may read it."""
+    with TemporaryDirectory(prefix="tickertape-demo-") as folder:
+        target = Path(folder) / "samples.parquet"
+        run_export(str(tape), target, ["group_id=demo"], {}, part_tokens=PAGE_TOKENS, quiet=True)
+        rows = pq.read_table(target, columns=["session_id", "token_ids", "loss_mask", "reward"]).to_pylist()
+    counts = [(row["session_id"], len(row["token_ids"]), sum(row["loss_mask"]), row["reward"]) for row in rows]
+    lines = ["   {}  {} tokens, {} trained, reward {}".format(*each) for each in counts]
+    return "\n".join(lines)
+
+
+def _run_agent(console: Console, base_url: str) -> float:
+    """Plays the agent; returns its reward, the share of questions that it answered rightly."""
     from openai import OpenAI, OpenAIError
 
     from tickertape.server.commands.demo_agent import QUESTIONS, Agent
@@ -92,10 +110,12 @@ def _run_agent(console: Console, base_url: str) -> None:
     try:
         client = OpenAI(base_url=base_url, api_key="none", max_retries=0, timeout=_PATIENCE)
         agent = Agent(client, client.models.list().data[0].id, tell)
-        for question in QUESTIONS:
-            agent.ask(question)
+        right = [expected in agent.ask(question) for question, expected in QUESTIONS.items()]
     except OpenAIError as error:
         raise DemoFailed(f"the agent got no answer: {error}") from error
+    reward = sum(right) / len(right)
+    tell("agent", f"{sum(right)} of {len(right)} answers are right: reward {reward}")
+    return reward
 
 
 # The checks.
@@ -203,13 +223,10 @@ def _print_turns(console: Console, turns: Sequence[Turn]) -> None:
     console.print(table)
 
 
-def _print_next_steps(console: Console, db: Path | None, session_id: str) -> None:
-    if db is None:
-        _title(console, "5", "Next (this tape was temporary and is gone; --db FILE keeps one)")
-        command, session_id = "tickertape serve", "NAME"
-        _raw(console, "   agents:   base_url=http://127.0.0.1:8700/sessions/NAME/v1, with any name for the session")
-    else:
-        _title(console, "5", f"Next (this tape is kept in {db})")
-        command = f"tickertape serve --db {shlex.quote(str(db))}"
-    _raw(console, f"   serve:    {command}")
-    _raw(console, f"   trainers: curl http://127.0.0.1:8700/sessions/{session_id}/samples   (also …/turns; /sessions)")
+def _print_next_steps(console: Console, db: Path | None) -> None:
+    kept = "this tape was temporary and is gone; --db FILE keeps one" if db is None else f"this tape is kept in {db}"
+    _title(console, "6", f"Next ({kept})")
+    tape = shlex.quote(str(db or "tape.db"))
+    _raw(console, f"   serve:  tickertape serve --db {tape}")
+    _raw(console, "   agents: base_url=http://127.0.0.1:8700/sessions/NAME/v1, with any name for the session")
+    _raw(console, f"   export: tickertape export {tape} samples.parquet")

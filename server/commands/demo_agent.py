@@ -17,11 +17,12 @@ from openai.types.chat import (
     ChatCompletionMessageToolCallUnion,
 )
 
-QUESTIONS = (
-    "A book costs 17 dollars. How much are 31 books?",
-    "A chair costs 89 dollars. How much are 64 chairs?",
-    "A ticket costs 46 dollars. How much are 73 tickets?",
-)
+#: Each with what its answer must hold.
+QUESTIONS = {
+    "A book costs 17 dollars. How much are 31 books?": "527",
+    "A chair costs 89 dollars. How much are 64 chairs?": "5696",
+    "A ticket costs 46 dollars. How much are 73 tickets?": "3358",
+}
 
 _SYSTEM = "Start the answer to every question with <tool_call>. After <tool_response>, say the answer."
 
@@ -70,8 +71,8 @@ class Agent:
         self._tell = tell
         self._messages: list[ChatCompletionMessageParam] = [{"role": "system", "content": _SYSTEM}, *_worked_examples()]
 
-    def ask(self, question: str) -> None:
-        """Puts a question and goes on until the model has answered it, or ``_MOST_STEPS`` are taken."""
+    def ask(self, question: str) -> str:
+        """Puts a question; returns the model's answer, or nothing if there is none after ``_MOST_STEPS``."""
         self._tell("user", question)
         self._messages.append({"role": "user", "content": question})
         for _ in range(_MOST_STEPS):
@@ -84,8 +85,9 @@ class Agent:
                 self._object()
             else:
                 self._tell("model", message.content or "(nothing)")
-                return
+                return message.content or ""
         self._tell("agent", f"gives up on this question after {_MOST_STEPS} tries")
+        return ""
 
     def _complete(self) -> ChatCompletionMessage:
         completion = self._client.chat.completions.create(

@@ -5,13 +5,19 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 
-import httpx
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from tickertape.clients.calls import SampleQuery, TrajectoryError
-from tickertape.server.commands.sample_files import Exported, ExportError, export, open_source, source_name
-from tickertape.server.errors import ProxyError
+from tickertape.clients.calls import SampleQuery
+from tickertape.server.commands.output import asking
+from tickertape.server.commands.sample_files import (
+    Exported,
+    ExportError,
+    check_target,
+    export,
+    open_source,
+    source_name,
+)
 from tickertape.server.routes.queries import json_or_text
 from tickertape.server.store.filters import SessionFilter
 
@@ -26,6 +32,7 @@ def run_export(
     options: Mapping[str, Any],
     *,
     part_tokens: int,
+    quiet: bool = False,
     api_key: str | None = None,
 ) -> Exported:
     """Exports, with a bar of progress on standard error where that is a terminal.
@@ -36,6 +43,7 @@ def run_export(
         where: filters, ``NAME=VALUE`` each.
         options: how samples are made.
         part_tokens: tokens of a Parquet part.
+        quiet: print nothing.
         api_key: for a server that asks for one.
 
     Raises:
@@ -46,23 +54,20 @@ def run_export(
     wanted = cast("SampleQuery", {**filters_of(where), **options})
     name = source_name(source)
     said = {"source": name if "://" in name else str(Path(name).resolve()), **wanted}
-    console = Console(stderr=True, highlight=False)
-    try:
-        with closing(open_source(source, wanted, api_key)) as opened, _bar(console) as bar:
-            task = bar.add_task("exporting", total=None, tokens=0)
+    console = Console(stderr=True, highlight=False, quiet=quiet)
+    check_target(target)
+    with asking(name), closing(open_source(source, wanted, api_key)) as opened, _bar(console) as bar:
+        task = bar.add_task("exporting", total=None, tokens=0)
 
-            def progress(samples: int, tokens: int, expected: int) -> None:
-                bar.update(task, completed=samples, total=max(samples, expected), tokens=tokens)
+        def progress(samples: int, tokens: int, expected: int) -> None:
+            bar.update(task, completed=samples, total=max(samples, expected), tokens=tokens)
 
-            done = export(
-                opened, target, said=said, part_tokens=part_tokens, page_tokens=PAGE_TOKENS, progress=progress
-            )
-    except (ProxyError, TrajectoryError, httpx.HTTPError) as error:
-        raise ExportError(f"{name}: {error}") from error
+        done = export(opened, target, said=said, part_tokens=part_tokens, page_tokens=PAGE_TOKENS, progress=progress)
     files = ", ".join(str(path) for path in done.files[:3]) + (", …" if len(done.files) > 3 else "")
-    console.print(f"{done.samples} samples, {done.tokens} tokens written: {files or 'nothing new'}", soft_wrap=True)
+    nothing = "nothing new" if done.has_samples else "there is nothing to export"
+    console.print(f"{done.samples} samples, {done.tokens} tokens written: {files or nothing}", soft_wrap=True)
     if done.open_sessions:
-        advice = "finish them, or let the server (tickertape serve --finish-idle SECONDS)"
+        advice = "finish them (tickertape finish), or let the server (tickertape serve --finish-idle SECONDS)"
         console.print(f"{done.open_sessions} sessions are still open, and were left out: {advice}", soft_wrap=True)
     return done
 

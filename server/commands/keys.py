@@ -2,26 +2,22 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, Concatenate, ParamSpec, TypeVar
 
-import sqlalchemy as sa
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from tickertape.server.auth.access import Role
-from tickertape.server.auth.keyring import make_key
-from tickertape.server.auth.session_keys import SECRET_SIZE
-from tickertape.server.errors import ProxyError
-from tickertape.server.settings import SettingsError
+from tickertape.server.commands.output import reported, say
 from tickertape.server.settings.sources import load
-from tickertape.server.store import keys as rows
-from tickertape.server.store.database import shown_place
-from tickertape.server.store.keys import KeyRecord
-from tickertape.server.store.store import Store, StoreError
+
+if TYPE_CHECKING:  # imported where they are used: help needs no database
+    import sqlalchemy as sa
+
+    from tickertape.server.store.keys import KeyRecord
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -34,6 +30,7 @@ _DAY = 86400.0
 
 
 @keys.command("create")
+@reported()
 def create(
     role: Annotated[Role, typer.Option(help="What it may do: see docs/security.md.")],
     name: Annotated[str, typer.Option(help="For whom or what it is.")],
@@ -44,18 +41,24 @@ def create(
     """Make a key and print it, once: the tape keeps its hash. From the first key on the server asks for one."""
     if not 0 < len(name) <= 200:
         raise typer.BadParameter("a name has 1 to 200 characters", param_hint="--name")
+    from tickertape.server.auth.keyring import make_key
+    from tickertape.server.store import keys as rows
+
     made = make_key(role, name, None if days is None else days * _DAY)
-    with _told():
-        where = _write(db, config, rows.add_key, made.record, made.digest)[0]
-    _say(f"{role} key {made.record.id} ({name}), {_expiry(made.record)}; on the tape {where}. It is not shown again:")
+    where = _write(db, config, True, rows.add_key, made.record, made.digest)[0]
+    say(f"{role} key {made.record.id} ({name}), {_expiry(made.record)}; on the tape {where}. It is not shown again:")
+    if role is Role.AGENT:
+        say(f"Sessions that it opens itself have ids that begin with '{made.record.id}.', or none that it names")
     typer.echo(made.key)
 
 
 @keys.command("list")
+@reported()
 def list_all(db: _Db = None, config: _Config = None) -> None:
     """Every key that was made on a tape; none of them can be read from it."""
-    with _told():
-        _, found = _write(db, config, rows.list_keys)
+    from tickertape.server.store.keys import list_keys
+
+    _, found = _write(db, config, False, list_keys)
     table = Table("id", "role", "name", "made", "state", box=None, pad_edge=False)
     for record in found:
         table.add_row(record.id, record.role, record.name, _day(record.created_at), _state(record))
@@ -63,52 +66,52 @@ def list_all(db: _Db = None, config: _Config = None) -> None:
 
 
 @keys.command("revoke")
+@reported()
 def revoke(
     key_id: Annotated[str, typer.Argument(help="As `tickertape keys list` has it.")],
     db: _Db = None,
     config: _Config = None,
 ) -> None:
     """End a key; running servers refuse it within two seconds."""
-    with _told():
-        _, record = _write(db, config, rows.revoke_key, key_id)
-    _say(f"{record.role} key {record.id} ({record.name}) is revoked")
+    from tickertape.server.store.keys import revoke_key
+
+    _, record = _write(db, config, False, revoke_key, key_id)
+    say(f"{record.role} key {record.id} ({record.name}) is revoked")
 
 
 @keys.command("rotate-secret")
+@reported()
 def rotate(db: _Db = None, config: _Config = None) -> None:
     """Sign session keys with another secret from now on: those made before end, within two seconds."""
-    with _told():
-        where, _ = _write(db, config, rows.rotate_session_secret, SECRET_SIZE)
-    _say(f"session keys of the tape {where} that were made before now are worth nothing")
+    from tickertape.server.auth.session_keys import SECRET_SIZE
+    from tickertape.server.store.keys import rotate_session_secret
+
+    where, _ = _write(db, config, False, rotate_session_secret, SECRET_SIZE)
+    say(f"session keys of the tape {where} that were made before now are worth nothing")
 
 
 def _write(
     db: str | None,
     config: Path | None,
-    function: Callable[Concatenate[sa.Connection, P], T],
+    make: bool,
+    function: "Callable[Concatenate[sa.Connection, P], T]",
     *args: P.args,
     **kwargs: P.kwargs,
 ) -> tuple[str, T]:
-    """The tape's name, and what the function says of it."""
+    """The tape's name, and what the function says of it. Only who makes a key may make the tape, too."""
     # A key must not be made on a tape of its own because another setting is wrong: all of them are read.
+    from tickertape.server.store.database import shown_place
+    from tickertape.server.store.store import Store
+
     path = load({} if db is None else {"db": db}, config=config).settings.db
-    store = Store(path)
+    store = Store(path, make=make)
     try:
         return shown_place(path), asyncio.run(store.write(function, *args, **kwargs))
     finally:
         store.close()
 
 
-@contextmanager
-def _told() -> Iterator[None]:
-    try:
-        yield
-    except (ProxyError, SettingsError, StoreError) as error:
-        _say(f"tickertape: {error}")
-        raise typer.Exit(1) from error
-
-
-def _state(record: KeyRecord) -> str:
+def _state(record: "KeyRecord") -> str:
     if record.revoked_at is not None:
         return f"revoked {_day(record.revoked_at)}"
     if record.expires_at is not None and record.expires_at <= time.time():
@@ -116,13 +119,9 @@ def _state(record: KeyRecord) -> str:
     return f"good, {_expiry(record)}"
 
 
-def _expiry(record: KeyRecord) -> str:
+def _expiry(record: "KeyRecord") -> str:
     return "until it is revoked" if record.expires_at is None else f"until {_day(record.expires_at)}"
 
 
 def _day(when: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M", time.gmtime(when))
-
-
-def _say(line: str) -> None:
-    typer.echo(line, err=True)

@@ -48,6 +48,8 @@ class Exported:
     files: list[Path] = field(default_factory=list)
     open_sessions: int = 0
     """Sessions that are not finished, and so not exported."""
+    has_samples: bool = False
+    """Whether there are samples in the target now, from this run or an earlier one."""
 
 
 #: Of one session, whole, in order of ``seq``: by the server's JSON or from the tape file itself.
@@ -186,13 +188,26 @@ def export(
         ExportError: the folder was begun with something else, or is no folder of an export.
         OSError: it cannot be written.
     """
+    check_target(target)
     if target.suffix in FORMATS and not target.is_dir():
         return _to_file(source, target, FORMATS[target.suffix], page_tokens, progress)
-    if target.suffix and not target.is_dir():
+    return _to_folder(source, target, said, part_tokens, page_tokens, progress)
+
+
+def check_target(target: Path) -> None:
+    """
+    Raises:
+        ExportError: nothing can be written there.
+    """
+    if target.is_dir():
+        return
+    if target.suffix and target.suffix not in FORMATS:
         raise ExportError(
             f"{target}: a file's name must end with one of {', '.join(FORMATS)}; a folder's has no ending"
         )
-    return _to_folder(source, target, said, part_tokens, page_tokens, progress)
+    folder = target.resolve().parent
+    if target.suffix and not folder.is_dir():
+        raise ExportError(f"{target}: there is no folder {folder}; make it first")
 
 
 def _to_file(source: Source, target: Path, format_: Format, page_tokens: int, progress: Progress) -> Exported:
@@ -203,8 +218,11 @@ def _to_file(source: Source, target: Path, format_: Format, page_tokens: int, pr
     with partial.open("wb") as file:
         for written in write_samples(format_, batches, {}):
             file.write(written)
+    if not counted.samples:
+        partial.unlink()
+        return Exported(open_sessions=totals.open_sessions)
     partial.replace(target)
-    return Exported(counted.samples, counted.tokens, [target], totals.open_sessions)
+    return Exported(counted.samples, counted.tokens, [target], totals.open_sessions, has_samples=True)
 
 
 @dataclass(slots=True)
@@ -264,7 +282,7 @@ def _to_folder(
         state.next, state.parts = last.next, state.parts + 1
         state.samples, state.tokens = state.samples + counted.samples_since(), state.tokens + counted.tokens - before
         state.write(folder)
-    return Exported(counted.samples, counted.tokens, files, totals.open_sessions)
+    return Exported(counted.samples, counted.tokens, files, totals.open_sessions, has_samples=state.samples > 0)
 
 
 def _write_page(writer: Any, page: SamplePage, counted: "_Counted") -> SamplePage:

@@ -10,13 +10,11 @@ from pathlib import Path
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
+from tickertape.server.commands.pages import replaced
 from tickertape.server.settings import Settings
 from tickertape.server.settings.sources import PREFIX, flag_of
 
-_BEGIN, _END = (
-    "<!-- settings: python -m tickertape.server.commands.settings_table docs/operations.md -->",
-    "<!-- end -->",
-)
+_NAME = "settings: python -m tickertape.server.commands.settings_table docs/operations.md"
 
 
 def table() -> str:
@@ -30,16 +28,8 @@ def table() -> str:
 
 
 def with_table(text: str) -> str:
-    """A page with its table made anew.
-
-    Raises:
-        ValueError: it has no place for one.
-    """
-    before, begin, rest = text.partition(_BEGIN)
-    _, end, after = rest.partition(_END)
-    if not begin or not end:
-        raise ValueError(f"there is no {_BEGIN} … {_END} in it")
-    return f"{before}{_BEGIN}\n{table()}\n{_END}{after}"
+    """A page with its table made anew; raises as :func:`replaced`."""
+    return replaced(text, _NAME, table())
 
 
 def _default(field: FieldInfo) -> str:

@@ -18,7 +18,7 @@ from tickertape.server.errors import BodyTooLarge, ProxyError, UnsupportedEncodi
 _FREE = 64 * 2**10
 
 
-#: Bytes of the longest body of what is no agent's call: rewards of every token of a session are a few hundred kilobytes.
+#: Bytes of the longest body that is no agent's: rewards of every token of a session are a few hundred kilobytes.
 _MOST_OF_OTHERS = 4 * 2**20
 
 

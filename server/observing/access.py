@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from typing import Any
+from urllib.parse import quote
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
@@ -26,6 +27,8 @@ CLIENT_CLOSED = 499
 _log = logging.getLogger("tickertape.access")
 _SANE_ID = re.compile(r"[A-Za-z0-9._:@/+=-]{1,128}")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+#: Of a path that is no route's, in a log line.
+_LONGEST_PATH = 200
 #: Asked by machines every few seconds.
 _PROBES = frozenset({"/health", "/ready", "/metrics"})
 
@@ -74,7 +77,7 @@ class Observed:
                 route = self._paths.get(scope.get("endpoint"), "")
                 metrics: Metrics = service.turns.metrics
                 metrics.http_requests.add(1, method, route, str(status))
-                _tell(call, method, route, status, time.perf_counter() - started)
+                _tell(call, method, route or scope["path"], status, time.perf_counter() - started)
                 if span is not None:
                     span.answered(method, route, status)
                 current_call.reset(token)
@@ -102,15 +105,20 @@ def _request_id(headers: Headers) -> str:
 
 
 def _tell(call: RequestContext, method: str, route: str, status: int, seconds: float) -> None:
-    """A line for the request: what was asked of which turn, how it ended, how long it took. Nothing that was said."""
+    """A line for the request: what was asked of which turn, how it ended, how long it took, and why it was refused.
+    Nothing that was said: of an error its code and the place, not its text. Where there is no route, the path as it
+    came, percent-encoded."""
+    route = quote(route[:_LONGEST_PATH], safe="/{}:@._-")
     level = logging.DEBUG if route in _PROBES else logging.INFO
     if not _log.isEnabledFor(level):
         return
     fields: dict[str, Any] = {"method": method, "route": route, "status": status, "seconds": round(seconds, 6)}
+    if call.error is not None:
+        fields["code"], fields["param"] = call.error
     if call.on_tape:
         turn = call.on_tape[0]
         fields |= {"dialect": turn.dialect, "outcome": ",".join(each.outcome.value for each in call.on_tape)}
         if turn.sampling:
             fields |= {"prompt_tokens": turn.usage["prompt_tokens"], "completion_tokens": len(turn.completion)}
         fields |= {f"{phase}_seconds": round(value, 6) for phase, value in turn.timings.items()}
-    _log.log(level, "%s %s %d", method, route or "(no route)", status, extra=fields)
+    _log.log(level, "%s %s %d", method, route, status, extra=fields)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
+from tickertape.clients.extras import missing, needs
 from tickertape.server.observing.request_context import current_call
 from tickertape.server.settings import SettingsError
 from tickertape.server.trajectories.turn import Turn
@@ -17,6 +18,21 @@ if TYPE_CHECKING:
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 
 
+def check_tracing(endpoint: str | None) -> None:
+    """
+    Raises:
+        SettingsError: traces are to be sent, and OpenTelemetry is not installed.
+    """
+    if _is_wanted(endpoint) and missing("otel"):
+        raise SettingsError(needs("sending traces (otlp_endpoint)", "otel"))
+
+
+def _is_wanted(endpoint: str | None) -> bool:
+    if os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
+        return False
+    return bool(endpoint or any(os.environ.get(name) for name in _ENDPOINTS))
+
+
 @asynccontextmanager
 async def tracing_to(endpoint: str | None) -> "AsyncIterator[Tracing | None]":
     """Traces while the block runs, sent to a collector; ``None`` where neither the setting nor the environment names
@@ -25,15 +41,12 @@ async def tracing_to(endpoint: str | None) -> "AsyncIterator[Tracing | None]":
     Raises:
         SettingsError: OpenTelemetry is not installed.
     """
-    if os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or not (
-        endpoint or any(os.environ.get(name) for name in _ENDPOINTS)
-    ):
+    check_tracing(endpoint)
+    if not _is_wanted(endpoint):
         yield None
         return
-    try:
-        from tickertape.server.observing.tracing import to_otlp
-    except ImportError as error:
-        raise SettingsError(f"traces need the extra 'otel': pip install 'tickertape[otel]' ({error})") from error
+    from tickertape.server.observing.tracing import to_otlp
+
     tracing = to_otlp(endpoint)
     try:
         yield tracing

@@ -44,13 +44,16 @@ class PolicyRun:
 
     session_id: str
     turn_id: str
-    can_go_on: bool
+    can_resume: bool
     """Whether it can be continued from its tokens so far with nothing changed."""
     task: "asyncio.Task[object]"
     cancelling: int
     """How many cancellations the task had when the run began."""
     member: str = ""
     """The engine that has it; empty while it waits."""
+    is_stamped_late: bool = False
+    """True where tokens come in chunks from an engine that does not say which version sampled them: a chunk must not
+    reach over a change of weights."""
     interrupted: bool = False
     broken_off: BrokenOff | None = None
 
@@ -106,11 +109,11 @@ class PolicyGate:
         return sum(1 for run in self.runs if run.member)
 
     @contextmanager
-    def run(self, session_id: str, turn_id: str, *, can_go_on: bool) -> Iterator[PolicyRun]:
+    def run(self, session_id: str, turn_id: str, *, can_resume: bool) -> Iterator[PolicyRun]:
         """Around a generation, which must run in the task that enters."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101  (a generator of a coroutine)
-        run = PolicyRun(session_id, turn_id, can_go_on, task, task.cancelling())
+        run = PolicyRun(session_id, turn_id, can_resume, task, task.cancelling())
         self.runs.add(run)
         try:
             yield run
@@ -155,9 +158,9 @@ class PolicyGate:
         self.paused, self.paused_at = mode, self.paused_at or time.time()
         if mode is Pausing.KEEP:
             told = await self._pool.pause(PauseMode.KEEP)
-            await self._leave(lambda run: told.get(run.member) != "paused", seconds)
+            await self._leave(lambda run: run.is_stamped_late or told.get(run.member) != "paused", seconds)
             return told
-        await self._drained(lambda run: mode is Pausing.DRAIN or not run.can_go_on, seconds)
+        await self._drained(lambda run: mode is Pausing.DRAIN or not run.can_resume, seconds)
         told = await self._pool.pause(PauseMode.ABORT)
         await self._none(lambda run: told.get(run.member) == "paused", _ABORT_SECONDS)  # they hand out what they have
         await self._leave(lambda _: True, seconds)
@@ -180,7 +183,7 @@ class PolicyGate:
     async def _leave(self, which: Callable[[PolicyRun], bool], seconds: float) -> None:
         """Takes running generations off their engines: those that can go on at once, the others when they end."""
         for run in self.runs:
-            if run.member and run.can_go_on and which(run):
+            if run.member and run.can_resume and which(run):
                 run.interrupt()
         await self._drained(which, seconds)
 

@@ -29,6 +29,8 @@ class NewEngine(BaseModel):
     api_key: str | None = None
     limit: Annotated[int, Field(ge=1)] | None = None
     """Requests that it gets at once; what the others have if not given."""
+    context: Annotated[int, Field(ge=256)] | None = None
+    """Tokens of context, if it does not say so itself."""
 
 
 class Confirmation(BaseModel):
@@ -63,9 +65,8 @@ async def add_engine(request: Request, given: NewEngine) -> Response:
         raise Conflict(f"there is an engine {given.name!r} already", param="name")
     timeout = service_of(request).connect_timeout
     try:
-        member = await pool.add(
-            given.name, make_engine(given.engine, given.api_key, connect_timeout=timeout), limit=given.limit
-        )
+        engine = make_engine(given.engine, given.api_key, connect_timeout=timeout, context=given.context)
+        member = await pool.add(given.name, engine, limit=given.limit)
     except UnknownEngine as error:
         raise InvalidRequest(str(error), param="engine", code="invalid_value") from error
     except EngineError as error:
@@ -113,6 +114,7 @@ def _shown(member: Member) -> dict[str, Any]:
         "software_version": info and info.version,
         "endpoint": info and info.endpoint,
         "features": info and sorted(info.features),
+        "missing": info and dict(sorted(info.missing.items())),
         "logprobs": info and info.logprobs,
         "adapters": info and info.adapters,
         "max_context": info and info.max_context,

@@ -24,7 +24,9 @@ LEASE_HEADER = "X-Tickertape-Lease"
 EXPIRES_HEADER = "X-Tickertape-Lease-Expires"
 REMAINING_HEADER = "X-Tickertape-Remaining"
 
-_Seconds = Annotated[float, Field(gt=0, le=7 * 86400)]
+#: Seconds that a lease may be held without being extended.
+_LONGEST = 7 * 86400
+_Seconds = Annotated[float, Field(gt=0, le=_LONGEST)]
 
 
 class LeaseRequest(BaseModel):
@@ -76,6 +78,7 @@ async def take_lease(request: Request, given: LeaseRequest) -> Response:
         max_tokens=given.max_tokens,
         expires_in=given.expires_in,
         now=time.time(),
+        expired_by=service_of(request).ages.now(_LONGEST),
     )
     remaining = asdict(taken.remaining)
     headers = {REMAINING_HEADER: ", ".join(f"{name}={number}" for name, number in remaining.items())}

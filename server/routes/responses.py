@@ -103,6 +103,9 @@ def _json(value: Any) -> Response:
     return Response(orjson.dumps(value), media_type="application/json")
 
 
+#: As ``agents.ENDPOINTS``.
+ENDPOINTS = frozenset({create})
+
 for _prefix in _PREFIXES:
     # A plain route, as for chat completions.
     router.add_route(_prefix, create, methods=["POST"])

@@ -59,7 +59,7 @@ def _tokenize(service: Service, body: bytes) -> Response:
     except ValueError as error:
         raise InvalidRequest(str(error), param="messages", code="cannot_render") from error
     words = [tokenizer.token_bytes(i).decode(errors="replace") for i in ids] if asked.return_token_strs else None
-    answer = {"count": len(ids), "max_model_len": service.turns.info.max_context, "tokens": ids, "token_strs": words}
+    answer = {"count": len(ids), "max_model_len": service.info.max_context, "tokens": ids, "token_strs": words}
     return _json(answer)
 
 

@@ -20,6 +20,7 @@ from tickertape.server.dialects.messages import request as messages
 from tickertape.server.errors import InvalidRequest, ProxyError, StoreFailed, openai_error
 from tickertape.server.http.body_limit import Bodies, BodyLimit
 from tickertape.server.observing.access import REQUEST_ID_HEADER, Observed, paths_of, request_id_of
+from tickertape.server.observing.request_context import note_error
 from tickertape.server.routes import (
     agents,
     arrays,
@@ -35,6 +36,7 @@ from tickertape.server.routes import (
     sessions,
     tokens,
 )
+from tickertape.server.serving.direct import Direct
 from tickertape.server.serving.openapi import describe
 from tickertape.server.store.store import StoreError
 
@@ -74,6 +76,7 @@ def create_app(service: Service) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _internal_error)
+    app.add_middleware(Direct, endpoints=agents.ENDPOINTS | responses.ENDPOINTS, respond=_respond)
     app.add_middleware(BodyLimit, bodies=_bodies, respond=_respond)
     app.add_middleware(Guard, rules=rules, keyring=_keyring, browsers=_browsers, respond=_respond)
     app.add_middleware(Observed, paths=paths_of(routes))  # the outermost: it sees what the guard refuses, too
@@ -94,6 +97,7 @@ def _browsers(scope: Scope) -> Browsers:
 
 def _respond(request: Request, error: ProxyError) -> Response:
     """In Anthropic's shape to Anthropic's clients, who name their protocol's version; else in OpenAI's."""
+    note_error(error.code, error.param)
     speaks_messages = "anthropic-version" in request.headers or "/v1/messages" in request.url.path
     shape = messages.write_error(error) if speaks_messages else openai_error(error)
     return Response(orjson.dumps(shape), error.status, error.headers, media_type="application/json")
@@ -127,7 +131,7 @@ async def _validation_error(request: Request, error: Exception) -> Response:
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101
     text = f"{request.method} {request.url.path}: {error.detail}"
-    answer = InvalidRequest(text, code="not_found" if error.status_code == 404 else None)
+    answer = InvalidRequest(text, code="not_found" if error.status_code == 404 else "invalid_request")
     answer.status = error.status_code
     return _respond(request, answer)
 

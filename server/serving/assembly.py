@@ -1,7 +1,7 @@
 """Settings to a running service: engine, renderer, tape."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -17,12 +17,13 @@ from tickertape.server.auth.access import Role
 from tickertape.server.auth.browsers import Browsers
 from tickertape.server.auth.keyring import Keyring
 from tickertape.server.auth.keys import ConfiguredKey, hash_of
+from tickertape.server.calls.in_flight import InFlightCalls
 from tickertape.server.calls.limits import CallLimits
-from tickertape.server.calls.retries import Retries
 from tickertape.server.calls.service import Service
 from tickertape.server.http.body_limit import Bodies
 from tickertape.server.observing.process import loop_watched
 from tickertape.server.observing.traced import tracing_to
+from tickertape.server.serving.checks import EMBEDDED, check_settings
 from tickertape.server.serving.exposure import check_exposure
 from tickertape.server.serving.retention import keep_keeping
 from tickertape.server.settings import Settings, SettingsError
@@ -31,11 +32,14 @@ from tickertape.server.store.recovery import end, recover, tell
 from tickertape.server.store.retention import Limits
 from tickertape.server.store.store import Store
 from tickertape.server.trajectories.normalising import policy_named
+from tickertape.server.turns.limits import SamplingLimits, TurnLimits
 from tickertape.server.turns.renderer_pool import RendererPool
-from tickertape.server.turns.sampling import SamplingLimits, missing_arrays
+from tickertape.server.turns.sampling import missing_arrays
 from tickertape.server.turns.sessions import Sessions
-from tickertape.server.turns.token_arrays import KNOWN
-from tickertape.server.turns.turns import TurnLimits, Turns
+from tickertape.server.turns.turns import Turns
+
+#: Tokens of context of each generation of the embedded engine, unless it is set.
+_EMBEDDED_CONTEXT = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,25 +58,21 @@ def make_parts(settings: Settings, *, say: Callable[[str], None]) -> Parts:
         say: gets a line before each slow step.
 
     Raises:
-        SettingsError: they contradict each other or name what is not there.
+        SettingsError, StoreError, ValueError: see :func:`tickertape.server.serving.checks.check_settings`.
         TokenizerError, RenderError, ModelFileError: see there.
     """
-    if unknown := set(settings.token_arrays) - KNOWN:
-        raise SettingsError(f"--token-array {', '.join(sorted(unknown))}: there are {', '.join(sorted(KNOWN))}")
-    if settings.engines == ("embedded",):
+    check_settings(settings)
+    if settings.engines == EMBEDDED:
         path = model_file(settings.gguf, say=say)
+        say(f"model     loading {settings.model or path.stem}")
         tokenizer = tokenizer_from_gguf(path) if settings.model is None else Tokenizer.load(settings.model)
-        engine = EmbeddedEngine(path, tokenizer, context=settings.context, parallel=settings.parallel)
+        engine = EmbeddedEngine(
+            path, tokenizer, context=settings.context or _EMBEDDED_CONTEXT, parallel=settings.parallel
+        )
         return Parts({"embedded": engine}, _choose(settings, tokenizer))
-    try:
-        engines = _engines(settings)
-    except ValueError as error:
-        raise SettingsError(f"--{error}, or 'embedded' alone") from error
-    if settings.gguf is not None:
-        raise SettingsError("--gguf is the embedded engine's model; engines that are reached by URL have their own")
-    if settings.model is None:
-        raise SettingsError("--engine KIND=URL needs --model HUB_NAME|TOKENIZER_DIR: prompts are tokenised here")
-    return Parts(engines, _choose(settings, Tokenizer.load(settings.model)))
+    assert settings.model is not None  # noqa: S101  (checked)
+    say(f"model     loading the tokenizer of {settings.model}")
+    return Parts(_engines(settings), _choose(settings, Tokenizer.load(settings.model)))
 
 
 def _engines(settings: Settings) -> dict[str, Engine]:
@@ -81,7 +81,9 @@ def _engines(settings: Settings) -> dict[str, Engine]:
     api_key = None if settings.engine_api_key is None else settings.engine_api_key.get_secret_value()
     for number, spec in enumerate(settings.engines):
         kind = spec.partition("=")[0]
-        engines[f"{kind}-{number}"] = make_engine(spec, api_key, connect_timeout=settings.connect_timeout)
+        engines[f"{kind}-{number}"] = make_engine(
+            spec, api_key, connect_timeout=settings.connect_timeout, context=settings.context
+        )
     return engines
 
 
@@ -89,18 +91,19 @@ def _choose(settings: Settings, tokenizer: Tokenizer) -> Choice:
     if settings.renderer is None:
         return choose_renderer(tokenizer, history=settings.history)
     renderer = get_renderer(settings.renderer, tokenizer, history=settings.history)
-    return Choice(renderer, f"{settings.renderer} was asked for", {"history": settings.history})
+    return Choice(renderer, "it was asked for", {"history": settings.history}, named=settings.renderer)
 
 
 @asynccontextmanager
 async def running_service(settings: Settings, parts: Parts) -> AsyncIterator[Service]:
-    """Starts the engine, opens the tape, and closes both afterwards.
+    """Opens the tape and connects to the engines, and closes both afterwards. Engines that are reached by URL need not
+    answer yet.
 
     Raises:
         ValueError: there is no such matching policy.
         SettingsError: the engines do not report a token array that is to be kept, or other machines would reach this
             server without a key.
-        EngineError: the engine cannot be started or reached.
+        EngineError: the embedded engine cannot be started, or two engines serve different models.
         StoreError: the tape cannot be opened, or is a file that has a server.
     """
     matching = policy_named(settings.matching)
@@ -117,8 +120,8 @@ async def running_service(settings: Settings, parts: Parts) -> AsyncIterator[Ser
     try:
         try:
             await check_exposure(settings, keyring)
-            await pool.start()
-            if missing := missing_arrays(settings.token_arrays, pool.info):
+            await _start(pool, parts.engines.values())
+            if pool.model is not None and (missing := missing_arrays(settings.token_arrays, pool.info)):
                 raise SettingsError(f"--token-array: {missing}")
             turns = Turns(
                 pool,
@@ -129,13 +132,11 @@ async def running_service(settings: Settings, parts: Parts) -> AsyncIterator[Ser
                 matching=matching,
                 limits=_limits(settings),
             )
-            retries = Retries(window=settings.replay_window, memory=settings.replay_memory)
-            names = [*dict.fromkeys([pool.info.model, *settings.served_model_names])]
             service = Service(
                 turns,
-                names,
+                settings.served_model_names,
                 settings.unknown_fields,
-                retries,
+                InFlightCalls(settings.replay_window),
                 keyring,
                 settings.heartbeat,
                 Bodies(settings.max_body_bytes, settings.max_body_memory),
@@ -143,7 +144,9 @@ async def running_service(settings: Settings, parts: Parts) -> AsyncIterator[Ser
                 settings.connect_timeout,
                 Browsers(settings.allowed_hosts, own=settings.host, any_host=_is_any_host(settings)),
             )
-            service.startup_report = tell(await recover(store))
+            report = await recover(store)
+            tell(report)
+            service.ages.start_after(report.away)
             try:
                 async with (
                     _keeping(service, settings),
@@ -161,6 +164,15 @@ async def running_service(settings: Settings, parts: Parts) -> AsyncIterator[Ser
         store.close()
 
 
+async def _start(pool: EnginePool, engines: Iterable[Engine]) -> None:
+    """Engines that are reached by URL may come later; one that is built in this process works now or never."""
+    if any(isinstance(engine, EmbeddedEngine) for engine in engines):
+        await pool.start(wait=None)
+        await pool.check()
+    else:
+        await pool.start()
+
+
 def _keyring(settings: Settings, store: Store) -> Keyring:
     given = {Role.ADMIN: settings.admin_key, Role.TRAINER: settings.trainer_key, Role.AGENT: settings.agent_key}
     configured = [ConfiguredKey(role, hash_of(key.get_secret_value())) for role, key in given.items() if key]
@@ -175,7 +187,13 @@ def _is_any_host(settings: Settings) -> bool:
 
 def _limits(settings: Settings) -> TurnLimits:
     sampling = SamplingLimits(settings.max_prompt_tokens, settings.max_output_tokens, settings.token_arrays)
-    return TurnLimits(sampling, settings.turn_timeout, settings.max_session_turns)
+    return TurnLimits(
+        sampling,
+        settings.turn_timeout,
+        settings.max_session_turns,
+        chunk_tokens=settings.chunk_tokens,
+        stream_chunk_tokens=settings.stream_chunk_tokens,
+    )
 
 
 @asynccontextmanager

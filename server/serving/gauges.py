@@ -10,7 +10,6 @@ from prometheus_client.registry import Collector
 from tickertape.clients.engines.pool import EnginePool, MemberState
 from tickertape.server.calls.limits import Admission
 from tickertape.server.calls.recognition import Recognition
-from tickertape.server.calls.retries import Retries
 from tickertape.server.policy.gate import PolicyGate
 from tickertape.server.store.store import Store
 from tickertape.server.turns.sessions import Sessions
@@ -22,10 +21,9 @@ if TYPE_CHECKING:
 class Gauges(Collector):
     """Gauges of one server. A look at engines costs their number; one at live memory a glance at each live session."""
 
-    def __init__(self, turns: "Turns", retries: Retries, recognition: Recognition, admission: Admission) -> None:
+    def __init__(self, turns: "Turns", recognition: Recognition, admission: Admission) -> None:
         self._turns = turns
         self._admission = admission
-        self._retries = retries
         self._recognition = recognition
 
     def collect(self) -> Iterator[Metric]:
@@ -36,7 +34,7 @@ class Gauges(Collector):
         yield from _admission(self._admission)
         yield from _store(turns.store)
         yield from _policy(turns.policy)
-        yield from _memory(turns.sessions, self._retries, self._recognition)
+        yield from _memory(turns.sessions, self._recognition)
 
 
 def _gauge(name: str, help_text: str, value: float) -> Metric:
@@ -49,7 +47,7 @@ def _count(name: str, help_text: str, value: float) -> Metric:
 
 def _build(pool: EnginePool) -> Iterator[Metric]:
     info = GaugeMetricFamily("tickertape_build_info", "1, with the version and the model.", labels=("version", "model"))
-    info.add_metric((version("tickertape"), pool.info.model), 1)
+    info.add_metric((version("tickertape"), pool.model or ""), 1)
     yield info
 
 
@@ -104,11 +102,9 @@ def _policy(policy: PolicyGate) -> Iterator[Metric]:
     yield _gauge("tickertape_generations", "Generations under way, those that wait included.", len(policy.runs))
 
 
-def _memory(sessions: Sessions, retries: Retries, recognition: Recognition) -> Iterator[Metric]:
+def _memory(sessions: Sessions, recognition: Recognition) -> Iterator[Metric]:
     sizes = [(len(tree), tree.n_tokens) for tree in sessions.live()]
     yield _gauge("tickertape_live_sessions", "Sessions whose trees are in memory.", len(sizes))
     yield _gauge("tickertape_live_turns", "Turns in these trees.", sum(turns for turns, _ in sizes))
     yield _gauge("tickertape_live_token_bytes", "Bytes of tokens in them.", 4 * sum(tokens for _, tokens in sizes))
-    yield _gauge("tickertape_kept_answers", "Answers that are kept for retries.", len(retries))
-    yield _gauge("tickertape_kept_answer_bytes", "Bytes that they take up.", retries.size)
     yield _gauge("tickertape_recognised_conversations", "Conversations of clients without ids.", len(recognition))

@@ -168,8 +168,8 @@ OPERATIONS: Mapping[Callable[..., Any], Operation] = {
 }
 
 _ABOUT = """
-Agents' calls of a model, in three protocols, and what trainers and operators ask. Errors are in OpenAI's shape; under
-``/v1/messages``, and to clients that send ``anthropic-version``, in Anthropic's.
+Agents' calls of a model, in OpenAI's and Anthropic's protocols, and what trainers and operators ask. Errors are in
+OpenAI's shape; under ``/v1/messages``, and to clients that send ``anthropic-version``, in Anthropic's.
 """
 
 

@@ -4,9 +4,8 @@ What is a dataclass already is taken from it (:func:`told`). An answer may have 
 """
 
 import dataclasses
-from typing import Any, Literal, TypeAlias, get_args, get_type_hints
+from typing import Any, Literal, TypeAlias, get_type_hints
 
-import numpy as np
 from pydantic import BaseModel, create_model
 
 from tickertape.clients.engines.pool import MemberState
@@ -18,35 +17,35 @@ from tickertape.server.store.leases import LeaseRecord, Remaining
 from tickertape.server.store.sessions import SessionRecord
 from tickertape.server.trajectories.turn import Turn
 
+#: Numpy arrays as JSON has them, named per field below: what numpy's own types look like differs between its versions.
+_Ints: TypeAlias = list[int]
+_Floats: TypeAlias = list[float | None]  # NaN is null
+
 
 def told(kind: Any, **changed: Any) -> type[BaseModel]:
-    """A dataclass as it is told in JSON: its arrays as lists, in which NaN is null.
+    """A dataclass as it is told in JSON.
 
     Args:
         kind: the dataclass.
-        changed: fields that are told otherwise, or are told besides; ``None`` for those that are not told.
+        changed: fields that are told otherwise, arrays among them, or are told besides; ``None`` for those that are not
+            told.
     """
-    types = {name: _in_json(hint) for name, hint in get_type_hints(kind).items() if name in _fields(kind)} | changed
+    own = {field.name for field in dataclasses.fields(kind)}
+    types = {name: hint for name, hint in get_type_hints(kind).items() if name in own} | changed
     given: dict[str, Any] = {name: (type_, ...) for name, type_ in types.items() if type_ is not None}
     return create_model(kind.__name__, **given)
 
 
-def _fields(kind: Any) -> set[str]:
-    return {field.name for field in dataclasses.fields(kind)}
-
-
-def _in_json(hint: Any) -> Any:
-    """``NDArray[T]`` as a list, alone or in a union with ``None``."""
-    if type(None) in (members := get_args(hint)) and len(members) == 2:
-        return _in_json(members[0]) | None
-    if getattr(hint, "__origin__", None) is not np.ndarray:
-        return hint
-    (number,) = get_args(members[1])
-    return list[int] if issubclass(number, np.integer) else list[float | None]
-
-
-TurnJson = told(Turn, token_arrays=None, arrays=dict[str, ArrayFacts], context_digest=str)
-SampleJson = told(Sample)
+TurnJson = told(
+    Turn,
+    prompt_delta=_Ints,
+    completion=_Ints,
+    logprobs=_Floats,
+    token_arrays=None,
+    arrays=dict[str, ArrayFacts],
+    context_digest=str,
+)
+SampleJson = told(Sample, token_ids=_Ints, loss_mask=_Ints, logprobs=_Floats, token_rewards=_Floats | None)
 
 
 class OpenAIErrorBody(BaseModel):

@@ -6,7 +6,6 @@ from prometheus_client import CollectorRegistry
 
 from tickertape.server.calls.limits import Admission
 from tickertape.server.calls.recognition import Recognition
-from tickertape.server.calls.retries import Retries
 from tickertape.server.observing.process import observe_process
 from tickertape.server.serving.gauges import Gauges
 
@@ -14,12 +13,10 @@ if TYPE_CHECKING:
     from tickertape.server.turns.turns import Turns
 
 
-def make_registry(
-    turns: "Turns", retries: Retries, recognition: Recognition, admission: Admission
-) -> CollectorRegistry:
+def make_registry(turns: "Turns", recognition: Recognition, admission: Admission) -> CollectorRegistry:
     """What ``/metrics`` shows."""
     registry = CollectorRegistry()
     registry.register(turns.metrics)
-    registry.register(Gauges(turns, retries, recognition, admission))
+    registry.register(Gauges(turns, recognition, admission))
     observe_process(registry)
     return registry

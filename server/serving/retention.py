@@ -36,16 +36,17 @@ async def keep_within(
     Raises:
         StoreError: the tape cannot be read or written.
     """
-    store = service.turns.store
+    store, ages = service.turns.store, service.ages
     finished = 0
     while idle_seconds is not None and not dry_run:
-        session_ids = await store.write(finish_idle, idle_seconds, time.time())
+        idle_since = ages.now(idle_seconds) - idle_seconds
+        session_ids = await store.write(finish_idle, idle_since, time.time())
         for session_id in session_ids:
             store.note_closed(session_id)
         finished += len(session_ids)
         if not session_ids:
             break
-    plan = await store.read(due, limits, time.time())
+    plan = await store.read(due, limits, ages.now(limits.keep_seconds or 0.0))
     if not dry_run:
         for part in plan.parts():
             service.forget(await store.write(drop, part))

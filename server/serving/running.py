@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from functools import partial
+from ipaddress import ip_address
 from typing import Any, cast
 
 import uvicorn
@@ -19,7 +20,7 @@ from tickertape.clients.engines.pool import Member
 from tickertape.renderers.template.renderer import TemplateRenderer
 from tickertape.server.calls.service import Service
 from tickertape.server.http.connections import Connection, ConnectionLimits, TooManyConnections, watch_peers
-from tickertape.server.observing.logs import LogFormat, configure_logging
+from tickertape.server.observing.logs import LogFormat, LogLevel, configure_logging
 from tickertape.server.serving.app import create_app, refusing
 from tickertape.server.serving.assembly import Parts, make_parts, running_service
 from tickertape.server.settings import Settings
@@ -30,6 +31,9 @@ _TICKS = 5
 _LAST_WORDS = 0.8
 
 Say = Callable[[str], None]
+
+#: A turn makes thousands of objects and few cycles: with Python's own thresholds collections were 9% of its CPU time.
+_COLLECT_AFTER = (20_000, 20, 50)
 
 _log = logging.getLogger("tickertape")
 
@@ -43,27 +47,38 @@ def serve_forever(settings: Settings, *, say: Say) -> None:
     :class:`PortInUse`."""
     # Until calls can be under way. Process 1 of a container gets no signal that it has no handler for.
     signal.signal(signal.SIGTERM, _leave)
-    configure_logging(settings.log_format, settings.log_level, access=settings.access_log)
-    if settings.log_format is LogFormat.JSON:
+    level = settings.log_level
+    if settings.quiet and level in (LogLevel.DEBUG, LogLevel.INFO):
+        level = LogLevel.WARNING
+    configure_logging(settings.log_format, level, access=settings.access_log and not settings.quiet)
+    if settings.log_format is LogFormat.JSON or settings.quiet:
         say = _log.info
-    listening = _listen(settings)
-    _allow_files(2 * settings.max_connections, say)
-    parts = make_parts(settings, say=say)
-    _tell_choice(parts, say)
-    host, port = listening.getsockname()[:2]
+    with _listen(settings) as listening:
+        parts = make_parts(settings, say=say)
+        _allow_files(2 * settings.max_connections, say)
+        _tell_choice(parts, say)
+        host, port = listening.getsockname()[:2]
 
-    def on_ready(server: _Server, service: Service) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, server.stop)
-        for member in service.turns.pool.members.values():
-            say(f"engine    {member.name} {_engine_line(member)}")
-        say(f"tape      {service.turns.store.path}")
-        for line in service.startup_report:
-            say(f"          {line}")
-        gc.freeze()  # modules, vocabularies, routes: for as long as it serves, and long to look through
-        say(f"listening on http://{host}:{port}  (base_url for agents: http://{host}:{port}/v1)")
+        def on_ready(server: _Server, service: Service) -> None:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                asyncio.get_running_loop().add_signal_handler(number, server.stop)
+            for member in service.turns.pool.members.values():
+                say(f"engine    {member.name} {_engine_line(member)}")
+            say(f"tape      {service.turns.store.path}")
+            gc.freeze()  # modules, vocabularies, routes: for as long as it serves, and long to look through
+            gc.set_threshold(*_COLLECT_AFTER)
+            say(f"listening on {_url(host, port)}  (base_url for agents: {_url(_seen_from_outside(host), port)}/v1)")
 
-    uvloop.run(_serve(settings, parts, listening, on_ready))
+        uvloop.run(_serve(settings, parts, listening, on_ready))
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _seen_from_outside(host: str) -> str:
+    """Where all addresses are listened on, none of them is one that an agent elsewhere could call."""
+    return socket.gethostname() if ip_address(host).is_unspecified else host
 
 
 def _leave(_number: int, _frame: object) -> None:
@@ -79,8 +94,8 @@ def serving(settings: Settings, *, say: Say = lambda _: None, parts: Parts | Non
         say: gets the lines that the command line would print.
         parts: engine and renderer, made from ``settings`` if not given.
     """
-    listening = _listen(settings)
     parts = parts or make_parts(settings, say=say)
+    listening = _listen(settings)
     _tell_choice(parts, say)
     started: list[_Server] = []
     failure: list[Exception] = []
@@ -142,7 +157,7 @@ class _Server(uvicorn.Server):
         does not read."""
         tasks = self.server_state.tasks
         await _cancelled([task for task in tasks if not task.cancelling()], tasks)
-        await self._service.retries.ended()
+        await self._service.in_flight.ended()
         await _cancelled(tasks, tasks)
 
     @contextmanager
@@ -212,11 +227,9 @@ def _allow_files(number: int, say: Say) -> None:
 
 
 def _engine_line(member: Member) -> str:
-    info = member.info
-    if info is None:
-        return f"at {member.url}: {member.reason}; it is tried again"
-    asked = f", asked through {info.endpoint}" if info.endpoint else ""
-    return f"at {info.url}: {info.model}, {info.max_context} tokens of context{asked}"
+    if member.info is None:
+        return f"is {member.state}: {member.reason}; it joins when it answers, until then calls get a 503"
+    return member.info.summary
 
 
 def _tell_choice(parts: Parts, say: Say) -> None:

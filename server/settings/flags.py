@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from tickertape.server.settings import Settings
+from tickertape.server.settings.model import panel_of_each
 from tickertape.server.settings.sources import CONFIG, Loaded, flag_of, load
 
 
@@ -26,7 +27,8 @@ def with_settings(command: Callable[[Loaded], None]) -> Callable[..., None]:
         command(load({name: value for name, value in given.items() if value is not None}, config=config))
 
     options = {"config": Annotated[Path | None, typer.Option(help=f"Settings as a TOML file; also ${CONFIG}.")]}
-    options |= {name: _option(name, field) for name, field in Settings.model_fields.items()}
+    panels = panel_of_each()
+    options |= {name: _option(name, field, panels[name]) for name, field in Settings.model_fields.items()}
     keyword = inspect.Parameter.KEYWORD_ONLY
     parameters = [inspect.Parameter(name, keyword, default=None, annotation=option) for name, option in options.items()]
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -35,16 +37,15 @@ def with_settings(command: Callable[[Loaded], None]) -> Callable[..., None]:
     return run
 
 
-def _option(name: str, field: FieldInfo) -> Any:
+def _option(name: str, field: FieldInfo, panel: str) -> Any:
     """None by default, so that what is not given is known to come from elsewhere; the help tells the default."""
     default = field.get_default()
     shown = ", ".join(default) if isinstance(default, tuple) else default
     told = "" if shown in (None, "", False) else f" (default: {shown})"
     kind = _plain(field.annotation)
     repeatable = " Repeatable." if get_origin(kind) is list else ""
-    option = typer.Option(flag_of(name), help=f"{field.description}{repeatable}{told}")
-    if kind is bool:
-        option = typer.Option(f"{flag_of(name)}/--no-{flag_of(name)[2:]}", help=f"{field.description}{told}")
+    flag = f"{flag_of(name)}/--no-{flag_of(name)[2:]}" if kind is bool else flag_of(name)
+    option = typer.Option(flag, help=f"{field.description}{repeatable}{told}", rich_help_panel=panel)
     return Annotated[kind | None, option]
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, TypeAlias
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
-from tickertape.renderers.format import History
+from tickertape.renderers.history import History
 from tickertape.server.auth.keys import hash_of
 from tickertape.server.observing.logs import LogFormat, LogLevel
 from tickertape.server.store.durability import Sync
@@ -61,6 +61,28 @@ def _checked_key(given: SecretStr) -> SecretStr:
 ApiKey: TypeAlias = Annotated[SecretStr, AfterValidator(_checked_key)]
 
 
+#: What settings are about, by the first field of each group; in help and in the table of all settings.
+PANELS = {
+    "host": "Address and tape",
+    "auth": "Keys and bodies",
+    "engines": "Engines and model",
+    "history": "Turns",
+    "heartbeat": "Connections",
+    "engine_limit": "Queues and time",
+    "finish_idle": "Sessions that are done, and stopping",
+    "log_format": "Logs and traces",
+}
+
+
+def panel_of_each() -> dict[str, str]:
+    """The group of each field."""
+    panels: dict[str, str] = {}
+    panel = ""
+    for name in Settings.model_fields:
+        panel = panels[name] = PANELS.get(name, panel)
+    return panels
+
+
 class Settings(BaseSettings):
     """Settings of one server."""
 
@@ -79,8 +101,8 @@ class Settings(BaseSettings):
     """What has a turn before its answer is sent: full, the disk; normal, the system, and a power cut may take it."""
     store_patience: Seconds = 10
     """Seconds for which a turn is tried again while the tape cannot be written; then its caller is told."""
-    backlog_memory: int = Field(default=256 * 2**20, ge=0)
-    """Bytes of sampled turns kept until the tape can be written again; beyond, they go to a side file."""
+    backlog_memory: Count = 256 * 2**20
+    """Bytes of sampled turns that may wait for the tape; beyond, calls are refused before anything is sampled."""
 
     auth: AuthMode = AuthMode.AUTO
     """Whether an API key is asked for: auto (as soon as there is one), required, off."""
@@ -109,8 +131,8 @@ class Settings(BaseSettings):
     """Tokenizer: hub name or directory. The embedded engine brings its own."""
     gguf: Path | None = None
     """The embedded engine's model file. Default: the default model, fetched on first use."""
-    context: int = Field(default=8192, ge=256)
-    """Embedded: tokens of context for each generation."""
+    context: Annotated[int, Field(ge=256)] | None = None
+    """Tokens of context: the embedded engine's (8192 if not set), and of engines that do not say it themselves."""
     parallel: Count = 4
     """Embedded: concurrent generations."""
     renderer: str | None = None
@@ -132,8 +154,6 @@ class Settings(BaseSettings):
     """Sample at most so many tokens a turn."""
     replay_window: Seconds = 600
     """Seconds for which a retry gets the answer again; 0: never."""
-    replay_memory: int = Field(default=64 * 2**20, ge=0)
-    """Bytes that answers kept for retries may take up."""
 
     heartbeat: float = Field(default=15, ge=0.1, allow_inf_nan=False)
     """Seconds of silence after which a stream gets a sign of life."""
@@ -169,6 +189,10 @@ class Settings(BaseSettings):
     """Seconds from a request to an engine to its first token; then another engine gets it, once, or the turn ends."""
     token_timeout: Timeout | None = 300
     """Seconds between two tokens of an engine; then the turn ends, and what was sampled is kept."""
+    chunk_tokens: Count = 64
+    """Tokens that an engine sends at a time where no client reads along; fewer cost more CPU time a turn."""
+    stream_chunk_tokens: Count = 1
+    """Tokens that an engine sends at a time where a client reads the answer as it is sampled."""
     turn_timeout: Timeout | None = None
     """Abort a turn that samples for so many seconds, and keep what was sampled. Default: never."""
 
@@ -191,6 +215,9 @@ class Settings(BaseSettings):
     """Log a line for each request, at level info."""
     otlp_endpoint: str | None = None
     """Send traces over OTLP/HTTP to this URL, without a path. Default: OTEL_EXPORTER_OTLP_ENDPOINT, if set."""
+
+    quiet: bool = False
+    """Write no lines at start, none for each request, and of the log warnings and errors only."""
 
     @classmethod
     def settings_customise_sources(

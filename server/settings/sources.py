@@ -18,9 +18,7 @@ from pydantic_settings import (
 )
 from pydantic_settings.exceptions import SettingsError as SourceError
 
-from tickertape.clients.engines.choose import shown as shown_engine
 from tickertape.server.settings import Settings, SettingsError
-from tickertape.server.store.database import shown_place
 
 PREFIX = "TICKERTAPE_"
 CONFIG = f"{PREFIX}CONFIG"
@@ -98,6 +96,10 @@ def shown(loaded: Loaded) -> str:
 
 def _told(name: str, value: Any) -> Any:
     """A setting without the passwords that it may hold."""
+    # Imported here: help and most commands need neither engines nor databases.
+    from tickertape.clients.engines.choose import shown as shown_engine
+    from tickertape.server.store.database import shown_place
+
     if name == "engines":
         return tuple(shown_engine(spec) for spec in value)
     return shown_place(value) if name == "db" else value
@@ -159,7 +161,8 @@ def _explained(found: ErrorDetails, sources: Mapping[str, str]) -> str:
     field = Settings.model_fields.get(name)
     secret = field is not None and "Secret" in str(field.annotation)
     value = "" if secret else f" cannot be {found['input']!r:.100}"
-    link = "; Kubernetes sets it for a service of this name: enableServiceLinks: false" if name == "port" else ""
+    is_service = name == "port" and str(found["input"]).startswith("tcp://")
+    link = "; Kubernetes sets it for a service of this name: enableServiceLinks: false" if is_service else ""
     said = found["msg"].replace("Input should be", "it should be")
     return f"{name}{value} ({sources.get(name, 'default')}): {said}{link}"
 

@@ -12,23 +12,16 @@ ItemT = TypeVar("ItemT")
 
 
 class Backlog(Generic[ItemT]):
-    """A queue that holds at most ``most_bytes``."""
+    """A queue of items and their sizes in bytes."""
 
-    def __init__(self, most_bytes: int) -> None:
-        self._most_bytes = most_bytes
+    def __init__(self) -> None:
         self._items: deque[tuple[ItemT, int]] = deque()
-        self._bytes = 0
 
     def __len__(self) -> int:
         return len(self._items)
 
-    def add(self, item: ItemT, size: int) -> bool:
-        """Whether there was room for it."""
-        if self._bytes + size > self._most_bytes:
-            return False
+    def add(self, item: ItemT, size: int) -> None:
         self._items.append((item, size))
-        self._bytes += size
-        return True
 
     def first(self, most: int, most_bytes: int) -> list[ItemT]:
         """The oldest, one at least, for a transaction of such a size. They stay until :meth:`drop`."""
@@ -41,13 +34,6 @@ class Backlog(Generic[ItemT]):
             found.append(item)
         return found
 
-    def drop(self, count: int) -> None:
-        """The oldest ``count`` need not wait any longer."""
-        for _ in range(count):
-            self._bytes -= self._items.popleft()[1]
-
-    def take_all(self) -> list[ItemT]:
-        """Everything, oldest first; nothing stays."""
-        items = self.first(len(self._items), self._bytes)
-        self.drop(len(items))
-        return items
+    def drop(self, count: int) -> int:
+        """The oldest ``count`` need not wait any longer; how many bytes they have."""
+        return sum(self._items.popleft()[1] for _ in range(count))

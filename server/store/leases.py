@@ -78,10 +78,11 @@ def take(
     max_tokens: int,
     expires_in: float,
     now: float,
+    expired_by: float | None = None,
 ) -> Taken:
     """Hands out finished sessions in the order of finishing, up to the limits; one that alone exceeds them is handed
-    out alone. First takes back what has expired."""
-    take_back_expired(connection, now)
+    out alone. First takes back what has expired by ``expired_by``, by now if it is not given."""
+    take_back_expired(connection, now if expired_by is None else expired_by)
     samples, tokens = sizes(options)
     table = schema.sessions.c
     query = (

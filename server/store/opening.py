@@ -18,8 +18,6 @@ _MIGRATIONS = Path(__file__).with_name("migrations")
 def open_tape(connection: sa.Connection, *, make: bool = True) -> None:
     """Makes the tape one of this schema version, in the transaction of ``connection``: wholly, or it stays as it is.
 
-    Tapes of versions 1 to 4 knew their version, not alembic: they are stamped with it first.
-
     Raises:
         StoreError: it is of a later schema version; or there is none, and none is to be made.
     """
@@ -30,12 +28,10 @@ def open_tape(connection: sa.Connection, *, make: bool = True) -> None:
     if version is None:
         schema.metadata.create_all(connection)
         connection.execute(schema.tape.insert().values(schema_version=schema.SCHEMA_VERSION))
-        _stamp(connection, schema.SCHEMA_VERSION)
+        _stamp(connection)
     elif version > schema.SCHEMA_VERSION:
         raise StoreError(f"it has schema version {version}, this Tickertape reads up to {schema.SCHEMA_VERSION}")
     elif version < schema.SCHEMA_VERSION:
-        if not sa.inspect(connection).has_table("alembic_version"):
-            _stamp(connection, version)
         _upgrade(connection)
         connection.execute(schema.tape.update().values(schema_version=schema.SCHEMA_VERSION))
 
@@ -48,10 +44,10 @@ def scripts() -> "ScriptDirectory":
     return ScriptDirectory(str(_MIGRATIONS))
 
 
-def _stamp(connection: sa.Connection, version: int) -> None:
+def _stamp(connection: sa.Connection) -> None:
     from alembic.migration import MigrationContext
 
-    MigrationContext.configure(connection).stamp(scripts(), str(version))
+    MigrationContext.configure(connection).stamp(scripts(), str(schema.SCHEMA_VERSION))
 
 
 def _upgrade(connection: sa.Connection) -> None:

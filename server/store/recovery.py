@@ -12,9 +12,7 @@ from tickertape.server.store import runs, schema
 from tickertape.server.store.checking import Broken, check_recent
 from tickertape.server.store.runs import ServerRun
 from tickertape.server.store.schema import State
-from tickertape.server.store.side_file import BrokenLine, keep_broken, read_lines
-from tickertape.server.store.store import Store, StoreError, StoreUnavailable
-from tickertape.server.store.turn_writes import known_turns
+from tickertape.server.store.store import Store, StoreError
 
 #: Seconds that looking at sessions may take; what is not looked at then is not said to be right.
 CHECK_SECONDS = 1.0
@@ -44,13 +42,11 @@ class StartupReport:
     """The last run, if it was stopped."""
     beside: list[ServerRun] = field(default_factory=list)
     """Other servers that seem to be running on this tape."""
-    read_back: dict[str, int] = field(default_factory=dict)
-    """Turns committed from side files, by their paths."""
-    unread: list[str] = field(default_factory=list)
-    """What of side files could not be read or committed."""
     checked: int = 0
     """Sessions whose trees were looked at."""
     broken: list[Broken] = field(default_factory=list)
+    away: float = 0.0
+    """Seconds since the last sign of life on it, by the clock."""
 
     def lines(self, now: float) -> Iterator[str]:
         """For people."""
@@ -64,31 +60,31 @@ class StartupReport:
             yield f"the server {run.pid} on {run.host} was not stopped: it was last seen at {_moment(run.seen_at)}"
         for run in self.beside:
             yield f"the server {run.pid} on {run.host} runs on it too, seen {now - run.seen_at:.0f} s ago"
-        for path, count in self.read_back.items():
-            yield f"{count} turns read back from {path}"
-        yield from self.unread
         sound = f"{self.checked - len({broken.session_id for broken in self.broken})} of {self.checked}"
         yield f"the sessions that were active last: {sound} looked at are whole"
+        unchecked = sum(states.values()) - self.checked
+        yield f"not checked: {unchecked} other sessions, and whether turns are missing at the end of a session"
         for broken in self.broken:
             yield f"session {broken.session_id} is broken: {broken.finding}"
 
 
 async def recover(store: Store) -> StartupReport:
-    """Looks at a tape before it is served, reads back what an earlier server had to put aside, and begins a run.
+    """Looks at a tape before it is served, and begins a run.
 
     Raises:
         StoreError: the tape cannot be read or written.
-        OSError: a side file cannot be.
     """
     report = StartupReport(await store.read(found))
     now = time.time()
-    for run in await store.read(runs.last):
+    earlier = await store.read(runs.last)
+    signs = [run.seen_at for run in earlier] + [report.found.last_turn_at or 0.0] * bool(earlier)
+    report.away = max(0.0, now - max(signs, default=now))
+    for run in earlier:
         if run.stopped_at is not None:
             report.clean = None if report.unclean else run
             break
         alive = store.is_shared and now - run.seen_at < runs.DEAD
         (report.beside if alive else report.unclean).append(run)
-    await _read_back(store, report)
     report.checked, report.broken = await store.read(check_recent, CHECK_SECONDS)
     run_id = runs.new_run_id()
     await store.write(runs.begin, run_id, now)
@@ -120,34 +116,10 @@ async def end(store: Store) -> None:
         _log.warning("the end of this run could not be put on tape: %s", error)
 
 
-async def _read_back(store: Store, report: StartupReport) -> None:
-    """Commits what is in side files; a file goes when all of it is on tape."""
-    for path in store.side_file.claim():
-        given = list(read_lines(path))
-        writes = [line for line in given if not isinstance(line, BrokenLine)]
-        broken = [f"not read back: {line}" for line in given if isinstance(line, BrokenLine)]
-        known = await store.read(known_turns, [write.turn.id for write in writes])
-        missing = [write for write in writes if write.turn.id not in known]
-        for write in missing:
-            try:
-                await store.commit(write.turn, write.options_digest)
-            except StoreUnavailable:
-                raise
-            except StoreError as error:
-                broken.append(f"not read back: turn {write.turn.id} of {path}: {error}")
-        report.read_back[str(path)] = len(missing) - len(broken) + len(given) - len(writes)
-        if broken:
-            report.unread += [*broken, f"what holds them is kept as {keep_broken(path)}"]
-        else:
-            path.unlink()
-
-
-def tell(report: StartupReport) -> list[str]:
-    """To the log; returns the lines for people."""
-    lines = list(report.lines(time.time()))
-    for line in lines:
-        _log.log(logging.WARNING if report.broken or report.unread else logging.INFO, "tape: %s", line)
-    return lines
+def tell(report: StartupReport) -> None:
+    """To the log."""
+    for line in report.lines(time.time()):
+        _log.log(logging.WARNING if report.broken else logging.INFO, "tape: %s", line)
 
 
 def _moment(at: float) -> str:

@@ -106,10 +106,11 @@ def drop(connection: sa.Connection, session_ids: Sequence[str]) -> list[str]:
     return ids
 
 
-def finish_idle(connection: sa.Connection, idle_seconds: float, now: float) -> list[str]:
-    """Finishes up to ``AT_ONCE`` sessions with turns whose last call came in longer ago; returns their ids."""
+def finish_idle(connection: sa.Connection, idle_since: float, now: float) -> list[str]:
+    """Finishes up to ``AT_ONCE`` sessions with turns whose last call came in before ``idle_since``; returns their
+    ids."""
     table = schema.sessions.c
-    idle = (table.state == State.OPEN.value, table.turns > 0, table.active_at < now - idle_seconds)
+    idle = (table.state == State.OPEN.value, table.turns > 0, table.active_at < idle_since)
     query = sa.select(table.id).where(*idle).order_by(table.active_at).limit(AT_ONCE)
     ids = list(connection.scalars(query.with_for_update(skip_locked=True)))  # one that is locked is not idle
     for session_id in ids:

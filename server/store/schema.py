@@ -12,7 +12,7 @@ from sqlalchemy import Boolean, Column, Float, ForeignKey, Index, LargeBinary, M
 from sqlalchemy.dialects.postgresql import JSONB
 
 #: Raised with every change of these tables, by a step in ``migrations/versions`` that leads an older tape to it.
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 1
 
 # One schema for both databases. SQLite's integers have 64 bits whatever they are called, and its JSON is text; what is
 # compared in type on PostgreSQL is jsonb.

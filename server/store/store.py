@@ -13,15 +13,22 @@ import sqlalchemy as sa
 
 from tickertape.server.errors import InvalidRequest
 from tickertape.server.store import arrays, runs, schema
-from tickertape.server.store.database import Database, NotHoldable, StoreError, StoreUnavailable, insert, insert_plain
+from tickertape.server.store.database import (
+    Database,
+    NotHoldable,
+    StoreError,
+    StoreUnavailable,
+    check_place,
+    insert,
+    insert_plain,
+)
 from tickertape.server.store.durability import Durability
 from tickertape.server.store.opening import open_tape
 from tickertape.server.store.rows import from_row, to_row
 from tickertape.server.store.schema import State
 from tickertape.server.store.sessions import Touched, state_of, touch
-from tickertape.server.store.side_file import SideFile, Write
 from tickertape.server.store.tape_health import TapeHealth
-from tickertape.server.store.turn_writes import CommitCall, TurnWrites, known_turns, log_lost, size_of
+from tickertape.server.store.turn_writes import CommitCall, TurnWrites, Write, known_turns, log_lost, size_of
 from tickertape.server.store.writer import GroupWriter
 from tickertape.server.trajectories.tree import SessionTree
 from tickertape.server.trajectories.turn import Turn
@@ -70,6 +77,7 @@ class Store:
             StoreError: it cannot be opened, is of a later schema version, or is a file that has a server.
         """
         durability = durability or Durability()
+        check_place(place, make=make)
         self._database = Database(place, durability.sync)
         self.path = self._database.path
         """Where it is, without a password."""
@@ -80,20 +88,22 @@ class Store:
         except StoreError as error:
             self._database.close()
             raise StoreError(f"the tape {self.path} cannot be opened: {_why(error)}") from error
+        except BaseException:
+            self._database.close()
+            raise
         self._known_toolsets: set[str] = set()
         self._closed: OrderedDict[str, None] = OrderedDict()
         self.standing = TapeHealth()
         """Whether it can be written, as far as is known."""
-        self.side_file = SideFile(Path("tickertape") if self.is_shared else Path(self.path))
+        self._most_waiting = durability.backlog_memory
         self.transactions = 0
         """That committed turns, each of them one or many."""
         self.run_id: str | None = None
         """Of the server that runs on this tape here, see ``runs``."""
         self._writer: GroupWriter[CommitCall] = GroupWriter(
-            TurnWrites(self._write, self._known, self._probe, self.side_file),
+            TurnWrites(self._write, self._known, self._probe),
             self.standing,
             patience=durability.patience,
-            backlog_bytes=durability.backlog_memory,
             most=durability.batch,
             every=runs.EVERY if serving else runs.NEVER,
         )
@@ -111,6 +121,16 @@ class Store:
         return self._database.is_shared
 
     # Turns.
+
+    def check(self) -> None:
+        """Refuses a call before it costs anything, while its turns could not be committed.
+
+        Raises:
+            StoreUnavailable: the tape is known to fail, or as much waits for it as may.
+        """
+        waiting = self._writer.waiting_bytes
+        full = f"{waiting} bytes of turns wait for the tape, {self._most_waiting} may (backlog_memory)"
+        self.standing.check(full if waiting >= self._most_waiting else None)
 
     async def commit(self, turn: Turn, options_digest: str = "", *others: Turn) -> None:
         """Makes a turn durable (DURABLE), and sets its ``seq``; with it ``others`` of the same call, or none of them.

@@ -25,16 +25,20 @@ class TapeHealth:
     def failing(self) -> bool:
         return self.reason is not None
 
-    def check(self) -> None:
+    def check(self, full: str | None = None) -> None:
         """Counts a call that is refused.
 
+        Args:
+            full: why it has no room for another call, though it may work.
+
         Raises:
-            StoreUnavailable: the store is known to fail.
+            StoreUnavailable: the store is known to fail, or has no room.
         """
-        if self.reason is not None:
+        reason = self.reason or full
+        if reason is not None:
             self.refused += 1
             self.refused_in_all += 1
-            raise StoreUnavailable(self.reason)
+            raise StoreUnavailable(reason)
 
     def failed(self, error: Exception) -> None:
         """A write has just failed."""

@@ -8,8 +8,16 @@ from typing import TypeAlias
 import sqlalchemy as sa
 
 from tickertape.server.store import schema
-from tickertape.server.store.side_file import SideFile, Write
 from tickertape.server.trajectories.turn import Outcome, Turn
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """A turn that is to be committed."""
+
+    turn: Turn
+    options_digest: str = ""
+
 
 #: The turns of one call, which are committed together or not at all.
 CommitCall: TypeAlias = Sequence[Write]
@@ -32,13 +40,11 @@ class TurnWrites:
         commit: commits turns that are not on tape.
         known: which of these ids are.
         probe: writes something that nobody misses.
-        side_file: takes what cannot be kept in memory.
     """
 
     commit: Callable[[CommitCall], None]
     known: Callable[[Sequence[str]], set[str]]
     probe: Callable[[], None]
-    side_file: SideFile
 
     def write(self, items: Sequence[CommitCall], *, again: bool) -> None:
         """Commits what is not on tape yet."""
@@ -52,17 +58,6 @@ class TurnWrites:
     def given_up(self, item: CommitCall, reason: str) -> CommitCall:
         """The turns as their client knows them: without an answer."""
         return [replace(write, turn=undelivered(write.turn, reason)) for write in item]
-
-    def spill(self, items: Sequence[CommitCall]) -> None:
-        """To the side file, else to the log."""
-        writes = [write for item in items for write in item]
-        try:
-            self.side_file.add(writes)
-        except OSError as error:
-            for write in writes:
-                log_lost(write.turn, error)
-        else:
-            _log.error("%d turns wait in %s, which is read at the next start", len(writes), self.side_file.path)
 
     def lost(self, item: CommitCall, error: Exception) -> None:
         """To the log; there is nobody else."""

@@ -5,10 +5,14 @@ Each turn waits for one commit at most: while a transaction runs, those that arr
 While the store fails, what waits is tried again, at first at once, then twice a second. An item that has waited for
 longer than the patience is given up: its caller is told, and it is kept in a backlog, which is written as soon as the
 store works again. The store is said to work again when nothing is left of the backlog.
+
+What waits is counted in bytes: :attr:`GroupWriter.waiting_bytes`. Nothing that was given is refused for its size, since
+it has cost its sampling already; whoever gives something looks before it costs anything.
 """
 
 import asyncio
 import queue
+import sys
 import threading
 import time
 from collections import deque
@@ -42,11 +46,8 @@ class Writes(Protocol[ItemT]):
     def given_up(self, item: ItemT, reason: str) -> ItemT:
         """What is to be committed in the place of an item whose caller was told that it is not."""
 
-    def spill(self, items: Sequence[ItemT]) -> None:
-        """Keeps elsewhere what there is no more time or room for. Does not raise."""
-
     def lost(self, item: ItemT, error: Exception) -> None:
-        """It can never be committed, whatever the store's state, and nobody waits to be told. Does not raise."""
+        """It can never be committed, or there is no more time for it, and nobody waits to be told. Does not raise."""
 
 
 @dataclass(slots=True, eq=False)
@@ -73,7 +74,6 @@ class GroupWriter(Generic[ItemT]):
         writes: see :class:`Writes`.
         standing: is told how the store stands.
         patience: seconds for which an item is tried again.
-        backlog_bytes: what may wait beyond that.
         most: items of the largest batch.
         most_bytes: their bytes, unless one alone has more.
         every: seconds between two probes, which find out before anybody has to ask.
@@ -85,7 +85,6 @@ class GroupWriter(Generic[ItemT]):
         standing: TapeHealth,
         *,
         patience: float = 10.0,
-        backlog_bytes: int = 256 * 2**20,
         most: int = 256,
         most_bytes: int = 8 * 2**20,
         every: float = 10.0,
@@ -98,7 +97,9 @@ class GroupWriter(Generic[ItemT]):
         self._every = every
         self._queue: queue.SimpleQueue[_Arrival[ItemT]] = queue.SimpleQueue()
         self._waiting: deque[_Waiting[ItemT]] = deque()
-        self._backlog: Backlog[ItemT] = Backlog(backlog_bytes)
+        self._backlog: Backlog[ItemT] = Backlog()
+        self._given_bytes = 0  # counted by who gives
+        self._settled_bytes = 0  # counted on the thread
         self._ended = False
         self._pause = _FIRST_PAUSE
         self._next_try = 0.0
@@ -115,6 +116,7 @@ class GroupWriter(Generic[ItemT]):
             Exception: what ``write`` raised of this item.
         """
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._given_bytes += size
         self._queue.put(_Waiting(item, size, done, time.monotonic() + self._patience))
         most = self._patience + STALLED
         # Neither a caller that is cancelled nor one that gives up takes back its item: it is in the queue.
@@ -130,12 +132,17 @@ class GroupWriter(Generic[ItemT]):
         """How many items wait for a store that works again."""
         return len(self._backlog)
 
+    @property
+    def waiting_bytes(self) -> int:
+        """Of what was given and is not committed yet, the backlog included."""
+        return self._given_bytes - self._settled_bytes
+
     def suspect(self) -> None:
         """Somebody else's write has failed: probe the store now."""
         self._queue.put(_Signal.PROBE)
 
     def close(self) -> None:
-        """Commits what is queued, tries the backlog a last time, spills what is left of it, and ends the thread."""
+        """Commits what is queued, tries the backlog a last time, gives up what is left of it, and ends the thread."""
         self._queue.put(_Signal.END)
         self._thread.join()
 
@@ -204,19 +211,23 @@ class GroupWriter(Generic[ItemT]):
             return batch
         except Exception as error:  # noqa: BLE001  (handed to its waiter, who raises it)
             if len(batch) == 1:
-                self._tell(batch, error)
+                self._settle(batch, error)
                 return []
             for number, waiting in enumerate(batch):  # one that cannot be written must not take the others with it
                 if self._write([waiting]):
                     return batch[number:]
             return []
-        self._tell(batch, None)
+        self._settle(batch, None)
         return []
+
+    def _settle(self, batch: Sequence[_Waiting[ItemT]], error: Exception | None) -> None:
+        self._settled_bytes += sum(each.size for each in batch)
+        self._tell(batch, error)
 
     def _tell(self, batch: Sequence[_Waiting[ItemT]], error: Exception | None) -> None:
         loop = batch[0].done.get_loop()
         if not loop.is_closed():
-            loop.call_soon_threadsafe(_settle, [each.done for each in batch], error)
+            loop.call_soon_threadsafe(_finish, [each.done for each in batch], error)
 
     def _probe(self) -> None:
         self._next_probe = time.monotonic() + self._every
@@ -245,8 +256,7 @@ class GroupWriter(Generic[ItemT]):
         while self._waiting and self._waiting[0].until <= now:
             waiting = self._waiting.popleft()
             item = self._writes.given_up(waiting.item, str(error))
-            if not self._backlog.add(item, waiting.size):
-                self._writes.spill([item])
+            self._backlog.add(item, waiting.size)
             self._tell([waiting], error)
 
     def _try_again(self) -> None:
@@ -274,7 +284,7 @@ class GroupWriter(Generic[ItemT]):
             if len(items) > 1:
                 return self._write_backlog_singly(len(items))
             self._writes.lost(items[0], error)
-        self._backlog.drop(len(items))
+        self._settled_bytes += self._backlog.drop(len(items))
         self._caught_up += len(items)
         return True
 
@@ -288,7 +298,7 @@ class GroupWriter(Generic[ItemT]):
             except Exception as error:  # noqa: BLE001  (told by ``lost``)
                 self._writes.lost(item, error)
                 self._caught_up -= 1
-            self._backlog.drop(1)
+            self._settled_bytes += self._backlog.drop(1)
             self._caught_up += 1
         return True
 
@@ -302,11 +312,12 @@ class GroupWriter(Generic[ItemT]):
         self._give_up(time.monotonic())
         while len(self._backlog) and self._write_backlog():
             pass
-        if left := self._backlog.take_all():
-            self._writes.spill(left)
+        reason = StoreUnavailable(f"the server was stopped while {self._standing.reason}")
+        for item in self._backlog.first(len(self._backlog), sys.maxsize):
+            self._writes.lost(item, reason)
 
 
-def _settle(waiting: list["asyncio.Future[None]"], error: Exception | None) -> None:
+def _finish(waiting: list["asyncio.Future[None]"], error: Exception | None) -> None:
     for done in waiting:
         if done.done():
             continue

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-from tickertape.server.trajectories.turn import Outcome
+from tickertape.server.trajectories.outcomes import Outcome
 
 #: Of policy versions' numbers: the tape's integers have 64 bits.
 LARGEST = 10**18

@@ -10,11 +10,12 @@ construction (PREFIX).
 """
 
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+from tickertape.server.trajectories.outcomes import Outcome as Outcome
 
 TokenIds: TypeAlias = npt.NDArray[np.int32]
 Logprobs: TypeAlias = npt.NDArray[np.float32]
@@ -22,25 +23,6 @@ Logprobs: TypeAlias = npt.NDArray[np.float32]
 #: ``(message, kind, n_tokens)`` runs: which message tokens come from (index into the request's messages, -1 for none)
 #: and their :class:`tickertape.renderers.pieces.Kind`.
 Spans: TypeAlias = list[tuple[int, int, int]]
-
-
-class Outcome(StrEnum):
-    """How a turn ended."""
-
-    STOP = "stop"
-    LENGTH = "length"
-    TOOL_CALLS = "tool_calls"
-    PARSE_FAILED = "parse_failed"
-    """The model wrote tool calls, and none of them could be read."""
-    ABORTED = "aborted"
-    """The engine, or this server's shutdown, broke off the generation."""
-    ENGINE_ERROR = "engine_error"
-    UNDELIVERED = "undelivered"
-    """The client went away before the answer was there."""
-    REJECTED = "rejected"
-    """The request was refused before anything was sampled."""
-    REPLAYED = "replayed"
-    """A client's retry, which got the answer of the turn that is its parent. It has no tokens."""
 
 
 def no_tokens() -> TokenIds:

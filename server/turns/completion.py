@@ -1,4 +1,4 @@
-"""What engines have sampled so far in one turn, and how a generation goes on from there."""
+"""What engines have sampled so far in one turn, and how a generation is resumed from there."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -14,8 +14,8 @@ _SEEDS = 2**63
 
 
 @dataclass(slots=True)
-class Generation:
-    """The chunks of one generation, joined. It stays valid wherever the engine breaks off."""
+class Completion:
+    """What engines have sampled in one turn: chunks, joined. It stays valid wherever an engine breaks off."""
 
     n_prompt: int
     """Tokens of the prompt."""
@@ -103,7 +103,7 @@ def _front(runs: list[tuple[str | None, int]], n_tokens: int) -> Iterator[tuple[
         n_tokens -= run
 
 
-def can_go_on(sampling: Sampling) -> bool:
+def can_resume(sampling: Sampling) -> bool:
     """Whether a generation that is broken off can be continued by asking for the rest, with nothing changed. A grammar
     would begin anew, and these penalties count completions only."""
     return sampling.structure is None and not sampling.presence_penalty and not sampling.frequency_penalty

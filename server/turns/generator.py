@@ -1,24 +1,23 @@
 """One completion from the engines, through pauses: to those who read it, it is one.
 
-A generation that is broken off, by a pause here or at the engine itself, goes on from exactly the tokens that it has,
-with the rest of its budget. What must not be noticed at the seam is looked after here: stop strings that lie across it,
-seeds, versions.
+A generation that is broken off, by a pause here or at the engine itself, is resumed from exactly the tokens that it
+has, with the rest of its budget. What must not be noticed at the seam is looked after here: stop strings that lie
+across it, seeds, versions.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
-from tickertape.clients.engines.engine import Chunk, Sampling, TokenIds
+from tickertape.clients.engines.engine import Chunk, Feature, Sampling
 from tickertape.clients.engines.errors import EngineAborted, EngineNonsense
-from tickertape.clients.engines.pool import EnginePool, Member
+from tickertape.clients.engines.pool import EnginePool, EngineRequest, Member
 from tickertape.clients.engines.stopping import StopWatch, cut
 from tickertape.renderers.tokenizer import Tokenizer
 from tickertape.server.policy.gate import PolicyGate, PolicyRun
-from tickertape.server.turns.completion import Generation, can_go_on, rest_of
+from tickertape.server.turns.completion import Completion, can_resume, rest_of
 
 #: How often in a row an engine may break off a generation on somebody else's order without having sampled a token.
 _MOST_ABORTS = 3
@@ -26,19 +25,7 @@ _MOST_ABORTS = 3
 _PADDING = 4096
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """A completion that is asked for."""
-
-    prompt_ids: TokenIds
-    sampling: Sampling
-    session_id: str
-    turn_id: str
-    min_version: str | None = None
-    """The oldest policy version that may sample it."""
-
-
-class Generating:
+class Generator:
     """Gets completions.
 
     Args:
@@ -53,77 +40,87 @@ class Generating:
         self._token_bytes = tokenizer.token_bytes
         self._n_ids = tokenizer.vocab_size + _PADDING
 
-    async def generate(
-        self, wanted: Wanted, generation: Generation, on_engine: Callable[[Member], None]
-    ) -> AsyncGenerator[Chunk, None]:
-        """Samples; each chunk is in ``generation`` when it is handed out.
+    async def generate(self, request: EngineRequest, completion: Completion, on_chunk: Callable[[Chunk], bool]) -> None:
+        """Samples a completion.
 
         Args:
-            wanted: what is asked for.
-            generation: gets the tokens.
-            on_engine: gets each engine that the request is sent to.
+            request: what is asked for, for a completion without interruption.
+            completion: gets the tokens.
+            on_chunk: called with each chunk that was added to ``completion``; false ends the generation.
 
         Raises:
-            EngineError: see there; what was sampled before is in ``generation``.
+            EngineError: see there; what was sampled before is in ``completion``.
             BrokenOff: the generation was ended here.
         """
-        sampling = wanted.sampling
-        with self.policy.run(wanted.session_id, wanted.turn_id, can_go_on=can_go_on(sampling)) as run:
-
-            def engine_found(member: Member) -> None:
-                run.member = member.name
-                on_engine(member)
-
+        sampling = request.sampling
+        with self.policy.run(request.session_id, request.request_id, can_resume=can_resume(sampling)) as run:
             requests = aborts = 0
-            while generation.finish_reason is None:
-                n_before = len(generation.token_ids)
+            while completion.finish_reason is None:
+                n_before = len(completion.token_ids)
                 try:
                     await self.policy.may_sample(run)
-                    request_id = f"{wanted.turn_id}-{requests}" if requests else wanted.turn_id
+                    request_id = f"{request.request_id}-{requests}" if requests else request.request_id
                     requests += 1
-                    generation.begin_request()
-                    async with aclosing(self._ask(wanted, generation, request_id, engine_found)) as chunks:
-                        async for chunk in chunks:
-                            self._check(chunk, sampling.max_tokens - len(generation.token_ids))
-                            generation.take(chunk, self.policy.version)
-                            yield chunk
+                    completion.begin_request()
+                    if not await self._ask(request, request_id, completion, run, on_chunk):
+                        return
                 except asyncio.CancelledError:
                     if not run.absorb():
                         raise
                     continue
-                if generation.finish_reason is None:
-                    aborts = aborts + 1 if len(generation.token_ids) == n_before else 0
-                    self._refuse_to_go_on(run, aborts)
+                if completion.finish_reason is None:
+                    aborts = aborts + 1 if len(completion.token_ids) == n_before else 0
+                    self._refuse_to_resume(run, aborts)
 
     async def _ask(
-        self, wanted: Wanted, generation: Generation, request_id: str, on_engine: Callable[[Member], None]
-    ) -> AsyncGenerator[Chunk, None]:
-        """One request to an engine, for all that is left. It ends without a finish reason where the engine aborted."""
-        sampling, seen = wanted.sampling, generation.token_ids
-        watch = StopWatch(sampling.stop, ())
+        self,
+        request: EngineRequest,
+        request_id: str,
+        completion: Completion,
+        run: PolicyRun,
+        on_chunk: Callable[[Chunk], bool],
+    ) -> bool:
+        """Makes one request to an engine, for all that is left; returns false if ``on_chunk`` did. Where the engine
+        aborted, the completion has no finish reason yet."""
+        sampling, seen = request.sampling, completion.token_ids
+        watch = StopWatch(sampling.stop, ()) if seen and sampling.stop else None
         if seen and (ended := self._ended(sampling, seen, watch)):
-            yield ended
-            return
-        crosses = bool(seen) and bool(sampling.stop)
-        stream = np.concatenate([wanted.prompt_ids, np.array(seen, np.int32)]) if seen else wanted.prompt_ids
-        chunks = self.pool.generate(
-            stream,
-            rest_of(sampling, len(seen)),
+            completion.take(ended, self.policy.version)
+            return on_chunk(ended)
+        is_wanted = True
+
+        def take(chunk: Chunk) -> bool:
+            nonlocal is_wanted
+            self._check(chunk, sampling.max_tokens - len(completion.token_ids))
+            if chunk.finish_reason == "abort":
+                chunk = replace(chunk, finish_reason=None)
+            stopped = watch.first(chunk.token_ids, self._token_bytes) if watch else None
+            if stopped is not None:
+                chunk = cut(chunk, *stopped)
+            completion.take(chunk, self.policy.version)
+            is_wanted = on_chunk(chunk)
+            return is_wanted and stopped is None
+
+        def engine_found(member: Member) -> None:
+            assert member.info is not None  # noqa: S101  (it is ready)
+            run.member = member.name
+            in_chunks = request.chunk_tokens > 1 and Feature.CHUNKS in member.info.features
+            run.is_stamped_late = in_chunks and Feature.VERSIONS not in member.info.features
+            request.on_engine(member)
+
+        stream = np.concatenate([request.prompt_ids, np.array(seen, np.int32)]) if seen else request.prompt_ids
+        asked = EngineRequest(
+            prompt_ids=stream,
+            sampling=rest_of(sampling, len(seen)),
             request_id=request_id,
-            affinity=wanted.session_id,
-            min_version=wanted.min_version,
-            goes_on=bool(seen),
-            on_engine=on_engine,
+            session_id=request.session_id,
+            min_version=request.min_version,
+            chunk_tokens=request.chunk_tokens,
+            resumes=bool(seen),
+            on_engine=engine_found,
         )
-        async with aclosing(chunks):
-            async for chunk in chunks:
-                if chunk.finish_reason == "abort":
-                    yield replace(chunk, finish_reason=None)
-                    return
-                if crosses and (stopped := watch.first(chunk.token_ids, self._token_bytes)) is not None:
-                    yield cut(chunk, *stopped)
-                    return
-                yield chunk
+        await self.pool.generate(asked, take)
+        return is_wanted
 
     def _check(self, chunk: Chunk, left: int) -> None:
         """
@@ -136,20 +133,20 @@ class Generating:
         if token_ids and not 0 <= min(token_ids) <= max(token_ids) < self._n_ids:
             raise EngineNonsense(f"the engine gave token ids that this model has not: {token_ids!r:.100}")
 
-    def _ended(self, sampling: Sampling, seen: list[int], watch: StopWatch) -> Chunk | None:
+    def _ended(self, sampling: Sampling, seen: list[int], watch: StopWatch | None) -> Chunk | None:
         """The end, where a generation was broken off just when it had come to it."""
-        stopped = watch.first(seen[-watch.reach :], self._token_bytes) if sampling.stop else None
+        stopped = watch.first(seen[-watch.reach :], self._token_bytes) if watch else None
         if stopped is None and seen[-1] in sampling.stop_token_ids and not sampling.ignore_eos:
             stopped = (0, seen[-1])
         if stopped is not None and len(seen) >= sampling.min_tokens:
             return Chunk([], [], finish_reason="stop", stop_reason=stopped[1])
         return Chunk([], [], finish_reason="length") if len(seen) >= sampling.max_tokens else None
 
-    def _refuse_to_go_on(self, run: PolicyRun, aborts: int) -> None:
-        if not run.can_go_on:
+    def _refuse_to_resume(self, run: PolicyRun, aborts: int) -> None:
+        if not run.can_resume:
             raise EngineAborted(
-                "the engine aborted the generation, which cannot be gone on with: a grammar or a penalty would begin "
-                "anew; what it sampled is on tape"
+                "the engine aborted the generation, which cannot be resumed: a grammar or a penalty would begin anew; "
+                "what it sampled is on tape"
             )
         if aborts >= _MOST_ABORTS and self.policy.paused is None:
             raise EngineAborted(f"the engine aborted the generation {aborts} times without a token")

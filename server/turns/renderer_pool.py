@@ -37,7 +37,7 @@ class RendererPool:
         if renderer is None:
             check_options(self.choice.renderer, options)
             try:
-                renderer = get_renderer(self.choice.renderer.name, self.tokenizer, **{**self.choice.options, **options})
+                renderer = get_renderer(self.choice.name, self.tokenizer, **{**self.choice.options, **options})
             except ValueError as error:
                 raise InvalidRequest(str(error), param="chat_template_kwargs") from error
             if len(self._by_options) < _MOST:

@@ -3,11 +3,11 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from tickertape.clients.engines.engine import Sampling
-from tickertape.clients.engines.pool import Member
+from tickertape.clients.engines.engine import Chunk, Sampling
+from tickertape.clients.engines.pool import EngineRequest, Member
 from tickertape.renderers.renderer import Renderer
 from tickertape.server.observing.traced import engine_span
 from tickertape.server.policy.gate import BrokenOff
@@ -18,8 +18,9 @@ from tickertape.server.trajectories.normalising import MatchPolicy
 from tickertape.server.trajectories.preparing import Prepared
 from tickertape.server.trajectories.turn import Turn
 from tickertape.server.turns.answers import AnswerReader, Read, as_recorded
-from tickertape.server.turns.completion import Generation
-from tickertape.server.turns.generator import Generating, Wanted
+from tickertape.server.turns.completion import Completion
+from tickertape.server.turns.generator import Generator
+from tickertape.server.turns.limits import TurnLimits
 from tickertape.server.turns.request import TurnRequest, TurnResult
 from tickertape.server.turns.stream_buffer import Live
 
@@ -44,28 +45,28 @@ class Sampler:
     """Samples turns.
 
     Args:
-        generating: gets completions.
+        generator: gets completions.
         matching: what of a message counts when histories are compared.
-        seconds: that a turn may take, from the request to the engine to its last token.
+        limits: how long a turn may take, and how many tokens come at a time.
     """
 
-    def __init__(self, generating: Generating, matching: MatchPolicy, seconds: float | None) -> None:
-        self._generating = generating
+    def __init__(self, generator: Generator, matching: MatchPolicy, limits: TurnLimits) -> None:
+        self._generator = generator
         self._matching = matching
-        self._seconds = seconds
+        self._limits = limits
 
     async def sample(self, choice: int, turn: Turn, sampling: Sampling, task: Task) -> TurnResult:
         """Fills in ``turn`` up to its outcome. What it raises midway is on ``turn`` as far as it got."""
         prepared = task.prepared
-        generation = Generation(len(prepared.prompt_ids))
+        completion = Completion(len(prepared.prompt_ids))
         reader = AnswerReader(
             turn, task.renderer, task.request, answered=prepared.answered, prompt_end=prepared.opening.tolist()
         )
-        with engine_span(turn, sampling.adapter or self._generating.pool.info.model):
-            await self._generate(choice, turn, sampling, task, generation, reader)
+        with engine_span(turn, sampling.adapter or self._generator.pool.info.model):
+            await self._generate(choice, turn, sampling, task, completion, reader)
         began = time.perf_counter()
         if not task.reads_along:
-            reader.feed(generation.token_ids)
+            reader.feed(completion.token_ids)
         deltas, read = reader.finish()
         if task.live is not None:
             task.live.put(choice, deltas)
@@ -78,47 +79,52 @@ class Sampler:
             parts=read.parts,
             prompt_ids=prepared.prompt_ids,
             reasoning_tokens=reader.reasoning_tokens,
-            top_logprobs=generation.tops if sampling.top_logprobs else None,
+            top_logprobs=completion.tops if sampling.top_logprobs else None,
         )
 
     async def _generate(
-        self, choice: int, turn: Turn, sampling: Sampling, task: Task, generation: Generation, reader: AnswerReader
+        self, choice: int, turn: Turn, sampling: Sampling, task: Task, completion: Completion, reader: AnswerReader
     ) -> None:
         started = time.perf_counter()
+        timings, live, reads_along = turn.timings, task.live, task.reads_along
 
         def on_engine(member: Member) -> None:
-            turn.timings.setdefault("queue", time.perf_counter() - started)
-            _enter_engine(turn, member, gone_on=bool(generation.token_ids))
+            timings.setdefault("queue", time.perf_counter() - started)
+            _enter_engine(turn, member, resumed=bool(completion.token_ids))
 
-        wanted = Wanted(
+        def on_chunk(chunk: Chunk) -> bool:
+            if "first_token" not in timings:
+                timings["first_token"] = time.perf_counter() - started
+            if not reads_along:
+                return True
+            deltas = reader.feed(chunk.token_ids)
+            if live is not None:
+                live.put(choice, deltas, chunk)
+            if reader.has_thought_enough and completion.finish_reason is None:
+                completion.finish_reason = "length"
+                return False
+            return True
+
+        request = EngineRequest(
             prompt_ids=task.prepared.prompt_ids,
             sampling=sampling,
+            request_id=turn.id,
             session_id=turn.session_id,
-            turn_id=turn.id,
             min_version=task.request.min_version,
+            chunk_tokens=self._limits.stream_chunk_tokens if reads_along else self._limits.chunk_tokens,
+            on_engine=on_engine,
         )
         try:
-            async with (
-                self._deadline(),
-                aclosing(self._generating.generate(wanted, generation, on_engine)) as chunks,
-            ):
-                async for chunk in chunks:
-                    if "first_token" not in turn.timings:
-                        turn.timings["first_token"] = time.perf_counter() - started
-                    deltas = reader.feed(chunk.token_ids) if task.reads_along else []
-                    if task.live is not None:
-                        task.live.put(choice, deltas, chunk)
-                    if reader.has_thought_enough and generation.finish_reason is None:
-                        generation.finish_reason = "length"
-                        break
+            async with self._deadline():
+                await self._generator.generate(request, completion, on_chunk)
         finally:
-            generation.record_on(turn)
-            turn.timings["engine"] = time.perf_counter() - started
-            turn.usage = _usage(len(wanted.prompt_ids), generation)
+            completion.record_on(turn)
+            timings["engine"] = time.perf_counter() - started
+            turn.usage = _usage(len(request.prompt_ids), completion)
 
     @asynccontextmanager
     async def _deadline(self) -> AsyncIterator[None]:
-        seconds = self._seconds
+        seconds = self._limits.seconds
         try:
             async with asyncio.timeout(seconds):
                 yield
@@ -137,17 +143,17 @@ class Sampler:
         turn.digests["line"] = forks.longest_line_digest(read.repeated.text)
 
 
-def _enter_engine(turn: Turn, member: Member, *, gone_on: bool) -> None:
-    """Notes where a turn is sampled; one that was gone on with elsewhere has several places, in order."""
+def _enter_engine(turn: Turn, member: Member, *, resumed: bool) -> None:
+    """Notes where a turn is sampled; one that was resumed elsewhere has several places, in order."""
     assert member.info is not None  # noqa: S101  (it is ready)
     place = f"{member.kind} {member.url}"
     if not turn.engine.endswith(place):
-        turn.engine = f"{turn.engine}, {place}" if gone_on else place
+        turn.engine = f"{turn.engine}, {place}" if resumed else place
     turn.logprob_kind = member.info.logprobs.value
 
 
-def _usage(prompt_tokens: int, generation: Generation) -> dict[str, int]:
-    usage = {"prompt_tokens": prompt_tokens, "completion_tokens": len(generation.token_ids)}
-    if generation.cached_tokens is not None:
-        usage["cached_tokens"] = generation.cached_tokens
+def _usage(prompt_tokens: int, completion: Completion) -> dict[str, int]:
+    usage = {"prompt_tokens": prompt_tokens, "completion_tokens": len(completion.token_ids)}
+    if completion.cached_tokens is not None:
+        usage["cached_tokens"] = completion.cached_tokens
     return usage

@@ -1,23 +1,14 @@
 """A request's sampling parameters, made complete for its prompt."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 from tickertape.clients.engines.engine import EngineInfo, Feature, Sampling, Structure, StructureKind
 from tickertape.renderers.renderer import Renderer
 from tickertape.server.errors import ContextLengthExceeded, EngineFailed, InvalidRequest
+from tickertape.server.turns.limits import SamplingLimits
 from tickertape.server.turns.request import TurnRequest
-
-
-@dataclass(frozen=True, slots=True)
-class SamplingLimits:
-    """What may be asked for, beside the engine's context. ``None``: no limit."""
-
-    prompt_tokens: int | None = None
-    output_tokens: int | None = None
-    token_arrays: tuple[str, ...] = ()
-    """Per-token extras that are asked for with every turn."""
 
 
 def complete_sampling(

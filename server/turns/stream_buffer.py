@@ -51,7 +51,8 @@ class Live:
         """Why there are no results."""
         self._with_tokens = with_tokens
         self._pending: dict[int, Sampled] = {}
-        self._news = asyncio.Event()
+        self._is_woken = False
+        self._waiting: asyncio.Future[None] | None = None
 
     def put(self, choice: int, deltas: Sequence[Delta], chunk: Chunk | None = None) -> None:
         """More of a choice."""
@@ -66,7 +67,7 @@ class Live:
             pending.token_ids += chunk.token_ids
             pending.logprobs += chunk.logprobs
             pending.tops += chunk.top_logprobs or ()
-        self._news.set()
+        self.wake()
 
     @property
     def has_news(self) -> bool:
@@ -74,13 +75,17 @@ class Live:
         return bool(self._pending)
 
     def wake(self) -> None:
-        """Lets the reader look around though there is nothing new."""
-        self._news.set()
+        """Lets the reader look around, also if there is nothing new."""
+        self._is_woken = True
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
 
     async def news(self) -> list[Sampled]:
         """What has come since this was last asked; waits until there is something, or :meth:`wake`."""
-        await self._news.wait()
-        self._news.clear()
+        if not self._is_woken:
+            self._waiting = asyncio.get_running_loop().create_future()
+            await self._waiting
+        self._is_woken = False
         pending, self._pending = self._pending, {}
         return list(pending.values())
 

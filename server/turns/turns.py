@@ -6,7 +6,6 @@ outcome (NOTHING-SILENT).
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from tickertape.clients.engines.engine import EngineInfo, Sampling
 from tickertape.clients.engines.pool import EnginePool
@@ -29,7 +28,8 @@ from tickertape.server.trajectories.preparing import (
 )
 from tickertape.server.trajectories.tree import SessionTree
 from tickertape.server.trajectories.turn import Outcome, Turn
-from tickertape.server.turns.generator import Generating
+from tickertape.server.turns.generator import Generator
+from tickertape.server.turns.limits import TurnLimits
 from tickertape.server.turns.off_loop import off_loop
 from tickertape.server.turns.outcome import Settled, settle, together
 from tickertape.server.turns.records import enter_prompt, opened
@@ -37,22 +37,11 @@ from tickertape.server.turns.renderer_pool import RendererPool
 from tickertape.server.turns.repeats import answered_before
 from tickertape.server.turns.request import TurnRequest, TurnResult
 from tickertape.server.turns.sampler import Sampler, Task
-from tickertape.server.turns.sampling import SamplingLimits, complete_sampling, recorded
+from tickertape.server.turns.sampling import complete_sampling, recorded
 from tickertape.server.turns.sessions import Sessions
 from tickertape.server.turns.stream_buffer import Live
 from tickertape.server.turns.structure import structure_of
 from tickertape.server.turns.waiters import Audience
-
-
-@dataclass(frozen=True, slots=True)
-class TurnLimits:
-    """What a turn may take."""
-
-    sampling: SamplingLimits = field(default_factory=SamplingLimits)
-    seconds: float | None = None
-    """From the request to the engine to its last token; ``None``: as long as it takes."""
-    session_turns: int | None = None
-    """Of one session, however they ended; ``None``: any number."""
 
 
 class Turns:
@@ -88,8 +77,8 @@ class Turns:
         self.matching = matching
         self.limits = limits or TurnLimits()
         self.metrics = Metrics()
-        generating = Generating(pool, self.policy, renderers.tokenizer)
-        self._sampler = Sampler(generating, matching, self.limits.seconds)
+        generator = Generator(pool, self.policy, renderers.tokenizer)
+        self._sampler = Sampler(generator, matching, self.limits)
 
     @property
     def info(self) -> EngineInfo:
@@ -224,7 +213,7 @@ class Turns:
             StoreFailed: it is.
         """
         try:
-            self.store.standing.check()
+            self.store.check()
         except StoreError as error:
             raise StoreFailed(str(error)) from error
 

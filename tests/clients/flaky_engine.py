@@ -13,7 +13,7 @@ import numpy as np
 from tests.engines import ScriptedEngine
 from tickertape.clients.engines.engine import Chunk, Engine, EngineInfo, Feature, PauseMode, Sampling, TokenIds
 from tickertape.clients.engines.errors import EngineError, EngineGone
-from tickertape.clients.engines.pool import EnginePool, Member
+from tickertape.clients.engines.pool import EnginePool, EngineRequest, Member
 
 #: Much faster than in earnest, so that tests are.
 FAST: Mapping[str, Any] = {"probe_every": 0.01, "probe_timeout": 0.05, "patience": 0.2}
@@ -70,7 +70,7 @@ class FlakyEngine(ScriptedEngine):
         self.orders.append("resume")
 
     async def generate(
-        self, prompt_ids: TokenIds, sampling: Sampling, *, request_id: str
+        self, prompt_ids: TokenIds, sampling: Sampling, *, request_id: str, chunk_tokens: int = 1
     ) -> AsyncGenerator[Chunk, None]:
         self._listen()
         self.requests.append(request_id)
@@ -114,7 +114,7 @@ _numbers = itertools.count()
 
 async def ask(
     pool: EnginePool,
-    affinity: str = "session",
+    session_id: str = "session",
     *,
     prompt: int | list[int] = 8,
     request_id: str | None = None,
@@ -136,18 +136,43 @@ async def ask(
             order.append(number)
 
     prompt_ids = np.arange(prompt, dtype=np.int32) if isinstance(prompt, int) else np.array(prompt, np.int32)
-    chunks = pool.generate(
-        prompt_ids,
-        Sampling(max_tokens=max_tokens),
+
+    def read(chunk: Chunk) -> bool:
+        for token in chunk.token_ids:
+            on_token(token)
+        return True
+
+    request = EngineRequest(
+        prompt_ids=prompt_ids,
+        sampling=Sampling(max_tokens=max_tokens),
         request_id=request_id or f"r{next(_numbers)}",
-        affinity=affinity,
+        session_id=session_id,
         min_version=min_version,
         on_engine=note,
     )
-    async for chunk in chunks:
-        for token in chunk.token_ids:
-            on_token(token)
+    await pool.generate(request, read)
     return asked
+
+
+async def sampled(
+    pool: EnginePool,
+    prompt_ids: TokenIds,
+    sampling: Sampling,
+    *,
+    on_engine: Callable[[Member], None] = lambda _: None,
+) -> list[Chunk]:
+    """Takes a whole completion; returns its chunks."""
+    chunks: list[Chunk] = []
+
+    def read(chunk: Chunk) -> bool:
+        chunks.append(chunk)
+        return True
+
+    request = EngineRequest(
+        prompt_ids=prompt_ids, sampling=sampling, request_id="r", session_id="s", on_engine=on_engine
+    )
+    await pool.generate(request, read)
+    return chunks
 
 
 async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:

@@ -40,11 +40,12 @@ class CountingEngine(Engine):
         await self.connection.close()
 
     async def generate(
-        self, prompt_ids: TokenIds, sampling: Sampling, *, request_id: str
+        self, prompt_ids: TokenIds, sampling: Sampling, *, request_id: str, chunk_tokens: int = 1
     ) -> AsyncGenerator[Chunk, None]:
         body = orjson.dumps({"tokens": sampling.max_tokens, "interval": self.interval})
-        async for payloads in self.connection.post_events("/generate", body):
-            yield Chunk([int(payload) for payload in payloads], [0.0] * len(payloads))
+        async with self.connection.events("/generate", body) as events:
+            while payloads := await events.read():
+                yield Chunk([int(payload) for payload in payloads], [0.0] * len(payloads))
         yield Chunk([], [], finish_reason="length")
 
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from tests.clients.flaky_engine import FlakyEngine, ask, pausing, started, until
+from tests.clients.flaky_engine import FAST, FlakyEngine, ask, pausing, started, until
 from tickertape.clients.engines.engine import Chunk, EngineInfo, Feature, PauseMode
 from tickertape.clients.engines.errors import EngineGone, EngineNonsense, EngineRefused, EngineUnavailable
 from tickertape.clients.engines.pool import EnginePool, MemberState
@@ -33,22 +33,71 @@ async def test_one_that_cannot_be_started_is_down_and_joins_later(caplog: pytest
             await until(lambda: pool.members["a"].state is READY)
 
 
-async def test_none_that_can_be_started_is_an_error_that_names_all() -> None:
+async def test_a_start_does_not_need_an_engine() -> None:
     engines = two()
     engines["a"].up = engines["b"].up = False
-    with pytest.raises(EngineUnavailable, match="a: nobody listens; b: nobody listens"):
-        await EnginePool(engines).start()
-    assert engines["a"].is_closed
-    assert engines["b"].is_closed
+    async with started(engines) as pool:
+        assert pool.model is None
+        with pytest.raises(EngineUnavailable, match=r"answered yet: a is down \(nobody listens\); b is down"):
+            _ = pool.info
+        with pytest.raises(EngineUnavailable, match=r"no engine is ready: a is down \(nobody listens\)"):
+            await pool.check()
+        engines["b"].up = True
+        await pool.wait_ready()
+        assert pool.model == "model"
+        assert await ask(pool) == ["b"]
 
 
-async def test_a_lone_engine_fails_with_its_own_error() -> None:
-    class NonsenseEngine(FlakyEngine):
+@pytest.mark.parametrize("error", [EngineNonsense("a web page"), EngineRefused("401"), KeyError("data")])
+async def test_an_engine_that_is_none_yet_does_not_keep_a_server_from_starting(error: Exception) -> None:
+    class LateEngine(FlakyEngine):
+        error: Exception | None = None
+
         async def start(self) -> EngineInfo:
-            raise EngineNonsense("a web page")
+            if self.error is not None:
+                raise self.error
+            return await super().start()
 
-    with pytest.raises(EngineNonsense, match="a web page"):
-        await EnginePool({"a": NonsenseEngine()}).start()
+    engine = LateEngine()
+    engine.error = error
+    async with started({"a": engine}) as pool:
+        await until(lambda: pool.members["a"].state is DOWN)
+        assert str(error) in pool.members["a"].reason
+        engine.error = None
+        await until(lambda: pool.members["a"].state is READY)
+
+
+async def test_an_engine_that_takes_long_to_say_what_it_is_is_not_waited_for() -> None:
+    class SlowEngine(FlakyEngine):
+        answers = asyncio.Event()
+
+        async def start(self) -> EngineInfo:
+            await self.answers.wait()
+            return await super().start()
+
+    slow = SlowEngine()
+    pool = EnginePool({"slow": slow, "hopeless": SlowEngine()}, **FAST)
+    await pool.start(wait=0.02)
+    assert [member.state for member in pool.members.values()] == [MemberState.STARTING] * 2
+    await pool.remove("hopeless", drain_seconds=0)
+    slow.answers.set()
+    await until(lambda: pool.members["slow"].state is READY)
+    await pool.close()
+
+
+async def test_a_start_that_is_cancelled_leaves_nothing_behind() -> None:
+    class HangingEngine(FlakyEngine):
+        async def start(self) -> EngineInfo:
+            await asyncio.sleep(3600)
+            raise AssertionError
+
+    engine = HangingEngine()
+    starting = asyncio.create_task(EnginePool({"a": engine}).start())
+    await asyncio.sleep(0.01)
+    starting.cancel()
+    await asyncio.wait([starting])
+    assert starting.cancelled()
+    assert engine.is_closed
 
 
 async def test_two_models_do_not_start_unless_names_may_differ() -> None:
@@ -350,6 +399,31 @@ async def test_another_server_in_its_place_stays_out() -> None:
             assert pool.members["a"].state is DOWN
         engines["a"].info = EngineInfo("flaky", "nowhere", "model", 8192)
         await until(lambda: pool.members["a"].state is READY)
+
+
+async def test_the_promised_context_follows_a_lone_engine() -> None:
+    """Restarted with more context and then as before, it serves each time."""
+    engine = FlakyEngine(info=EngineInfo("flaky", "nowhere", "model", 262_144))
+    async with started({"a": engine}) as pool:
+        for context in (300_000, 262_144, 1024):
+            engine.up = False
+            await until(lambda: pool.members["a"].state is DOWN)
+            engine.info, engine.up = EngineInfo("flaky", "nowhere", "model", context), True
+            await until(lambda: pool.members["a"].state is READY)
+            assert pool.info.max_context == context
+
+
+async def test_engines_that_are_restarted_one_after_the_other_with_less_context_all_come_back() -> None:
+    engines = two()
+    async with started(engines) as pool:
+        for name in "ab":
+            engines[name].up = False
+            await until(lambda name=name: pool.members[name].state is DOWN)  # type: ignore[misc]
+            engines[name].info, engines[name].up = EngineInfo("flaky", "nowhere", "model", 1024), True
+            if name == "a":
+                await until(lambda: "4096 are promised while others serve" in pool.members["a"].reason)
+        await until(lambda: {member.state for member in pool.members.values()} == {READY})
+        assert pool.info.max_context == 1024
 
 
 async def test_probing_outlives_an_engine_with_a_bug(caplog: pytest.LogCaptureFixture) -> None:

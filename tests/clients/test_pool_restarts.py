@@ -4,16 +4,16 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, aclosing
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
 
-from tests.clients.flaky_engine import until
+from tests.clients.flaky_engine import sampled, until
 from tests.clients.sse_server import CountingEngine, CountingServer
-from tickertape.clients.engines.engine import Sampling
+from tickertape.clients.engines.engine import Chunk, Sampling
 from tickertape.clients.engines.errors import EngineUnavailable
-from tickertape.clients.engines.pool import EnginePool, MemberState
+from tickertape.clients.engines.pool import EnginePool, EngineRequest, MemberState
 
 PROMPT = np.arange(16, dtype=np.int32)
 
@@ -60,8 +60,7 @@ async def test_a_request_waits_for_a_lone_engine_to_be_restarted(start_server: C
     got: list[int] = []
 
     async def ask() -> None:
-        chunks = pool.generate(PROMPT, Sampling(max_tokens=3), request_id="r", affinity="s", on_engine=lambda _: None)
-        async for chunk in chunks:
+        for chunk in await sampled(pool, PROMPT, Sampling(max_tokens=3)):
             got.extend(chunk.token_ids)
 
     asking = asyncio.create_task(ask())
@@ -80,11 +79,9 @@ async def test_requests_leave_an_engine_that_froze(start_server: Callable[[], Co
     await pool.start()
     servers["a"].freeze()
     asked: list[str] = []
-    chunks = pool.generate(
-        PROMPT, Sampling(max_tokens=3), request_id="r", affinity="s", on_engine=lambda m: asked.append(m.name)
-    )
     async with asyncio.timeout(10):
-        assert [token async for chunk in chunks for token in chunk.token_ids] == [0, 1, 2]
+        chunks = await sampled(pool, PROMPT, Sampling(max_tokens=3), on_engine=lambda m: asked.append(m.name))
+    assert [token for chunk in chunks for token in chunk.token_ids] == [0, 1, 2]
     assert asked == ["a", "b"]
     assert pool.members["a"].state is MemberState.DOWN
     await pool.close()
@@ -110,19 +107,22 @@ class Load:
     async def _request(self, session: str, request_id: str) -> None:
         seen: list[int] = []
         asked: list[str] = []
-        chunks = self.pool.generate(
-            PROMPT,
-            Sampling(max_tokens=10),
+        request = EngineRequest(
+            prompt_ids=PROMPT,
+            sampling=Sampling(max_tokens=10),
             request_id=request_id,
-            affinity=session,
+            session_id=session,
             on_engine=lambda member: asked.append(member.name),
         )
+
+        def read(chunk: Chunk) -> bool:
+            if chunk.token_ids and not seen:
+                self.begun.append((time.monotonic(), asked[-1]))
+            seen.extend(chunk.token_ids)
+            return True
+
         try:
-            async with aclosing(chunks):
-                async for chunk in chunks:
-                    if chunk.token_ids and not seen:
-                        self.begun.append((time.monotonic(), asked[-1]))
-                    seen += chunk.token_ids
+            await self.pool.generate(request, read)
         except EngineUnavailable:
             assert seen, f"{request_id} failed without a token: {asked}"
             self.broken += 1

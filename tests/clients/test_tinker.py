@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("tinker", reason="pip install 'tickertape[tinker]'")
+pytest.importorskip("tinker", reason="pip install -e '.[tinker]'")
 
 from tests.clients.fake_tinker import KEY, FakeTinker, distribution, fake_tinker
+from tests.clients.flaky_engine import sampled as sampled_by_pool
 from tickertape.clients.engines.choose import UnknownEngine, make_engine
 from tickertape.clients.engines.engine import Chunk, Feature, LogprobKind, Sampling, Structure, StructureKind
 from tickertape.clients.engines.errors import EngineError, EngineNonsense, EngineRefused, EngineUnavailable
@@ -301,7 +302,7 @@ async def test_without_a_key_it_says_where_keys_come_from(
 
 async def test_without_its_sdk_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tinker", None)
-    with pytest.raises(EngineUnavailable, match=r"pip install 'tickertape\[tinker\]'"):
+    with pytest.raises(EngineUnavailable, match=r"pip install 'tinker>=0.38'"):
         await make_engine("tinker=Tiny/Base", None).start()
 
 
@@ -325,8 +326,7 @@ async def test_new_weights_are_another_engine_that_takes_over_when_their_version
             assert [member.state for member in pool.members.values()] == [MemberState.READY, MemberState.STALE]
             pool.expect("step-43")
             assert [member.state for member in pool.members.values()] == [MemberState.STALE, MemberState.READY]
-            chunks = pool.generate(PROMPT, Sampling(4), request_id="r", affinity="s", on_engine=lambda member: None)
-            assert [chunk.policy_version async for chunk in chunks] == ["step-43"]
+            assert [chunk.policy_version for chunk in await sampled_by_pool(pool, PROMPT, Sampling(4))] == ["step-43"]
             await pool.remove("old", drain_seconds=0)
         finally:
             await pool.close()

@@ -14,7 +14,7 @@ from tickertape.clients.engines.engine import EngineInfo, Feature, LogprobKind, 
 from tickertape.clients.engines.errors import EngineCannot, EngineNonsense, EngineRefused, EngineUnavailable
 from tickertape.clients.engines.vllm.engine import VllmEngine
 
-EVERYWHERE = {Feature.MIN_TOKENS, Feature.STRUCTURE, Feature.SCORE}
+EVERYWHERE = {Feature.CHUNKS, Feature.MIN_TOKENS, Feature.STRUCTURE, Feature.SCORE}
 
 
 async def never(_: web.Request) -> web.Response:

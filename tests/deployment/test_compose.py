@@ -70,8 +70,9 @@ def test_images_are_pinned_and_services_are_checked_and_bounded() -> None:
         if name not in ("vllm", "postgres"):
             assert service["read_only"], name
             assert service["cap_drop"] == ["ALL"], name
-        for needed in service.get("depends_on", {}).values():
+        for other, needed in service.get("depends_on", {}).items():
             assert needed["condition"] == "service_healthy", name
+            assert other != "vllm", f"{name} would not start before the engine has loaded its weights"
 
 
 def seconds(duration: str) -> int:

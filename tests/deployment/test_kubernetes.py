@@ -100,6 +100,18 @@ def test_ports_and_probes_are_those_that_are_served(path: Path, routes: set[str]
         assert each["args"] == ["serve"]
 
 
+def test_no_probe_ends_a_pod_that_waits_for_its_engine() -> None:
+    """Weights may take long to load. A replica is up without an engine; an agent starts when there is one, and may wait
+    for an hour."""
+    ((_, replica),) = ours(KUBERNETES / "replicas.yaml")
+    assert replica["startupProbe"]["httpGet"]["path"] == "/health"
+    assert replica["readinessProbe"]["httpGet"]["path"] == "/ready"
+    ((_, sidecar),) = ours(KUBERNETES / "sidecar.yaml")
+    probe = sidecar["startupProbe"]
+    assert probe["httpGet"]["path"] == "/ready"
+    assert probe["periodSeconds"] * probe["failureThreshold"] >= 3600
+
+
 def test_a_replica_stays_ready_for_as_long_as_it_lets_calls_wait_for_an_engine() -> None:
     ((_, each),) = ours(KUBERNETES / "replicas.yaml")
     probe = each["readinessProbe"]
@@ -129,7 +141,7 @@ def test_selectors_and_references_lead_somewhere(path: Path, tmp_path: Path) -> 
         for each in containers(pod):
             for variable in each.get("env", []):
                 reference = variable.get("valueFrom", {}).get("secretKeyRef")
-                assert reference is None or reference["key"] in made
+                assert reference is None or reference["key"] in made or reference.get("optional")
 
 
 @pytest.mark.parametrize(("path", "tape"), [("sidecar.yaml", "/tape/tape.db"), ("replicas.yaml", "postgresql://")])
@@ -144,7 +156,7 @@ def test_what_is_effective_in_a_pod(path: str, tape: str, tmp_path: Path) -> Non
     (tmp_path / "tickertape.toml").write_text(
         next(each["data"]["tickertape.toml"] for each in objects(KUBERNETES / path) if each["kind"] == "ConfigMap")
     )
-    variables = {each["name"]: each["value"] for each in container["env"]}
+    variables = {each["name"]: each["value"] for each in container["env"] if "value" in each}
     mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
     assert mounts[variables["TICKERTAPE_SECRETS_DIR"]] == "keys"
     assert mounts[str(Path(variables["TICKERTAPE_CONFIG"]).parent)] == "settings"

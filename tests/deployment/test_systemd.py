@@ -64,6 +64,11 @@ def test_a_stop_waits_longer_than_the_grace_period() -> None:
     assert int(service()["TimeoutStopSec"][0]) >= grace + 15
 
 
+def test_the_service_is_started_again_for_as_long_as_its_database_is_away() -> None:
+    assert service()["Restart"] == ["on-failure"]
+    assert "StartLimitIntervalSec=0\n" in UNIT.read_text()
+
+
 def test_the_tape_lies_in_the_folder_that_the_service_may_write() -> None:
     (folder,) = service()["StateDirectory"]
     assert tomllib.loads((SYSTEMD / "tickertape.toml").read_text())["db"] == f"/var/lib/{folder}/tape.db"

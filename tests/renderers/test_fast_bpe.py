@@ -26,8 +26,9 @@ from tests.materials import (
     template_names,
 )
 from tests.renderers.strategies import hostile_texts, texts
+from tickertape.renderers.errors import TokenizerError
 from tickertape.renderers.fast_bpe import FastBPE, begins_in, strangers
-from tickertape.renderers.tokenizer import Tokenizer, TokenizerError
+from tickertape.renderers.tokenizer import Tokenizer
 from tickertape.renderers.vocabulary import byte_level_alphabet
 
 FAST = (QWEN3, LLAMA3, GPT_OSS, DEEPSEEK_V3, DEEPSEEK_V4, SMOLLM2)

@@ -52,7 +52,6 @@ class FakeWrites:
         self.poison: set[int] = set()
         self.written: list[int] = []
         self.batches: list[int] = []
-        self.spilled: list[int] = []
         self.given: list[int] = []
         self.dropped: list[int] = []
 
@@ -71,9 +70,6 @@ class FakeWrites:
     def given_up(self, item: int, reason: str) -> int:
         self.given.append(item)
         return item
-
-    def spill(self, items: Sequence[int]) -> None:
-        self.spilled += items
 
     def lost(self, item: int, error: Exception) -> None:
         self.dropped.append(item)

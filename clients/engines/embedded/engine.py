@@ -12,6 +12,7 @@ from typing import Any
 from tickertape.clients.engines.embedded.llamacpp import LlamaCppEngine
 from tickertape.clients.engines.engine import Chunk, Engine, EngineInfo, Sampling, TokenIds
 from tickertape.clients.engines.errors import EngineNonsense, EngineUnavailable
+from tickertape.clients.extras import needs
 from tickertape.renderers.tokenizer import Tokenizer
 
 #: Text in which vocabularies, split rules and byte handling differ, for the check against llama.cpp.
@@ -74,10 +75,7 @@ class EmbeddedEngine(Engine):
         try:
             import xllamacpp
         except ImportError as error:
-            raise EngineUnavailable(
-                "the embedded engine needs xllamacpp: pip install 'tickertape[embedded]', or name a server with "
-                "--engine vllm=http://HOST:PORT"
-            ) from error
+            raise EngineUnavailable(needs("the embedded engine", "embedded")) from error
         params = xllamacpp.CommonParams()
         params.model.path = str(self.model)
         params.n_ctx = self._context * self._parallel
@@ -107,7 +105,7 @@ class EmbeddedEngine(Engine):
                 shown = self._tokenizer.decode(ours[at : at + 3]), self._tokenizer.decode(theirs[at : at + 3])
                 raise EngineNonsense(
                     f"{self._tokenizer.name} tokenises unlike llama.cpp does with {self.model.name}: at token {at} of "
-                    f"{probe!r:.40} it has {shown[0]!r}, llama.cpp {shown[1]!r}"
+                    f"{probe!r:.40} it has {shown[0]!r}, llama.cpp {shown[1]!r}; the tokenizer must be that model's own"
                 )
 
     def _started(self) -> LlamaCppEngine:
@@ -118,8 +116,10 @@ class EmbeddedEngine(Engine):
     async def check(self) -> None:
         await self._started().check()
 
-    def generate(self, prompt_ids: TokenIds, sampling: Sampling, *, request_id: str) -> AsyncGenerator[Chunk, None]:
-        return self._started().generate(prompt_ids, sampling, request_id=request_id)
+    def generate(
+        self, prompt_ids: TokenIds, sampling: Sampling, *, request_id: str, chunk_tokens: int = 1
+    ) -> AsyncGenerator[Chunk, None]:
+        return self._started().generate(prompt_ids, sampling, request_id=request_id, chunk_tokens=chunk_tokens)
 
     async def close(self) -> None:
         if self._client is not None:

@@ -12,8 +12,9 @@ from typing import Any
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
+from tickertape.renderers.errors import TokenizerError
 from tickertape.renderers.fast_bpe import GPT2_PATTERN
-from tickertape.renderers.tokenizer import Tokenizer, TokenizerError
+from tickertape.renderers.tokenizer import Tokenizer
 
 _LLAMA3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"

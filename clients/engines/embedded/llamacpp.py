@@ -78,6 +78,7 @@ class LlamaCppEngine(Engine):
         sampling: Sampling,
         *,
         request_id: str,  # noqa: ARG002  (llama.cpp has no use for it)
+        chunk_tokens: int = 1,  # noqa: ARG002  (it answers in pieces of its own)
     ) -> AsyncGenerator[Chunk, None]:
         if sampling.min_tokens:
             raise EngineRefused("the embedded engine does not support min_tokens", param="min_tokens")

@@ -1,11 +1,13 @@
 """One request on one engine, which the pool can take back."""
 
 import asyncio
-from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from tickertape.clients.engines.engine import Chunk
 from tickertape.clients.engines.errors import EngineTimeout, EngineUnavailable, Phase
+
+#: Seconds between the end of an engine's time and the judgement.
+_GRACE = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,72 +21,70 @@ class Silence:
 
 
 class Attempt:
-    """Waits for an engine's chunks unless it is given up: for one that is frozen it would wait without end.
+    """Ends the wait for an engine that is silent for too long, or that the pool gave up.
 
-    What :class:`asyncio.timeout` does for each chunk, at a quarter of its price: one timer looks now and then how long
-    the engine has been silent.
+    It belongs to the task that makes it, which does nothing but wait for chunks while the attempt lasts: chunks are
+    read in between, without waiting. So a cancellation always meets that wait. One timer looks now and then how long
+    the engine has been silent, which costs a quarter of an :func:`asyncio.timeout` around each chunk.
     """
 
-    def __init__(self, chunks: AsyncGenerator[Chunk, None], silence: Silence) -> None:
-        self._chunks = chunks
+    def __init__(self, silence: Silence) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101  (a coroutine's)
+        self.tokens = 0
+        """Sampled tokens that have come."""
         self._silence = silence
+        self._task: asyncio.Task[object] = task
+        self._cancelling = task.cancelling()
         self._loop = asyncio.get_running_loop()
-        self._waiting: asyncio.Task[object] | None = None
         self._silent_since = self._loop.time()
-        self._phase = Phase.FIRST_TOKEN
         self._given_up: EngineUnavailable | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._held = False
+        self._ended = False
         self._start_timer()
 
-    async def next_chunk(self) -> Chunk | None:
-        """The next chunk, ``None`` at the end.
-
-        Raises:
-            EngineTimeout: the engine was silent for too long.
-            EngineUnavailable: the attempt was given up.
-            EngineError: as the engine raised it.
-        """
-        self._waiting = task = asyncio.current_task()
-        cancels = task.cancelling() if task else 0
-        if self._phase is Phase.TOKEN:
-            self._silent_since = self._loop.time()
-        try:
-            chunk = await anext(self._chunks, None)
-        except asyncio.CancelledError as error:
-            if self._given_up is None or task is None or task.uncancel() > cancels:
-                raise  # somebody else does not want the task to go on
-            raise self._given_up from error
-        finally:
-            self._waiting = None
-        if self._phase is Phase.FIRST_TOKEN and chunk is not None and chunk.token_ids:
-            self._phase = Phase.TOKEN
+    def note(self, chunk: Chunk) -> None:
+        """A chunk has come."""
+        self._silent_since = self._loop.time()
+        if not self.tokens and chunk.token_ids:
+            self.tokens = len(chunk.token_ids)
             self._start_timer()
-        return chunk
+        else:
+            self.tokens += len(chunk.token_ids)
 
     def give_up(self, why: EngineUnavailable) -> None:
-        """Ends the wait for the next chunk, if somebody waits for it just now."""
-        if self._waiting is not None and self._given_up is None:
+        """Ends the wait for the next chunk."""
+        if self._given_up is None and not self._ended:
             self._given_up = why
-            self._waiting.cancel()
+            self._task.cancel()
+
+    def why_cancelled(self) -> EngineUnavailable | None:
+        """Why the wait was just cancelled; ``None`` if somebody else does not want the task to go on."""
+        if self._given_up is None or self._task.uncancel() > self._cancelling:
+            return None
+        return self._given_up
 
     def hold(self) -> None:
-        """The engine was told to pause: it may be silent until :meth:`go_on`."""
+        """The engine was ordered to pause: it may be silent until :meth:`release`."""
         self._held = True
 
-    def go_on(self) -> None:
+    def release(self) -> None:
+        """The engine may sample again."""
         if self._held:
             self._held = False
             self._silent_since = self._loop.time()
             self._start_timer()
 
-    def close(self) -> None:
-        """It has ended."""
+    def end(self) -> None:
+        """No further chunk is waited for."""
+        self._ended = True
         if self._timer is not None:
             self._timer.cancel()
 
     def _start_timer(self) -> None:
-        self.close()
+        if self._timer is not None:
+            self._timer.cancel()
         seconds = self._seconds
         if seconds is not None:
             self._timer = self._loop.call_at(self._silent_since + seconds, self._look)
@@ -93,15 +93,22 @@ class Attempt:
         seconds = self._seconds
         if seconds is None or self._held:
             return
-        now = self._loop.time()
-        if self._waiting is None:  # it is not waited for: what it gave is being looked at
-            self._silent_since = now
-        if now < self._silent_since + seconds - 0.002:  # uvloop counts milliseconds
+        if self._loop.time() < self._silent_since + seconds - 0.002:  # uvloop counts milliseconds
             self._start_timer()
             return
-        what = "no token" if self._phase is Phase.FIRST_TOKEN else "no further token"
-        self.give_up(EngineTimeout(f"the engine gave {what} within {seconds:g} s", self._phase))
+        # A loop that stood still reads what has come meanwhile before it judges.
+        self._timer = self._loop.call_later(_GRACE, self._judge, self._silent_since)
+
+    def _judge(self, silent_since: float) -> None:
+        seconds = self._seconds
+        if seconds is None or self._held:
+            return
+        if self._silent_since != silent_since:
+            self._start_timer()
+            return
+        what, phase = ("no further token", Phase.TOKEN) if self.tokens else ("no token", Phase.FIRST_TOKEN)
+        self.give_up(EngineTimeout(f"the engine gave {what} within {seconds:g} s", phase))
 
     @property
     def _seconds(self) -> float | None:
-        return self._silence.first_token if self._phase is Phase.FIRST_TOKEN else self._silence.token
+        return self._silence.token if self.tokens else self._silence.first_token

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from tickertape.clients.engines.errors import EngineUnavailable, QueueTimeout
 from tickertape.clients.engines.pool.member import Member
-from tickertape.clients.engines.pool.request import Ask
+from tickertape.clients.engines.pool.request import EngineRequest
 from tickertape.clients.engines.pool.throughput import Pace
 
 
@@ -31,10 +31,10 @@ class FairQueue:
     def __init__(
         self,
         *,
-        claim: Callable[[Ask], Member | None],
+        claim: Callable[[EngineRequest], Member | None],
         has_room: Callable[[], bool],
-        why_stuck: Callable[[Ask], str | None],
-        release: Callable[[Member, Ask], None],
+        why_stuck: Callable[[EngineRequest], str | None],
+        release: Callable[[Member, EngineRequest], None],
         seconds: float | None = None,
     ) -> None:
         self._claim = claim
@@ -54,24 +54,24 @@ class FairQueue:
         """How long so many requests take to get places, at the pace of the last ones."""
         return self._pace.seconds_for(requests)
 
-    async def wait(self, ask: Ask) -> Member:
+    async def wait(self, request: EngineRequest) -> Member:
         """Returns the engine at which a place was taken for the request.
 
         Raises:
             EngineUnavailable: waiting is of no use, or its patience is over.
             QueueTimeout: it has waited for as long as it may.
         """
-        waiter = _Waiter(ask)
-        self._sessions.setdefault(ask.affinity, {})[waiter] = None
+        waiter = _Waiter(request)
+        self._sessions.setdefault(request.session_id, {})[waiter] = None
         self._length += 1
-        if self._seconds is not None and not ask.goes_on:
+        if self._seconds is not None and not request.resumes:
             waiter.start_timeout(self._seconds, self._too_late)
         try:
             self._look_at(waiter)
             return await waiter.place
         except asyncio.CancelledError:
             if waiter.place.done() and not waiter.place.cancelled() and waiter.place.exception() is None:
-                self._release(waiter.place.result(), ask)  # it was given a place while it was being cancelled
+                self._release(waiter.place.result(), request)  # it was given a place while it was being cancelled
             raise
         finally:
             self._leave(waiter)
@@ -111,7 +111,7 @@ class FairQueue:
         if waiter.place.done() or self._serve(waiter):
             return
         try:
-            why = self._why_stuck(waiter.ask)
+            why = self._why_stuck(waiter.request)
         except EngineUnavailable as error:
             self._fail(waiter, error)
         else:
@@ -119,12 +119,12 @@ class FairQueue:
 
     def _serve(self, waiter: "_Waiter") -> bool:
         """Whether it got a place."""
-        member = self._claim(waiter.ask)
+        member = self._claim(waiter.request)
         if member is None:
             return False
         self._leave(waiter)
         if waiter.place.done():  # it was cancelled, and has not noticed
-            self._release(member, waiter.ask)
+            self._release(member, waiter.request)
         else:
             waiter.place.set_result(member)
         return True
@@ -139,7 +139,7 @@ class FairQueue:
 
     def _leave(self, waiter: "_Waiter") -> None:
         """It waits no more."""
-        session = waiter.ask.affinity
+        session = waiter.request.session_id
         waiting = self._sessions.get(session)
         if waiting is not None and waiter in waiting:
             del waiting[waiter]
@@ -151,9 +151,9 @@ class FairQueue:
 class _Waiter:
     """A request in the line. Its clock runs, and takes from its patience, while nobody could take it."""
 
-    def __init__(self, ask: Ask) -> None:
+    def __init__(self, request: EngineRequest) -> None:
         self._loop = asyncio.get_running_loop()
-        self.ask = ask
+        self.request = request
         self.place: asyncio.Future[Member] = self._loop.create_future()
         self._started = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -167,13 +167,13 @@ class _Waiter:
         self._why = why
         if self._timer is None:
             self._started = time.monotonic()
-            self._timer = self._loop.call_later(max(0.0, self.ask.patience), self._expire)
+            self._timer = self._loop.call_later(max(0.0, self.request.patience), self._expire)
 
     def stop_clock(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-            self.ask.patience -= time.monotonic() - self._started
+            self.request.patience -= time.monotonic() - self._started
 
     def stop_clocks(self) -> None:
         self.stop_clock()
@@ -186,5 +186,5 @@ class _Waiter:
 
     def _expire(self) -> None:
         error = EngineUnavailable(f"no engine could take the request in time: {self._why}")
-        error.__cause__ = self.ask.cause
+        error.__cause__ = self.request.cause
         self.fail(error)

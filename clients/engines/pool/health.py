@@ -8,17 +8,25 @@ has it probed at once.
 What an engine still runs when it has been down for some seconds, without a token in them, is given up: a host that is
 lost says nothing.
 
-An engine that is down is started anew once per interval. Where that works, it may be another server by now: it joins
-only with the model and the context that were promised, and with the weights that are expected.
+An engine that is down, or was never reached, is started anew once per interval. Where that works, it may be another
+server by now: it joins only if it fits what the pool promises, and with the weights that are expected.
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
 
 from tickertape.clients.engines.engine import Chunk, EngineInfo
-from tickertape.clients.engines.errors import EngineBusy, EngineError, EngineGone, EngineRefused, EngineUnavailable
+from tickertape.clients.engines.errors import (
+    EngineBusy,
+    EngineError,
+    EngineGone,
+    EngineNonsense,
+    EngineRefused,
+    EngineUnavailable,
+)
 from tickertape.clients.engines.pool.member import Member, MemberState
 from tickertape.clients.engines.pool.versions import VersionOrder
 
@@ -27,11 +35,20 @@ _log = logging.getLogger("tickertape")
 _ANSWERS = (MemberState.READY, MemberState.STALE)
 
 
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """An engine that has answered."""
+
+    info: EngineInfo
+    version: str | None
+    """Of its weights, as it says; ``None`` where it does not."""
+
+
 class Health:
     """Keeps members' states.
 
     Args:
-        misfit: why an engine that says this of itself cannot be a member; ``None`` if it can.
+        misfit: why a member that says this of itself cannot serve in this pool; ``None`` if it can.
         changed: called after a state or a version changed.
         every: seconds between two probes of an engine.
         timeout: seconds that a probe gets.
@@ -41,7 +58,7 @@ class Health:
     def __init__(
         self,
         *,
-        misfit: Callable[[EngineInfo], str | None],
+        misfit: Callable[[Member, EngineInfo], str | None],
         changed: Callable[[], None],
         every: float,
         timeout: float,
@@ -58,19 +75,27 @@ class Health:
 
     # From outside: engines come and go, weights are expected.
 
-    async def connect(self, member: Member) -> None:
-        """Starts it and learns what it is; :meth:`join` lets it in.
+    async def connect(self, member: Member) -> Connected:
+        """Starts it, and asks what it is; :meth:`admit` lets it in.
 
         Raises:
-            EngineError: it does not answer, or is no engine for this pool.
+            EngineError: it does not answer as an engine of its kind.
         """
         info = await member.engine.start()
-        if (reason := self._misfit(info)) is not None:
+        return Connected(info, await self._ask(member))
+
+    def admit(self, member: Member, connected: Connected) -> None:
+        """Lets it in.
+
+        Raises:
+            EngineRefused: it does not fit into this pool.
+        """
+        if (reason := self._misfit(member, connected.info)) is not None:
             raise EngineRefused(reason)
-        version = await self._ask(member)
-        member.info = info
+        member.info = connected.info
         member.failed_requests = member.failed_probes = 0
-        self._learn(member, version)
+        self._learn(member, connected.version)
+        self.join(member)
 
     def join(self, member: Member) -> None:
         """It answers: ready or stale, by its weights."""
@@ -83,9 +108,9 @@ class Health:
             reason = f"it has weights of version {member.version!r}, {self.expected!r} is expected"
             self.put(member, MemberState.STALE, reason)
 
-    def watch(self, member: Member) -> None:
-        """Probes it from now on."""
-        self._watches[member] = asyncio.create_task(self._watch(member), name=f"probing {member.name}")
+    def watch(self, member: Member, connecting: asyncio.Task[Connected] | None = None) -> None:
+        """Probes it from now on; first of all waits for the attempt to connect, if there is one."""
+        self._watches[member] = asyncio.create_task(self._watch(member, connecting), name=f"probing {member.name}")
 
     async def unwatch(self, members: Iterable[Member]) -> None:
         """Probes them no more."""
@@ -165,7 +190,8 @@ class Health:
         if (state, reason) == (member.state, member.reason):
             return
         level = logging.INFO if state in (MemberState.READY, MemberState.DRAINING) else logging.WARNING
-        _log.log(level, "engine %s is %s%s", member.name, state, reason and f": {reason}")
+        told = member.info.summary if state is MemberState.READY and member.info else reason
+        _log.log(level, "engine %s is %s%s", member.name, state, told and f": {told}")
         member.state, member.reason = state, reason
         self._changed()
 
@@ -193,6 +219,20 @@ class Health:
             member.version = version
             self._changed()
 
+    async def _answers(self, member: Member) -> None:
+        """Raises :class:`EngineUnavailable` if it does not answer in the time of a probe. What it answers is of no
+        interest: it may be another server by now, which says that it is well in another way."""
+        try:
+            async with asyncio.timeout(self._timeout):
+                await member.engine.check()
+        except TimeoutError as error:
+            raise self._silent() from error
+        except (EngineRefused, EngineNonsense):
+            pass
+
+    def _silent(self) -> EngineUnavailable:
+        return EngineUnavailable(f"it did not answer a probe within {self._timeout:g} seconds")
+
     async def _ask(self, member: Member) -> str | None:
         """Its version, if it is well."""
         try:
@@ -200,9 +240,11 @@ class Health:
                 await member.engine.check()
                 return await member.engine.policy_version()
         except TimeoutError as error:
-            raise EngineUnavailable(f"it did not answer a probe within {self._timeout:g} seconds") from error
+            raise self._silent() from error
 
-    async def _watch(self, member: Member) -> None:
+    async def _watch(self, member: Member, connecting: asyncio.Task[Connected] | None) -> None:
+        if connecting is not None:
+            await self._attempt(member, self._return(member, connecting))
         while True:
             try:
                 async with asyncio.timeout(self._every):
@@ -210,25 +252,24 @@ class Health:
             except TimeoutError:
                 pass  # nothing happened: its turn by the clock
             member.suspected.clear()
-            try:
-                if member.state is MemberState.DOWN:
-                    await self._return(member)
-                else:
-                    await self.probe(member)
-            except Exception as error:  # noqa: BLE001  (told in the log; the watch must go on)
-                _log.exception("probing engine %s failed", member.name)
-                self.put(member, MemberState.DOWN, f"probing it failed: {type(error).__name__}: {error}")
+            is_down = member.state is MemberState.DOWN
+            await self._attempt(member, self._return(member) if is_down else self.probe(member))
 
-    async def _return(self, member: Member) -> None:
+    async def _attempt(self, member: Member, attempt: Awaitable[None]) -> None:
+        try:
+            await attempt
+        except Exception as error:  # noqa: BLE001  (told in the log; the watch must go on)
+            _log.exception("probing engine %s failed", member.name)
+            self.put(member, MemberState.DOWN, f"probing it failed: {type(error).__name__}: {error}")
+
+    async def _return(self, member: Member, connecting: asyncio.Task[Connected] | None = None) -> None:
         try:
             if member.info is not None:
-                await self._ask(member)  # which takes no longer than a probe may
-            await self.connect(member)
+                await self._answers(member)
+            self.admit(member, await (connecting or self.connect(member)))
         except EngineError as error:
             self.down(member, error)
             if time.monotonic() - max(member.down_at, member.heard_at) > self._silence:
                 for attempt in member.attempts:
                     gone = f"it went down while it had the request: {member.reason}"
                     attempt.give_up(EngineUnavailable(gone))
-        else:
-            self.join(member)

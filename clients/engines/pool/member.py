@@ -1,12 +1,12 @@
 """One engine of a pool, and where it stands."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from tickertape.clients.engines.engine import Chunk, Engine, EngineInfo
+from tickertape.clients.engines.engine import Engine, EngineInfo
 from tickertape.clients.engines.pool.attempt import Attempt, Silence
 
 
@@ -32,8 +32,10 @@ class Member:
     engine: Engine
     limit: int | None = None
     """How many requests it gets at once; ``None``: any number."""
+    was_added: bool = False
+    """Whether it came while the pool served, not with the pool itself."""
     info: EngineInfo | None = None
-    """What it said of itself last; ``None`` before it was reached for the first time."""
+    """What it said of itself when it was last let in; ``None`` before it was for the first time."""
     state: MemberState = MemberState.STARTING
     reason: str = "it was not reached yet"
     """Why it is not ready; empty if it is."""
@@ -93,12 +95,12 @@ class Member:
             self.idle.set()
 
     @contextmanager
-    def attempt(self, chunks: AsyncGenerator[Chunk, None], silence: Silence) -> Iterator[Attempt]:
-        """A request's chunks, as long as it is here."""
-        attempt = Attempt(chunks, silence)
+    def attempt(self, silence: Silence) -> Iterator[Attempt]:
+        """A request of the current task, as long as it is here."""
+        attempt = Attempt(silence)
         self.attempts.add(attempt)
         try:
             yield attempt
         finally:
             self.attempts.discard(attempt)
-            attempt.close()
+            attempt.end()

@@ -1,21 +1,23 @@
 """Many engines behind one: a request goes to one of them, and to another while no token was seen."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import aclosing, suppress
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from types import MappingProxyType
 
-from tickertape.clients.engines.engine import Chunk, Engine, EngineInfo, Feature, PauseMode, Sampling, TokenIds
+from tickertape.clients.engines.engine import Chunk, Engine, EngineInfo, Feature, PauseMode
 from tickertape.clients.engines.errors import EngineError, EngineRefused, EngineTimeout, EngineUnavailable, Phase
 from tickertape.clients.engines.pool.attempt import Attempt, Silence
 from tickertape.clients.engines.pool.broadcast import tell_all
 from tickertape.clients.engines.pool.capabilities import Promise
 from tickertape.clients.engines.pool.fair_queue import FairQueue
-from tickertape.clients.engines.pool.health import Health
+from tickertape.clients.engines.pool.health import Connected, Health
 from tickertape.clients.engines.pool.member import Member, MemberState
-from tickertape.clients.engines.pool.request import Ask
+from tickertape.clients.engines.pool.request import EngineRequest
 from tickertape.clients.engines.pool.routing import Router
 
+#: Seconds that a start waits for engines which neither answer nor fail: what they are is known then, as a rule.
+START_WAIT = 5.0
 #: How long a completion is expected to become before any has ended, in tokens.
 _FIRST_GUESS = 512
 
@@ -53,7 +55,7 @@ class EnginePool:
         self.members: Mapping[str, Member] = MappingProxyType(self._members)
         self._limit = limit
         self._patience = patience
-        self._promise = Promise(any_model=any_model)
+        self._promise = Promise(self._members.values(), any_model=any_model)
         self._ready = asyncio.Event()
         self._usual_tokens = float(_FIRST_GUESS)
         self._router = Router()
@@ -77,10 +79,19 @@ class EnginePool:
     @property
     def info(self) -> EngineInfo:
         """Of the model: the first engine's, with the least context of all, and with the adapters and features that all
-        ready ones have. Requires that :meth:`start` has ended."""
+        ready ones have.
+
+        Raises:
+            EngineUnavailable: no engine has answered yet, so nothing is known.
+        """
         if self._promise.info is None:
-            raise EngineUnavailable("the engines are not started")
+            raise EngineUnavailable(f"no engine has answered yet: {self._standing()}")
         return self._promise.info
+
+    @property
+    def model(self) -> str | None:
+        """As the engines call it; ``None`` while none has answered yet."""
+        return None if self._promise.info is None else self._promise.info.model
 
     @property
     def expected(self) -> str | None:
@@ -105,31 +116,50 @@ class EnginePool:
 
     # Engines come and go.
 
-    async def start(self) -> None:
-        """Starts all engines. One that fails while another serves is down, and tried again.
+    async def start(self, *, wait: float | None = START_WAIT) -> None:
+        """Connects to all engines. Those that do not answer, or not yet, join when they do: nothing is raised for them.
+
+        Args:
+            wait: seconds after which this returns though engines have neither answered nor failed; ``None``: never.
 
         Raises:
-            EngineError: none can be started, or two serve different models.
+            EngineRefused: two serve different models.
         """
-        members = list(self._members.values())
+        connecting = {m: asyncio.create_task(self._health.connect(m)) for m in self._members.values()}
         try:
-            self._let_in(members, await asyncio.gather(*map(self._try_connect, members)))
+            async with asyncio.timeout(wait):
+                await asyncio.gather(*map(asyncio.shield, connecting.values()), return_exceptions=True)
+        except TimeoutError:
+            pass  # those that are late join by themselves
         except BaseException:
-            await self.close()
+            await self._give_up(connecting.values())
             raise
-        for member in members:
-            self._health.watch(member)
+        try:
+            for member, attempt in connecting.items():
+                self._let_in(member, attempt)
+        except EngineRefused:
+            await self._give_up(connecting.values())
+            raise
 
-    def _let_in(self, members: Sequence[Member], errors: Sequence[EngineError | None]) -> None:
-        for member, error in zip(members, errors, strict=True):
-            if error is not None:
-                self._health.down(member, error)
-            elif member.info is not None and (reason := self._promise.other_model(member.info)) is not None:
-                raise EngineRefused(f"engine {member.name!r} is none for this pool: {reason}")
-            else:
-                self._health.join(member)
-        if self._promise.info is None:
-            raise _none_started(members, errors)
+    def _let_in(self, member: Member, attempt: asyncio.Task[Connected]) -> None:
+        """Lets an engine in that has answered. Any other one is watched, and joins when it answers."""
+        error = attempt.exception() if attempt.done() else None
+        if attempt.done() and error is None:
+            try:
+                self._health.admit(member, attempt.result())
+            except EngineRefused as refused:
+                raise EngineRefused(f"engine {member.name!r} is none for this pool: {refused}") from refused
+        elif isinstance(error, EngineError):
+            self._health.down(member, error)
+        self._health.watch(member, attempt if member.state is MemberState.STARTING else None)
+
+    async def _give_up(self, connecting: Iterable[asyncio.Task[Connected]]) -> None:
+        """Ends a start that failed or was cancelled."""
+        tasks = list(connecting)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.close()
 
     async def close(self) -> None:
         """Ends the probing, fails what waits, and closes all engines."""
@@ -146,19 +176,19 @@ class EnginePool:
             limit: requests that it gets at once; the pool's limit if not given.
 
         Raises:
-            EngineRefused: the name is taken, it serves another model, or holds less context than the pool promised.
+            EngineRefused: the name is taken, it serves another model, or holds less context than the pool promises.
             EngineError: it cannot be started.
         """
         if name in self._members:
             raise EngineRefused(f"there is an engine {name!r} already", param="name")
-        member = self._members[name] = Member(name, engine, self._limit if limit is None else limit)
+        member = Member(name, engine, self._limit if limit is None else limit, was_added=True)
+        self._members[name] = member
         try:
-            await self._health.connect(member)
+            self._health.admit(member, await self._health.connect(member))
         except BaseException:
             del self._members[name]
             await engine.close()
             raise
-        self._health.join(member)
         self._health.watch(member)
         return member
 
@@ -170,7 +200,7 @@ class EnginePool:
             EngineRefused: there is no such engine, or it is just being added or removed.
         """
         member = self._named(name)
-        if member.state in (MemberState.STARTING, MemberState.DRAINING):
+        if member.state is MemberState.DRAINING or (member.state is MemberState.STARTING and member.was_added):
             raise EngineRefused(f"engine {name!r} is {member.state}", param="name")
         self._health.put(member, MemberState.DRAINING, "it is being removed")
         try:
@@ -197,31 +227,16 @@ class EnginePool:
 
     # Requests.
 
-    async def generate(
-        self,
-        prompt_ids: TokenIds,
-        sampling: Sampling,
-        *,
-        request_id: str,
-        affinity: str,
-        min_version: str | None = None,
-        goes_on: bool = False,
-        on_engine: Callable[[Member], None],
-    ) -> AsyncGenerator[Chunk, None]:
-        """Samples a completion on one of the engines. Closing the iterator aborts it there.
+    async def generate(self, request: EngineRequest, on_chunk: Callable[[Chunk], bool]) -> None:
+        """Samples a completion on one of the engines. It is aborted there when this is cancelled.
 
         While no token was seen, a request that its engine is not available for goes to another, to each at most once.
         When no engine serves any more, it waits for one within its patience, and all may be tried again. What an engine
         refuses is not tried elsewhere; what gave no token in time is tried elsewhere once.
 
         Args:
-            prompt_ids: int32[n].
-            sampling: see :class:`Sampling`.
-            request_id: not used for any other generation; a second attempt adds ``.1`` to it, and so on.
-            affinity: the session's id; its requests go where its tokens are cached.
-            min_version: weights older than this may not serve; see :class:`VersionOrder` for what is older.
-            goes_on: whether it is the rest of a completion that has begun, which waits for room as long as it takes.
-            on_engine: told which engine gets the request, again for another attempt.
+            request: what is asked.
+            on_chunk: called with each chunk; false ends the generation here.
 
         Raises:
             QueueTimeout: no engine had room for it in time.
@@ -229,59 +244,86 @@ class EnginePool:
             EngineUnavailable: no engine could take it in time, or the last that did went away.
             EngineError: as the engine raised it.
         """
-        tokens = len(prompt_ids) + min(sampling.max_tokens, int(self._usual_tokens))
-        ask = Ask(prompt_ids, sampling.adapter, affinity, min_version, tokens, self._patience, goes_on)
-        seen = attempts = 0
+        request.tokens = len(request.prompt_ids) + min(request.sampling.max_tokens, int(self._usual_tokens))
+        request.patience = self._patience
+        attempts = 0
         while True:
-            member = self._claim(ask) or await self._line.wait(ask)
+            member = self._claim(request) or await self._line.wait(request)
+            seen = 0
             try:
-                on_engine(member)
-                attempt_id = f"{request_id}.{attempts}" if attempts else request_id
-                async with aclosing(member.engine.generate(prompt_ids, sampling, request_id=attempt_id)) as chunks:
-                    with member.attempt(chunks, self._timeouts) as attempt:
-                        if self._is_paused:
-                            attempt.hold()
-                        while (chunk := await attempt.next_chunk()) is not None:
-                            seen += len(chunk.token_ids)
-                            self._health.heard(member, chunk)
-                            if chunk.finish_reason is not None:
-                                self._finished(member, seen)
-                            yield chunk
+                request.on_engine(member)
+                request_id = f"{request.request_id}.{attempts}" if attempts else request.request_id
+                with member.attempt(self._timeouts) as attempt:
+                    if self._is_paused:
+                        attempt.hold()
+                    try:
+                        await self._sample(member, request, request_id, attempt, on_chunk)
+                    finally:
+                        seen = attempt.tokens
             except EngineError as error:
                 self._health.failed(member, error)
                 if seen or not isinstance(error, EngineUnavailable):
                     raise
-                ask.timeouts += isinstance(error, EngineTimeout) and error.phase is Phase.FIRST_TOKEN
-                if ask.timeouts > 1:
+                request.timeouts += isinstance(error, EngineTimeout) and error.phase is Phase.FIRST_TOKEN
+                if request.timeouts > 1:
                     raise
-                ask.tried.add(member)
-                ask.cause = error
+                request.tried.add(member)
+                request.cause = error
             else:
                 return
             finally:
-                self._release(member, ask)
+                self._release(member, request)
             attempts += 1
 
-    def _claim(self, ask: Ask) -> Member | None:
+    async def _sample(
+        self,
+        member: Member,
+        request: EngineRequest,
+        request_id: str,
+        attempt: Attempt,
+        on_chunk: Callable[[Chunk], bool],
+    ) -> None:
+        """One attempt on one engine."""
+        heard = self._health.heard
+        chunks = member.engine.generate(
+            request.prompt_ids, request.sampling, request_id=request_id, chunk_tokens=request.chunk_tokens
+        )
+        try:
+            async for chunk in chunks:
+                attempt.note(chunk)
+                heard(member, chunk)
+                if chunk.finish_reason is not None:
+                    self._finished(member, attempt.tokens)
+                if not on_chunk(chunk):
+                    return
+        except asyncio.CancelledError as error:
+            if (why := attempt.why_cancelled()) is None:
+                raise
+            raise why from error
+        finally:
+            attempt.end()
+            await chunks.aclose()
+
+    def _claim(self, request: EngineRequest) -> Member | None:
         """Takes a place for a request, if there is one."""
-        candidates = [member for member in self._serving(ask) if member.has_room and member not in ask.tried]
+        candidates = [member for member in self._serving(request) if member.has_room and member not in request.tried]
         if not candidates:
             return None
-        member = self._router.choose(candidates, ask, alone=len(self._members) == 1)
-        member.take(ask.tokens)
+        member = self._router.choose(candidates, request, alone=len(self._members) == 1)
+        member.take(request.tokens)
         return member
 
-    def _release(self, member: Member, ask: Ask) -> None:
-        member.release(ask.tokens)
+    def _release(self, member: Member, request: EngineRequest) -> None:
+        member.release(request.tokens)
         self._line.room_was_made()
 
     def _finished(self, member: Member, tokens: int) -> None:
         member.served += 1
         self._usual_tokens += (tokens - self._usual_tokens) / 32
 
-    def _serving(self, ask: Ask) -> list[Member]:
+    def _serving(self, request: EngineRequest) -> list[Member]:
         """Who may serve it, with room or without."""
-        least, versions = ask.min_version, self._health.versions
+        least, versions = request.min_version, self._health.versions
         return [
             member
             for member in self._members.values()
@@ -291,14 +333,14 @@ class EnginePool:
     def _has_room(self) -> bool:
         return any(member.state is MemberState.READY and member.has_room for member in self._members.values())
 
-    def _why_stuck(self, ask: Ask) -> str | None:
-        serving = self._serving(ask)
-        if any(member not in ask.tried for member in serving):
+    def _why_stuck(self, request: EngineRequest) -> str | None:
+        serving = self._serving(request)
+        if any(member not in request.tried for member in serving):
             return None
-        if serving and ask.cause is not None:
-            raise ask.cause  # it was tried on all that serve
-        ask.tried.clear()
-        least = ask.min_version
+        if serving and request.cause is not None:
+            raise request.cause  # it was tried on all that serve
+        request.tried.clear()
+        least = request.min_version
         versions = "" if least is None else f"weights of version {least!r} or newer are asked for; "
         return versions + self._standing()
 
@@ -335,7 +377,7 @@ class EnginePool:
         told = await tell_all(self._members.values(), Feature.PAUSE, lambda engine: engine.resume(), "resumed")
         self._is_paused = False
         for attempt in self._attempts():
-            attempt.go_on()
+            attempt.release()
         return told
 
     def _attempts(self) -> list[Attempt]:
@@ -349,26 +391,11 @@ class EnginePool:
             raise EngineRefused(f"there is no engine {name!r}; there are: {', '.join(self._members)}", param="name")
         return member
 
-    async def _try_connect(self, member: Member) -> EngineError | None:
-        try:
-            await self._health.connect(member)
-        except EngineError as error:
-            return error
-        return None
-
     def _changed(self) -> None:
         """Members came, went, or have other states or weights."""
-        (self._ready.set if self._promise.update(self._members.values()) else self._ready.clear)()
+        (self._ready.set if self._promise.update() else self._ready.clear)()
         self._line.members_changed()
 
     def _standing(self) -> str:
         lines = [f"{m.name} is {m.state}{m.reason and f' ({m.reason})'}" for m in self._members.values()]
         return "; ".join(lines) or "there is none"
-
-
-def _none_started(members: Sequence[Member], errors: Sequence[EngineError | None]) -> EngineError:
-    """A lone engine's own error; else all of them."""
-    found = [(member.name, error) for member, error in zip(members, errors, strict=True) if error is not None]
-    if len(found) == 1:
-        return found[0][1]
-    return EngineUnavailable("no engine can be started: " + "; ".join(f"{name}: {error}" for name, error in found))

@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 
 from tickertape.clients.engines.engine import TokenIds
 from tickertape.clients.engines.pool.member import Member
-from tickertape.clients.engines.pool.request import Ask
+from tickertape.clients.engines.pool.request import EngineRequest
 
 BLOCK = 256
 #: Blocks of a prompt that are looked at: 16,384 tokens tell tasks apart.
@@ -33,20 +33,20 @@ class Router:
         self._prefixes: _Recent[int] = _Recent()
         self._turn = 0
 
-    def choose(self, candidates: Sequence[Member], ask: Ask, *, alone: bool) -> Member:
+    def choose(self, candidates: Sequence[Member], request: EngineRequest, *, alone: bool) -> Member:
         """The one of ``candidates``, at least one, that gets the request; ``alone``: the pool has no other engine."""
-        home = candidates[0] if alone else self._choose(candidates, ask)
-        self._homes.put(ask.affinity, home)
+        home = candidates[0] if alone else self._choose(candidates, request)
+        self._homes.put(request.session_id, home)
         self._turn += 1
         home.turn = self._turn
         return home
 
-    def _choose(self, candidates: Sequence[Member], ask: Ask) -> Member:
+    def _choose(self, candidates: Sequence[Member], request: EngineRequest) -> Member:
         least = min(candidates, key=_load)
-        home = self._homes.get(ask.affinity)
+        home = self._homes.get(request.session_id)
         if home is not None and home in candidates and not _overloaded(home, least):
             return home
-        blocks = list(_blocks(ask.prompt_ids, ask.adapter))
+        blocks = list(_blocks(request.prompt_ids, request.sampling.adapter))
         known = (found for key in reversed(blocks) if (found := self._prefixes.get(key)) and found in candidates)
         home = next(known, least)
         if _overloaded(home, least):

@@ -39,6 +39,8 @@ class AnswerReader:
         self._masks: list[list[int]] = []
         self.finished = False
         """Whether it has said how the generation ended: then there is nothing left to abort."""
+        self.n_events = 0
+        """Events that have come."""
         self.features: set[Feature] = set()
         """What the answer has proven the server to have."""
 
@@ -49,6 +51,7 @@ class AnswerReader:
             EngineError: what the engine says of itself, or an answer that makes no sense; after the tokens that came
                 before it.
         """
+        self.n_events += sum(payload != b"[DONE]" for payload in payloads)
         for payload in payloads if self._incremental else _last_tokens(payloads):
             if payload == b"[DONE]":
                 self.check_ended()

@@ -14,13 +14,17 @@ from tickertape.clients.engines.engine import Sampling, Structure, StructureKind
 GENERATE = "/generate"
 
 
-def generation(prompt_ids: TokenIds, sampling: Sampling, max_new_tokens: int, request_id: str) -> bytes:
-    """A streamed generation."""
+def generation(
+    prompt_ids: TokenIds, sampling: Sampling, max_new_tokens: int, request_id: str, chunk_tokens: int = 1
+) -> bytes:
+    """Writes the body of a streamed generation, whose events hold ``chunk_tokens`` tokens; servers that do not know
+    ``stream_interval`` refuse more than one."""
+    chunks = {"stream_interval": chunk_tokens} if chunk_tokens > 1 else {}
     return _body(
         {
             "rid": request_id,
             "input_ids": prompt_ids,
-            "sampling_params": _parameters(sampling, max_new_tokens),
+            "sampling_params": {**_parameters(sampling, max_new_tokens), **chunks},
             "stream": True,
             "return_logprob": True,
             "logprob_start_len": -1,

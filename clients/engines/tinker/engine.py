@@ -28,6 +28,7 @@ from tickertape.clients.engines.engine import (
 from tickertape.clients.engines.errors import EngineError, EngineNonsense, EngineRefused, EngineUnavailable
 from tickertape.clients.engines.tinker.answers import chunk_of, failure, scored
 from tickertape.clients.engines.tinker.requests import parameters
+from tickertape.clients.extras import needs
 
 _log = logging.getLogger("tickertape")
 
@@ -111,6 +112,7 @@ class TinkerEngine(Engine):
         sampling: Sampling,
         *,
         request_id: str,  # noqa: ARG002  (Tinker numbers its requests itself)
+        chunk_tokens: int = 1,  # noqa: ARG002  (its answers come whole)
     ) -> AsyncGenerator[Chunk, None]:
         tinker, sampler = _sdk(), self._started()
         asked = parameters(sampling, room=self._room(len(prompt_ids)))
@@ -209,7 +211,7 @@ def _sdk() -> Any:
     try:
         import tinker
     except ImportError as error:
-        raise EngineUnavailable("the Tinker engine needs its SDK: pip install 'tickertape[tinker]'") from error
+        raise EngineUnavailable(needs("the Tinker engine", "tinker")) from error
     return tinker
 
 

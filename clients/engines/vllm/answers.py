@@ -8,20 +8,113 @@ as one that cannot be sampled, which is left out. ``/v1/completions`` spells NaN
 import base64
 import io
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Generic, Literal, TypeVar
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
-import orjson
 
-from tickertape.clients.engines.answers import best, logprob, padded, version_spans
+from tickertape.clients.engines.answers import best, logprob, logprobs, padded, version_spans
 from tickertape.clients.engines.engine import Chunk, Feature, Sampling, Scored
 from tickertape.clients.engines.errors import EngineError, EngineNonsense, EngineUnavailable
 from tickertape.clients.engines.http import refusal
 from tickertape.clients.engines.vllm.requests import COMPLETIONS, GENERATE
 
 _TOKEN_ID = "token_id:"  # noqa: S105  (how vLLM spells a token with return_tokens_as_token_ids)
+
+LogprobsT = TypeVar("LogprobsT")
+
+# The fields of an event that are read; the others are passed over while it is decoded, which halves what it costs.
+
+
+class PromptTokensDetails(msgspec.Struct):
+    """Of :class:`Usage`."""
+
+    cached_tokens: int | None = None
+
+
+class Usage(msgspec.Struct):
+    """What was read and sampled, in the last event but ``[DONE]``."""
+
+    prompt_tokens_details: PromptTokensDetails | None = None
+
+
+class CompletionLogprobs(msgspec.Struct):
+    """Logprobs on :data:`COMPLETIONS`."""
+
+    token_logprobs: list[float | None]
+
+
+class CompletionTopLogprobs(CompletionLogprobs):
+    """The same, where alternatives were asked for."""
+
+    top_logprobs: list[dict[str, float | None] | None] | None = None
+
+
+class TokenLogprob(msgspec.Struct):
+    """A token on :data:`GENERATE`."""
+
+    token_id: int
+    logprob: float | None
+
+
+class TokenTopLogprobs(TokenLogprob):
+    """The same, where alternatives were asked for."""
+
+    top_logprobs: list[TokenLogprob] | None = None
+
+
+TokenT = TypeVar("TokenT", bound=TokenLogprob)
+
+
+class GenerateLogprobs(msgspec.Struct, Generic[TokenT]):
+    """Logprobs on :data:`GENERATE`."""
+
+    content: list[TokenT]
+
+
+class Choice(msgspec.Struct, Generic[LogprobsT]):
+    """Some tokens."""
+
+    token_ids: list[int]
+    finish_reason: Literal["stop", "length", "abort"] | None
+    logprobs: LogprobsT | None = None
+    stop_reason: int | str | None = None
+    weight_versions: list[dict[str, Any]] | None = None
+    routed_experts: str | None = None
+    sampling_mask: list[list[int]] | None = None
+
+
+class Event(msgspec.Struct, Generic[LogprobsT]):
+    """One server-sent event: tokens, usage, or an error."""
+
+    choices: list[Choice[LogprobsT]] | None = None
+    usage: Usage | None = None
+    error: dict[str, Any] | None = None
+
+    def only_choice(self) -> Choice[LogprobsT] | None:
+        """Returns the choice, if there is one.
+
+        Raises:
+            ValueError: there are several, or it is no answer at all.
+        """
+        if self.choices is None or len(self.choices) > 1:
+            raise ValueError("choices that were not asked for, or none")
+        return self.choices[0] if self.choices else None
+
+
+def _decoder(logprobs_type: Any) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(Event[logprobs_type])
+
+
+#: By the endpoint, and by whether alternatives were asked for.
+_DECODERS = {
+    (COMPLETIONS, False): _decoder(CompletionLogprobs),
+    (COMPLETIONS, True): _decoder(CompletionTopLogprobs),
+    (GENERATE, False): _decoder(GenerateLogprobs[TokenLogprob]),
+    (GENERATE, True): _decoder(GenerateLogprobs[TokenTopLogprobs]),
+}
 
 
 class AnswerReader:
@@ -35,6 +128,8 @@ class AnswerReader:
 
     def __init__(self, url: str, endpoint: str, sampling: Sampling) -> None:
         self._url = url
+        self._decode = _DECODERS[endpoint, sampling.top_logprobs > 0].decode
+        self._logprobs: Callable[[Any, int], tuple[list[float], list[dict[int, float]]]]
         self._logprobs = _generate_logprobs if endpoint == GENERATE else _completions_logprobs
         self._asked = sampling
         self._token_ids: list[int] = []
@@ -47,6 +142,9 @@ class AnswerReader:
         self._cached_tokens: int | None = None
         self._routed_experts: str | None = None
         self._sampling_mask: list[list[int]] = []
+        self._has_begun = False
+        self.n_events = 0
+        """Events with tokens."""
         self.features: set[Feature] = set()
         """What the answer has proven the server to have."""
         self.ended = False
@@ -60,6 +158,7 @@ class AnswerReader:
                 after the tokens that came before it.
         """
         error: EngineError | None = None
+        self._has_begun = True
         for payload in payloads:
             try:
                 self._take(payload)
@@ -75,6 +174,8 @@ class AnswerReader:
 
     def check_ended(self) -> None:
         """Raises unless the whole answer has come."""
+        if not self._has_begun:
+            raise EngineNonsense(f"{self._url} answered without a single event")
         if not self.ended:
             raise EngineUnavailable(f"{self._url} ended its answer after {self._n_tokens} tokens without finishing it")
 
@@ -83,53 +184,50 @@ class AnswerReader:
             self.ended = self._finish_reason is not None
             return self.check_ended()
         try:
-            event = orjson.loads(payload)
-            if "error" in event:
-                code = event["error"].get("code")
+            event = self._decode(payload)
+            if event.error is not None:
+                code = event.error.get("code")
                 raise refusal(code if isinstance(code, int) else 500, payload, self._url)
-            self._take_usage(event.get("usage"))
-            for choice in _at_most_one(event["choices"]):
+            if event.usage is not None:
+                self._take_usage(event.usage)
+            if (choice := event.only_choice()) is not None:
                 self._take_choice(choice)
-        except (LookupError, TypeError, ValueError, AttributeError) as error:
+        except (msgspec.MsgspecError, LookupError, TypeError, ValueError, AttributeError) as error:
             raise EngineNonsense(f"{self._url} answered with {payload[:300]!r}: {error or type(error)}") from error
 
-    def _take_choice(self, choice: dict[str, Any]) -> None:
+    def _take_choice(self, choice: "Choice[Any]") -> None:
         """Adds a choice's tokens, all of them or none."""
-        token_ids = choice["token_ids"]
-        if not isinstance(token_ids, list) or set(map(type, token_ids)) - {int}:
-            raise ValueError("token ids that are no integers")
+        token_ids = choice.token_ids
         values, tops = self._logprobs(choice, self._asked.top_logprobs) if token_ids else ([], [])
         if len(values) != len(token_ids):
             raise ValueError(f"{len(token_ids)} token ids and {len(values)} logprobs")
-        finish_reason = choice["finish_reason"]
-        if finish_reason not in (None, "stop", "length", "abort"):
-            raise ValueError(f"the unknown finish_reason {finish_reason!r}")
         if self._finish_reason is not None:
             raise ValueError("more after its finish_reason")
+        self.n_events += bool(token_ids)
         n_tokens = self._n_tokens + len(token_ids)
-        if (spans := choice.get("weight_versions")) is not None:
-            self._version_spans = version_spans(spans, n_tokens)
+        if choice.weight_versions is not None:
+            self._version_spans = version_spans(choice.weight_versions, n_tokens)
             self.features.add(Feature.VERSIONS)
         self._take_arrays(choice)
         self._token_ids += token_ids
         self._values += values
         self._tops += tops
         self._n_tokens = n_tokens
-        self._finish_reason, self._stop_reason = finish_reason, choice.get("stop_reason")
+        self._finish_reason, self._stop_reason = choice.finish_reason, choice.stop_reason
 
-    def _take_usage(self, usage: dict[str, Any] | None) -> None:
-        details = usage.get("prompt_tokens_details") if usage else None
-        if details and details.get("cached_tokens") is not None:
-            self._cached_tokens = int(details["cached_tokens"])
+    def _take_usage(self, usage: "Usage") -> None:
+        details = usage.prompt_tokens_details
+        if details is not None and details.cached_tokens is not None:
+            self._cached_tokens = details.cached_tokens
             self.features.add(Feature.CACHED_TOKENS)
 
-    def _take_arrays(self, choice: dict[str, Any]) -> None:
-        if (encoded := choice.get("routed_experts")) is not None:
+    def _take_arrays(self, choice: "Choice[Any]") -> None:
+        if choice.routed_experts is not None:
             self.features.add(Feature.ROUTED_EXPERTS)
-            self._routed_experts = encoded
-        if (kept := choice.get("sampling_mask")) is not None:
+            self._routed_experts = choice.routed_experts
+        if choice.sampling_mask is not None:
             self.features.add(Feature.SAMPLING_MASK)
-            self._sampling_mask += kept
+            self._sampling_mask += choice.sampling_mask
 
     def _chunk(self, **last: Any) -> Chunk:
         chunk = Chunk(self._token_ids, self._values, self._tops if self._asked.top_logprobs else None, **last)
@@ -172,11 +270,11 @@ def scored(answer: Any, forced: Sequence[int] = ()) -> Scored:
         (choice,) = answer["choices"]
         token_ids = [int(token) for token in choice["prompt_token_ids"]]
         _, *told = zip(token_ids, choice["prompt_logprobs"], strict=True)
-        logprobs = [math.nan, *(logprob(each[str(token)]["logprob"]) for token, each in told)]
+        values = [math.nan, *(logprob(each[str(token)]["logprob"]) for token, each in told)]
         if forced:
             token_ids += _exactly(forced, choice["token_ids"])
-            logprobs += map(logprob, choice["logprobs"]["token_logprobs"])
-        return Scored(token_ids, logprobs)
+            values += map(logprob, choice["logprobs"]["token_logprobs"])
+        return Scored(token_ids, values)
     except (LookupError, TypeError, ValueError) as error:
         raise EngineNonsense(f"{COMPLETIONS} gave no logprobs of the prompt: {error}: {answer!r:.300}") from error
 
@@ -187,35 +285,36 @@ def _exactly(forced: Sequence[int], sampled: list[int]) -> list[int]:
     return sampled
 
 
-def _at_most_one(choices: list[Any]) -> list[Any]:
-    if not isinstance(choices, list) or len(choices) > 1:
-        raise ValueError("choices that were not asked for")
-    return choices
-
-
-def _completions_logprobs(choice: dict[str, Any], top_logprobs: int) -> tuple[list[float], list[dict[int, float]]]:
-    told = choice["logprobs"]
-    values = [logprob(value) for value in told["token_logprobs"]]
+def _completions_logprobs(
+    choice: "Choice[CompletionTopLogprobs]", top_logprobs: int
+) -> tuple[list[float], list[dict[int, float]]]:
+    if choice.logprobs is None:
+        raise ValueError("no logprobs")
+    values = logprobs(choice.logprobs.token_logprobs)
     if not top_logprobs:
         return values, []
     tops = [
         best(((int(token.removeprefix(_TOKEN_ID)), value) for token, value in (top or {}).items()), top_logprobs)
-        for top in told["top_logprobs"]
+        for top in choice.logprobs.top_logprobs or ()
     ]
     if len(tops) != len(values):
         raise ValueError(f"{len(values)} logprobs and {len(tops)} top_logprobs")
     return values, tops
 
 
-def _generate_logprobs(choice: dict[str, Any], top_logprobs: int) -> tuple[list[float], list[dict[int, float]]]:
-    content = choice["logprobs"]["content"]
-    if [each["token_id"] for each in content] != choice["token_ids"]:
+def _generate_logprobs(
+    choice: "Choice[GenerateLogprobs[TokenTopLogprobs]]", top_logprobs: int
+) -> tuple[list[float], list[dict[int, float]]]:
+    if choice.logprobs is None:
+        raise ValueError("no logprobs")
+    content = choice.logprobs.content
+    if [each.token_id for each in content] != choice.token_ids:
         raise ValueError("logprobs of other tokens than those sampled")
-    values = [logprob(each["logprob"]) for each in content]
+    values = logprobs([each.logprob for each in content])
     if not top_logprobs:
         return values, []
     return values, [
-        best(((int(top["token_id"]), top["logprob"]) for top in each["top_logprobs"]), top_logprobs) for each in content
+        best(((top.token_id, top.logprob) for top in each.top_logprobs or ()), top_logprobs) for each in content
     ]
 
 

@@ -1,13 +1,15 @@
 """A vLLM server, through its lean token endpoint ``/inference/v1/generate`` where it has it, else ``/v1/completions``.
 
-What a server has depends on its version and on the flags that it was started with, so :meth:`VllmEngine.start` tries
-it out instead of asking for a version. ``docs/engines.md`` says which flags bring what.
+What a server has depends on its version and on the flags that it was started with, so :mod:`starting` tries it out
+instead of asking for a version. ``docs/engines.md`` says which flags bring what.
 """
 
 import asyncio
+import logging
 import uuid
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+
+from aiohttp import ClientError
 
 from tickertape.clients.engines.answers import known_version
 from tickertape.clients.engines.engine import (
@@ -19,25 +21,25 @@ from tickertape.clients.engines.engine import (
     PauseMode,
     Sampling,
     Scored,
-    Structure,
-    StructureKind,
     TokenIds,
 )
-from tickertape.clients.engines.errors import EngineCannot, EngineNonsense, EngineRefused, EngineUnavailable
-from tickertape.clients.engines.http import CONNECT_TIMEOUT, EngineConnection
+from tickertape.clients.engines.errors import EngineCannot, EngineError, EngineNonsense, EngineRefused
+from tickertape.clients.engines.http import CONNECT_TIMEOUT, EngineConnection, EventStream
 from tickertape.clients.engines.vllm.answers import AnswerReader, scored
 from tickertape.clients.engines.vllm.requests import (
+    ABORT,
     COMPLETIONS,
-    GENERATE,
+    abortion,
     generation,
     scoring,
     scoring_with_last_forced,
 )
+from tickertape.clients.engines.vllm.starting import PROMPT, VllmStart
 
-#: Token ids that every vocabulary has.
-_PROBE_PROMPT = (0, 1)
-#: Tokens that a probe forces, one after the other: no model finds both of them more likely than not.
-_FORCED = (1, 2)
+_log = logging.getLogger(__name__)
+
+#: Seconds that an aborted request gets to give out what it has.
+_ABORT_TIMEOUT = 2.0
 
 
 class VllmEngine(Engine):
@@ -48,6 +50,7 @@ class VllmEngine(Engine):
         api_key: its ``--api-key``, if it has one.
         probe_timeout: seconds that a probe may take at start; a server that is up but does not sample is not served.
         connect_timeout: seconds to a connection.
+        context: tokens of context, if the server does not say so itself.
     """
 
     def __init__(
@@ -57,60 +60,46 @@ class VllmEngine(Engine):
         api_key: str | None = None,
         probe_timeout: float = 60.0,
         connect_timeout: float = CONNECT_TIMEOUT,
+        context: int | None = None,
     ) -> None:
         self._connection = EngineConnection(url, api_key=api_key, connect_timeout=connect_timeout)
         self._probe_timeout = probe_timeout
+        self._context = context
         self._info = EngineInfo("vllm", self._connection.url, "", 0)
+        self._health_path = "/health"
+        self._says_version = False
 
     async def start(self) -> EngineInfo:
         await self._connection.open()
-        model, max_context, adapters = await self._models()
-        pausable = await self._can_pause()
-        try:
-            async with asyncio.timeout(self._probe_timeout):
-                endpoint, features, logprobs = await self._probe(model)
-        except TimeoutError as error:
-            raise EngineUnavailable(
-                f"{self._connection.url} is up, but sampled nothing within {self._probe_timeout:g} s"
-            ) from error
-        if pausable:
-            features |= {Feature.PAUSE}
-        self._info = EngineInfo(
-            name="vllm",
-            url=self._connection.url,
-            model=model,
-            max_context=max_context,
-            version=await self._version(),
-            endpoint=endpoint,
-            logprobs=logprobs,
-            adapters=adapters,
-            features=features,
+        start = VllmStart(
+            self._connection, self._stream, self._score_probe, timeout=self._probe_timeout, context=self._context
         )
+        found = await start.find_out()
+        self._info, self._health_path, self._says_version = found.info, found.health_path, found.says_version
         return self._info
 
     async def check(self) -> None:
-        await self._connection.check("/health")
+        await self._connection.check(self._health_path)
 
     async def close(self) -> None:
         await self._connection.close()
 
-    async def generate(
-        self, prompt_ids: TokenIds, sampling: Sampling, *, request_id: str
+    def generate(
+        self, prompt_ids: TokenIds, sampling: Sampling, *, request_id: str, chunk_tokens: int = 1
     ) -> AsyncGenerator[Chunk, None]:
         self._refuse_what_is_missing(sampling)
-        reader = self._reader(self._info.endpoint, sampling)
+        endpoint = self._info.endpoint
         model = self._info.model if sampling.adapter is None else sampling.adapter
-        async with aclosing(
-            self._stream(reader, self._info.endpoint, model, prompt_ids, sampling, request_id)
-        ) as chunks:
-            async for chunk in chunks:
-                yield chunk
+        every = chunk_tokens if Feature.CHUNKS in self._info.features else 1
+        body = generation(endpoint, model, prompt_ids, sampling, every)
+        holds_back = every > 1 and Feature.ABORT in self._info.features
+        return self._stream(self._reader(endpoint, sampling), endpoint, body, request_id, holds_back=holds_back)
 
     async def policy_version(self) -> str | None:
+        if not self._says_version:
+            return None  # no such path, without VLLM_SERVER_DEV_MODE=1
         try:
             version = (await self._connection.get_json("/weight_info"))["weight_version"]
-        except EngineRefused:
-            return None  # no such path, without VLLM_SERVER_DEV_MODE=1
         except (LookupError, TypeError) as error:
             raise EngineNonsense(f"{self._connection.url}/weight_info names no weight_version") from error
         return known_version(version)
@@ -141,6 +130,9 @@ class VllmEngine(Engine):
 
     def _refuse_what_is_missing(self, sampling: Sampling) -> None:
         features = self._info.features
+        for name, asked in (("logit_bias", sampling.logit_bias), ("top_logprobs", sampling.top_logprobs)):
+            if asked and (reason := self._info.missing.get(name)) is not None:
+                raise EngineRefused(f"{self._connection.url} has no {name}: {reason}", param=name)
         if sampling.structure is not None and Feature.STRUCTURE not in features:
             raise EngineCannot(f"{self._connection.url} does not decode to a structure ({sampling.structure.kind})")
         if missing := set(sampling.token_arrays) - {feature.value for feature in features}:
@@ -150,120 +142,37 @@ class VllmEngine(Engine):
         return AnswerReader(self._connection.url + endpoint, endpoint, sampling)
 
     async def _stream(
-        self,
-        reader: AnswerReader,
-        endpoint: str,
-        model: str,
-        prompt_ids: TokenIds | Sequence[int],
-        sampling: Sampling,
-        request_id: str,
+        self, reader: AnswerReader, endpoint: str, body: bytes, request_id: str, *, holds_back: bool = False
     ) -> AsyncGenerator[Chunk, None]:
-        body = generation(endpoint, model, prompt_ids, sampling)
-        silent = True
-        async with aclosing(self._connection.post_events(endpoint, body, {"X-Request-Id": request_id})) as events:
-            async for payloads in events:
-                silent = False
-                for chunk in reader.read(payloads):
-                    yield chunk
-        if silent:
-            raise EngineNonsense(f"{self._connection.url}{endpoint} answered without a single event")
+        """Posts a request and reads its answer. ``holds_back``: the server may have sampled tokens that it has not yet
+        sent, and gives them out when it aborts."""
+        async with self._connection.events(endpoint, body, {"X-Request-Id": request_id}) as events:
+            try:
+                while payloads := await events.read():
+                    for chunk in reader.read(payloads):
+                        yield chunk
+            except asyncio.CancelledError:
+                if holds_back:
+                    for chunk in await self._abort(reader, endpoint, request_id, events):
+                        yield chunk
+                raise
         reader.check_ended()
+
+    async def _abort(self, reader: AnswerReader, endpoint: str, request_id: str, events: EventStream) -> list[Chunk]:
+        """Has a request aborted; returns what was sampled and not sent."""
+        chunks: list[Chunk] = []
+        try:
+            async with asyncio.timeout(_ABORT_TIMEOUT):
+                await self._connection.post(ABORT, abortion(endpoint, request_id))
+                while not reader.ended and (payloads := await events.read()):
+                    chunks += reader.read(payloads)
+        except (EngineError, ClientError, OSError) as error:
+            _log.warning("%s gave no last tokens of %s: %r", self._connection.url, request_id, error)
+        return chunks
+
+    async def _score_probe(self, model: str) -> Scored:
+        return await self._score(model, PROMPT, f"probe-{uuid.uuid4().hex}")
 
     async def _score(self, model: str, token_ids: Sequence[int], request_id: str | None = None) -> Scored:
         headers = None if request_id is None else {"X-Request-Id": request_id}
         return scored(await self._connection.post_json(COMPLETIONS, scoring(model, token_ids), headers))
-
-    async def _models(self) -> tuple[str, int, tuple[str, ...]]:
-        """The model, its context, and the adapters beside it, which are listed with the model as their parent."""
-        listing = await self._connection.get_json("/v1/models")
-        try:
-            model = next(served for served in listing["data"] if not served.get("parent"))
-            adapters = tuple(str(served["id"]) for served in listing["data"] if served.get("parent"))
-            return str(model["id"]), int(model["max_model_len"]), adapters
-        except (LookupError, TypeError, ValueError, AttributeError, StopIteration) as error:
-            raise EngineNonsense(f"{self._connection.url}/v1/models is not vLLM's: {listing!r:.300}") from error
-
-    async def _version(self) -> str:
-        answer = await self._connection.get_json("/version")
-        try:
-            return str(answer["version"])
-        except (LookupError, TypeError) as error:
-            raise EngineNonsense(f"{self._connection.url}/version is not vLLM's: {answer!r:.300}") from error
-
-    async def _can_pause(self) -> bool:
-        """Whether there is ``/pause``. While a server is paused it samples nothing, not even for a probe."""
-        try:
-            paused = (await self._connection.get_json("/is_paused"))["is_paused"]
-        except EngineRefused:
-            return False
-        except (LookupError, TypeError) as error:
-            raise EngineNonsense(f"{self._connection.url}/is_paused does not say whether it is paused") from error
-        if paused:
-            raise EngineUnavailable(f"{self._connection.url} is paused")
-        return True
-
-    async def _probe(self, model: str) -> tuple[str, frozenset[Feature], LogprobKind]:
-        """Tries out what the server really does, with a few requests of one token each."""
-        endpoint, features, first = await self._probe_endpoint(model)
-        _, second = await self._probe_sampling(endpoint, model, _FORCED[1])
-        if await self._has_structure(endpoint, model):
-            features |= {Feature.STRUCTURE}
-        if await self._has_score(model):
-            features |= {Feature.SCORE}
-        # A forced token keeps its own small probability if logprobs are raw, and has all of it if they are processed.
-        processed = min(first, second) > -0.5
-        return (
-            endpoint,
-            frozenset(features | {Feature.MIN_TOKENS}),
-            LogprobKind.PROCESSED if processed else LogprobKind.RAW,
-        )
-
-    async def _probe_endpoint(self, model: str) -> tuple[str, set[Feature], float]:
-        """The lean endpoint, unless it is closed (404, or 403 without ``--enable-scale-out``) or answers otherwise than
-        since vLLM 0.32."""
-        try:
-            features, logprob = await self._probe_sampling(GENERATE, model, _FORCED[0])
-            if Feature.VERSIONS in features:
-                return GENERATE, features, logprob
-        except (EngineRefused, EngineNonsense):
-            pass
-        return COMPLETIONS, *await self._probe_sampling(COMPLETIONS, model, _FORCED[0])
-
-    async def _probe_sampling(self, endpoint: str, model: str, forced: int) -> tuple[set[Feature], float]:
-        """Has one token sampled, and returns its logprob."""
-        sampling = Sampling(1, temperature=0.0, logit_bias={forced: 100.0}, ignore_eos=True, top_logprobs=1)
-        reader = self._reader(endpoint, sampling)
-        chunks = [c async for c in self._stream(reader, endpoint, model, _PROBE_PROMPT, sampling, _probe_id())]
-        token_ids = [token for chunk in chunks for token in chunk.token_ids]
-        if token_ids != [forced]:
-            raise EngineNonsense(f"{self._connection.url}{endpoint} sampled {token_ids} when {forced} was forced")
-        (logprob,) = [value for chunk in chunks for value in chunk.logprobs]
-        if any(value > 1e-3 for chunk in chunks for top in chunk.top_logprobs or () for value in top.values()):
-            raise EngineNonsense(f"{self._connection.url} reports logits for logprobs (--logprobs-mode)")
-        return reader.features, logprob
-
-    async def _has_structure(self, endpoint: str, model: str) -> bool:
-        """Whether a structure decides what is sampled: vLLM before 0.12 ignores the field, and a server without a
-        tokenizer refuses it."""
-        sampled = []
-        for letter in "ab":
-            structure = Structure(StructureKind.CHOICE, [letter])
-            sampling = Sampling(1, temperature=0.0, ignore_eos=True, structure=structure)
-            chunks = self._stream(
-                self._reader(endpoint, sampling), endpoint, model, _PROBE_PROMPT, sampling, _probe_id()
-            )
-            try:
-                sampled.append([token async for chunk in chunks for token in chunk.token_ids])
-            except EngineRefused:
-                return False
-        return sampled[0] != sampled[1]
-
-    async def _has_score(self, model: str) -> bool:
-        try:
-            return len((await self._score(model, _PROBE_PROMPT, _probe_id())).logprobs) == len(_PROBE_PROMPT)
-        except EngineRefused:
-            return False
-
-
-def _probe_id() -> str:
-    return f"probe-{uuid.uuid4().hex}"

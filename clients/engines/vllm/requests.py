@@ -18,16 +18,36 @@ GENERATE = "/inference/v1/generate"
 #: The one that every vLLM has.
 COMPLETIONS = "/v1/completions"
 
+#: Where requests are aborted by id; there with ``--enable-scale-out`` and with ``VLLM_SERVER_DEV_MODE=1``. An order
+#: without ids aborts all requests.
+ABORT = "/abort_requests"
+
 #: vLLM's ``--max-logprobs``, unless it was set.
 _MAX_LOGPROBS = 20
 
 
-def generation(endpoint: str, model: str, prompt_ids: TokenIds | Sequence[int], sampling: Sampling) -> bytes:
-    """The body of a streamed request; ``model`` is the model's or the adapter's name."""
+def generation(
+    endpoint: str, model: str, prompt_ids: TokenIds | Sequence[int], sampling: Sampling, chunk_tokens: int = 1
+) -> bytes:
+    """Writes the body of a streamed request.
+
+    Args:
+        endpoint: :data:`GENERATE` or :data:`COMPLETIONS`.
+        model: the model's or the adapter's name.
+        prompt_ids: int32[n] or a sequence of ints.
+        sampling: complete.
+        chunk_tokens: how many tokens an event may hold; servers before 0.32 ignore it.
+    """
     spell = _generate if endpoint == GENERATE else _completions
     streamed = {"model": model, "stream": True, "stream_options": {"include_usage": True}}
     options = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
-    return orjson.dumps({**streamed, **spell(prompt_ids, sampling)}, option=options)
+    return orjson.dumps({**streamed, **spell(prompt_ids, sampling, chunk_tokens)}, option=options)
+
+
+def abortion(endpoint: str, request_id: str) -> bytes:
+    """Writes the body of an order to :data:`ABORT` one request, by the id that vLLM makes of its ``X-Request-Id``."""
+    own_id = f"generate-tokens-{request_id}" if endpoint == GENERATE else f"cmpl-{request_id}-0"
+    return orjson.dumps({"request_ids": [own_id]})
 
 
 def scoring(model: str, token_ids: Sequence[int]) -> bytes:
@@ -48,7 +68,7 @@ def _scoring(model: str, token_ids: Sequence[int], last: dict[str, Any]) -> byte
     return orjson.dumps({"model": model, "prompt": prompt, **asked, **told, **last}, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def _generate(prompt_ids: TokenIds | Sequence[int], sampling: Sampling) -> dict[str, Any]:
+def _generate(prompt_ids: TokenIds | Sequence[int], sampling: Sampling, chunk_tokens: int) -> dict[str, Any]:
     # The sampled token counts as one of the alternatives here, so one more is asked for where vLLM allows it.
     alternatives = min(sampling.top_logprobs + 1, _MAX_LOGPROBS) if sampling.top_logprobs else 0
     return {
@@ -56,17 +76,17 @@ def _generate(prompt_ids: TokenIds | Sequence[int], sampling: Sampling) -> dict[
         "return_token_ids": False,
         "output_mode": "tokens",
         "sampling_params": {
-            **_parameters(sampling),
+            **_parameters(sampling, chunk_tokens),
             "logprobs": max(alternatives, sampling.top_logprobs),
             "detokenize": bool(sampling.stop),  # stop strings are sought in text; nothing else needs it
         },
     }
 
 
-def _completions(prompt_ids: TokenIds | Sequence[int], sampling: Sampling) -> dict[str, Any]:
+def _completions(prompt_ids: TokenIds | Sequence[int], sampling: Sampling, chunk_tokens: int) -> dict[str, Any]:
     return {
         "prompt": prompt_ids,
-        **_parameters(sampling),
+        **_parameters(sampling, chunk_tokens),
         "logprobs": sampling.top_logprobs,
         "echo": False,
         "add_special_tokens": False,
@@ -75,9 +95,10 @@ def _completions(prompt_ids: TokenIds | Sequence[int], sampling: Sampling) -> di
     }
 
 
-def _parameters(sampling: Sampling) -> dict[str, Any]:
+def _parameters(sampling: Sampling, chunk_tokens: int) -> dict[str, Any]:
     """What both endpoints call by the same names."""
     return {
+        "stream_interval": chunk_tokens if chunk_tokens > 1 else None,
         "n": 1,
         "max_tokens": sampling.max_tokens,
         "temperature": sampling.temperature,

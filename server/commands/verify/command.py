@@ -7,21 +7,20 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import cast
 
-import httpx
 import orjson
 from rich.console import Console
 
-from tickertape.clients.calls import SampleQuery, TrajectoryError
+from tickertape.clients.calls import SampleQuery
 from tickertape.clients.engines.choose import make_engine
 from tickertape.clients.engines.engine import Feature
 from tickertape.clients.engines.errors import EngineError
 from tickertape.renderers.tokenizer import Tokenizer
 from tickertape.server.commands.export import filters_of
+from tickertape.server.commands.output import asking
 from tickertape.server.commands.sample_files import open_source, source_name
 from tickertape.server.commands.verify.checking import Verifier
 from tickertape.server.commands.verify.findings import RecordedTurn, SessionCheck, Tolerances
 from tickertape.server.commands.verify.report import Spell, VerifyReport, as_dict, print_report
-from tickertape.server.errors import ProxyError
 
 #: Sessions that are checked at once.
 _AT_ONCE = 8
@@ -65,19 +64,17 @@ def run_verify(
         as_json: one JSON object instead of tables.
 
     Raises:
-        VerifyError: the engine gives no logprobs of prompts, there is no such session, or a server cannot be reached.
+        VerifyError: the engine gives no logprobs of prompts, or there is no such session.
+        CommandError: the server cannot be reached, or refuses.
         UnknownEngine, ExportError, StoreError, TokenizerError, EngineError: see there.
     """
     if which.named and which.where:
         raise VerifyError("--session names sessions, --where filters them: give one of the two")
     tokenizer = None if model is None else Tokenizer.load(model)
     wanted = cast("SampleQuery", filters_of(which.where))
-    try:
-        with closing(open_source(source, wanted, api_key)) as opened:
-            sessions = islice(opened.sessions(which.named), which.limit)
-            report = asyncio.run(_verify(sessions, engine, engine_api_key, rules))
-    except (ProxyError, TrajectoryError, httpx.HTTPError) as error:
-        raise VerifyError(f"{source_name(source)}: {error}") from error
+    with asking(source_name(source)), closing(open_source(source, wanted, api_key)) as opened:
+        sessions = islice(opened.sessions(which.named), which.limit)
+        report = asyncio.run(_verify(sessions, engine, engine_api_key, rules))
     if not report.sessions:
         raise VerifyError(f"{source_name(source)}: there is no such session")
     if as_json:

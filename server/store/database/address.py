@@ -33,6 +33,32 @@ def address(place: str | Path) -> sa.URL:
     raise StoreError(f"a tape is a path, sqlite:///PATH or postgresql://USER@HOST/DATABASE, not {scheme}://…")
 
 
+def check_place(place: str | Path, *, make: bool = True) -> None:
+    """Looks whether a tape can be there, without opening it.
+
+    Args:
+        place: see :func:`address`.
+        make: a file of SQLite's may be missing, since it is made; its folder may not.
+
+    Raises:
+        StoreError: it cannot.
+    """
+    url = address(place)
+    if url.drivername != "sqlite" or url.database == ":memory:":
+        return
+    path = Path(url.database or "")
+    folder = path.resolve().parent
+    if path.is_dir():
+        why = "it is a folder; name a file in it"
+    elif not folder.is_dir():
+        why = f"there is no folder {folder}"
+    elif not make and not path.exists():
+        why = "there is no such file"
+    else:
+        return
+    raise StoreError(f"the tape {path} cannot be opened: {why}")
+
+
 def is_postgres(place: str | Path) -> bool:
     """Whether it names a database of a PostgreSQL server."""
     return isinstance(place, str) and place.partition("://")[0] in _POSTGRES and "://" in place

@@ -13,6 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
+from tickertape.clients.extras import needs
 from tickertape.server.store.database.backend import ENGINE_OPTIONS, Backend, dumped
 from tickertape.server.store.database.errors import StoreError
 from tickertape.server.store.durability import Sync
@@ -43,9 +44,7 @@ class Postgres(Backend):
         try:
             engine = sa.create_engine(url, connect_args=connecting, **_POOL, **ENGINE_OPTIONS)
         except ImportError as error:
-            raise StoreError(
-                f"a tape on PostgreSQL needs psycopg: pip install 'tickertape[postgres]' ({error})"
-            ) from error
+            raise StoreError(needs("a tape on PostgreSQL", "postgres")) from error
         sa.event.listen(engine, "connect", partial(_configure, sync))
         self.reader = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         self.writer = engine.execution_options(isolation_level="READ COMMITTED", postgresql_readonly=False)

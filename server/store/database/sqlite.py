@@ -4,6 +4,7 @@ A write-ahead log, with ``synchronous`` as :class:`Sync` says: a committed trans
 in any form, kill -9 included; with ``NORMAL`` a power cut can take the last commits, never the file.
 """
 
+import logging
 import threading
 from functools import partial
 from pathlib import Path
@@ -13,9 +14,11 @@ import sqlalchemy as sa
 from filelock import FileLock, Timeout
 
 from tickertape.server.store.database.backend import ENGINE_OPTIONS, Backend
-from tickertape.server.store.database.errors import StoreError
-from tickertape.server.store.database.tape_file import WAL_KEPT, TapeFile
+from tickertape.server.store.database.errors import StoreError, StoreUnavailable
+from tickertape.server.store.database.tape_file import WAL_KEPT, LogLost, TapeFile
 from tickertape.server.store.durability import Sync
+
+_log = logging.getLogger("tickertape")
 
 _WRITES = "tickertape_writes"
 _JSON_TYPES: dict[type, tuple[str, ...]] = {
@@ -39,6 +42,7 @@ class Sqlite(Backend):
         self.one_writer = threading.Lock()
         self._path = url.database or ""
         self._file = TapeFile(self._path)
+        self._checking = threading.Lock()
         self._serving: FileLock | None = None
 
     def serve(self) -> None:
@@ -46,8 +50,6 @@ class Sqlite(Backend):
         if self._path == ":memory:":
             return
         beside = Path(self._path).resolve()
-        if not beside.parent.is_dir():  # else it would be made for the lock
-            raise StoreError(f"there is no folder {beside.parent}")
         lock = FileLock(beside.with_name(f"{beside.name}-server"), timeout=0, thread_local=False)
         try:
             lock.acquire()
@@ -64,8 +66,15 @@ class Sqlite(Backend):
         """A transaction that writes is alone anyway."""
 
     def check(self) -> None:
-        """See :meth:`TapeFile.check`."""
-        self._file.check()
+        """See :meth:`TapeFile.check`. A log that was deleted is begun anew when all that it held is in the tape."""
+        with self._checking:
+            try:
+                self._file.check()
+            except LogLost as error:
+                if not self._file.save_log():
+                    raise StoreUnavailable(f"{error}; what it holds is not in the tape: stop this server") from error
+                self.reader.dispose()
+                _log.warning("%s: all turns were written into the tape itself, and it is begun anew", error)
 
     def tidy(self) -> None:
         """See :meth:`TapeFile.empty_wal`."""
@@ -74,6 +83,7 @@ class Sqlite(Backend):
 
     def close(self) -> None:
         super().close()
+        self._file.close()
         if self._serving is not None:
             self._serving.release()
 

@@ -1,5 +1,4 @@
 """From older tapes to this one, by alembic: a step for each schema version.
 
-A step says what it changes in words of its own, so that it stays right when the schema moves on. Tapes on PostgreSQL
-begin with version 5: the steps before it are SQLite's alone.
+A step says what it changes in words of its own, so that it stays right when the schema moves on.
 """

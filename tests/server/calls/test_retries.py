@@ -1,7 +1,6 @@
 """A request that comes again is never sampled twice: it joins the first one, or gets its answer; and what is not a
 retry is not taken for one."""
 
-import asyncio
 import concurrent.futures
 from typing import Any
 
@@ -12,8 +11,7 @@ from tests.engines import ScriptedEngine
 from tests.server.conftest import Proxy, StartProxy, until
 from tests.server.invariants import check_once, check_prefix
 from tickertape.clients.engines.errors import EngineUnavailable
-from tickertape.server.calls.retries import Answer, Retries
-from tickertape.server.turns.waiters import Audience
+from tickertape.server.calls.in_flight import InFlightCalls
 
 HELLO = [{"role": "user", "content": "Hello"}]
 END = 151645
@@ -147,40 +145,17 @@ def test_nothing_is_replayed_with_a_window_of_nothing(start_proxy: StartProxy, s
     assert post(proxy, session, {}).content != post(proxy, session, {}).content
 
 
-# The memory of answers by itself.
+# The memory of requests without a session by itself.
 
 
-def answer(size: int) -> Answer:
-    return Answer(200, b"x" * size, {}, "s", ("t",))
-
-
-async def give(retries: Retries, name: str, given: Answer) -> None:
-    async def make(_audience: Audience) -> Answer:
-        return given
-
-    await retries.start((name, b""), make).task
-
-
-async def test_memory_for_answers_is_bounded_and_the_oldest_go_first() -> None:
-    retries = Retries(window=60, memory=3 * (1024 + 5000))
-    for number in range(10):
-        await give(retries, str(number), answer(5000))
-    assert [number for number in range(10) if retries.given((str(number), b""))] == [7, 8, 9]
-    await give(retries, "huge", answer(10**6))
-    assert retries.given(("huge", b"")) is None
-    assert retries.given(("9", b"")) is not None
-
-
-async def test_answers_are_let_go_when_the_window_closes() -> None:
-    retries = Retries(window=0.05, memory=10**6)
-    await give(retries, "a", answer(10))
-    assert retries.given(("a", b"")) is not None
-    await asyncio.sleep(0.06)
-    assert retries.given(("a", b"")) is None
-
-
-async def test_errors_are_not_kept() -> None:
-    retries = Retries(window=60, memory=10**6)
-    await give(retries, "a", Answer(502, b"", {}))
-    assert retries.given(("a", b"")) is None
-    assert retries.running(("a", b"")) is None
+def test_a_request_without_a_session_is_remembered_within_the_window_and_until_it_is_deleted() -> None:
+    calls = InFlightCalls(window=60)
+    calls.remember_session(("client", b"1"), "s1")
+    calls.remember_session(("client", b"2"), "s2")
+    assert [calls.session_of(("client", digest)) for digest in (b"1", b"2", b"3")] == ["s1", "s2", None]
+    assert calls.session_of(("another", b"1")) is None
+    calls.forget({"s1"})
+    assert [calls.session_of(("client", digest)) for digest in (b"1", b"2")] == [None, "s2"]
+    never = InFlightCalls(window=0)
+    never.remember_session(("client", b"1"), "s1")
+    assert never.session_of(("client", b"1")) is None

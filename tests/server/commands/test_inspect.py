@@ -59,7 +59,7 @@ def test_what_differs_from_each_family_is_said(tmp_path: Path) -> None:
 def test_what_is_not_there_cannot_be_audited() -> None:
     result = _run("audit", "/does/not/exist")
     assert result.exit_code == 2
-    assert "no tokenizer at" in result.output
+    assert "there is no directory /does/not/exist" in result.output
 
 
 _TALK = [

@@ -89,7 +89,7 @@ class FakeHashModel(Engine):
         return found
 
     async def generate(
-        self, prompt_ids: TokenIds, sampling: Sampling, *, request_id: str
+        self, prompt_ids: TokenIds, sampling: Sampling, *, request_id: str, chunk_tokens: int = 1
     ) -> AsyncGenerator[Chunk, None]:
         stream = prompt_ids.tolist()
         draws = np.random.default_rng(list(request_id.encode()))

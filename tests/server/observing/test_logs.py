@@ -137,6 +137,27 @@ def test_probes_are_told_at_debug_level_alone(start_proxy: StartProxy) -> None:
     assert detailed.line("probe")["level"] == "debug"
 
 
+def test_a_refusal_says_why_and_where_and_nothing_that_was_sent(start_proxy: StartProxy, session: str) -> None:
+    proxy = start_proxy(ScriptedEngine(playing("Hi<|im_end|>")), unknown_fields="reject")
+    log = Log()
+    assert call(proxy, session, "value", temperature=f"hot {SECRET}").status_code == 400
+    assert (log.line("value")["code"], log.line("value")["param"]) == ("invalid_value", "temperature")
+    assert call(proxy, session, "name", **{f"made up {SECRET}": 1}).status_code == 400
+    assert (log.line("name")["code"], log.line("name")["param"]) == ("unknown_field", None)
+    assert call(proxy, session, "well").status_code == 200
+    assert "code" not in log.line("well")
+    assert SECRET not in log.out.getvalue()
+
+
+def test_a_path_that_is_no_route_is_in_the_log(start_proxy: StartProxy) -> None:
+    proxy = start_proxy(ScriptedEngine(playing("Hi<|im_end|>")))
+    log = Log()
+    proxy.http.post("/chat/completions%0Aforged", headers={"X-Request-Id": "lost"})
+    line = log.line("lost")
+    assert line["message"] == "POST /chat/completions%0Aforged 404"
+    assert (line["route"], line["code"]) == ("/chat/completions%0Aforged", "not_found")
+
+
 def test_access_lines_can_be_turned_off(start_proxy: StartProxy, session: str) -> None:
     proxy = start_proxy(ScriptedEngine(playing("Hi<|im_end|>")))
     log = Log(access=False)

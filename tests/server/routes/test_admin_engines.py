@@ -91,6 +91,7 @@ async def test_an_engine_is_shown_with_all_that_is_known_of_it(admin: Admin) -> 
             "software_version": "0.32",
             "endpoint": "/v1/completions",
             "features": ["cached_tokens", "pause"],
+            "missing": {},
             "logprobs": "processed",
             "adapters": ["style"],
             "max_context": 2048,

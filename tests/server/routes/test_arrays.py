@@ -30,7 +30,7 @@ from tickertape.server.settings import Settings, SettingsError
 from tickertape.server.store import arrays, schema
 from tickertape.server.store.store import Store, StoreError
 from tickertape.server.trajectories.turn import Turn
-from tickertape.server.turns.completion import Generation
+from tickertape.server.turns.completion import Completion
 
 END = 151645
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -44,7 +44,7 @@ class FakeExpertsEngine(ScriptedEngine):
     rows = staticmethod(lambda array: array)
 
     async def generate(
-        self, prompt_ids: TokenIds, sampling: Sampling, *, request_id: str
+        self, prompt_ids: TokenIds, sampling: Sampling, *, request_id: str, chunk_tokens: int = 1
     ) -> AsyncGenerator[Chunk, None]:
         sampled: list[int] = []
         async with aclosing(super().generate(prompt_ids, sampling, request_id=request_id)) as chunks:
@@ -135,7 +135,7 @@ def test_turn_that_went_on_after_a_pause_has_each_tokens_row_once(start_proxy: S
 
 def generation(*requests: tuple[list[int], dict[str, Any], str | None]) -> dict[str, Any]:
     """The arrays of a turn whose requests sampled these tokens and told these arrays, and how each ended."""
-    taken = Generation(n_prompt=3)
+    taken = Completion(n_prompt=3)
     for token_ids, given, finish_reason in requests:
         taken.begin_request()
         taken.take(Chunk(token_ids, [-1.0] * len(token_ids)))

@@ -164,7 +164,7 @@ def test_missing_driver_is_named_with_the_extra_that_brings_it() -> None:
         "except StoreError as error: print(error)"
     )
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=os.environ)
-    assert "pip install 'tickertape[postgres]'" in said.stdout
+    assert "a tape on PostgreSQL needs packages that are not installed: pip install 'psycopg" in said.stdout
 
 
 def test_reading_sees_one_state_and_writes_nothing(place: str) -> None:

@@ -85,14 +85,18 @@ async def test_store_works_again_only_when_the_backlog_is_written(writes: FakeWr
     assert seen == [(1, True), (2, True), (3, True)]
 
 
-async def test_full_backlog_spills(writes: FakeWrites) -> None:
-    writer = GroupWriter(writes, TapeHealth(), patience=0, backlog_bytes=100)
+async def test_what_waits_is_counted_until_it_is_written_or_lost(writes: FakeWrites) -> None:
+    writer = GroupWriter(writes, TapeHealth(), patience=0)
+    await writer.put(9, 40)
+    assert writer.waiting_bytes == 0
     writes.fail()
     await asyncio.gather(*(writer.put(n, 40) for n in range(5)), return_exceptions=True)
-    assert writes.spilled == [2, 3, 4]
+    assert writer.waiting_bytes == 200, "given up, and kept"
+    writes.poison = {1}
     writes.failing = None
     writer.close()
-    assert writes.written == [0, 1]
+    assert (writes.written, writes.dropped) == ([9, 0, 2, 3, 4], [1])
+    assert writer.waiting_bytes == 0
 
 
 async def test_item_that_can_never_be_written_does_not_hold_up_the_backlog(writes: FakeWrites) -> None:
@@ -106,7 +110,7 @@ async def test_item_that_can_never_be_written_does_not_hold_up_the_backlog(write
     assert writes.dropped == [1]
 
 
-async def test_close_tries_once_more_and_spills_what_is_left(writes: FakeWrites) -> None:
+async def test_close_tries_once_more_and_says_what_is_lost(writes: FakeWrites) -> None:
     writer = GroupWriter(writes, TapeHealth(), patience=60)
     writes.fail()
     putting = [asyncio.ensure_future(writer.put(n)) for n in range(3)]
@@ -116,7 +120,7 @@ async def test_close_tries_once_more_and_spills_what_is_left(writes: FakeWrites)
     assert time.monotonic() - started < 1
     results = await asyncio.gather(*putting, return_exceptions=True)
     assert all(isinstance(result, StoreUnavailable) for result in results)
-    assert writes.spilled == [0, 1, 2]
+    assert writes.dropped == [0, 1, 2]
 
 
 async def test_idle_store_is_probed(writes: FakeWrites) -> None:

@@ -1,133 +1,99 @@
-"""A tape of an older schema is led to this one, with all that is on it."""
+"""A tape of an older schema is led to this one, with all that is on it. From the first version on: the schema of each
+is recorded, and a made-up next step shows that the way there works."""
 
 import asyncio
-import sqlite3
-from collections.abc import Callable
-from functools import partial
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-import orjson
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from tests.server.store.test_store import turn
-from tickertape.server.store import answers, arrays, opening, schema, sessions
-from tickertape.server.store.arrays import ArrayFacts
+from tickertape.server.store import opening, schema, sessions
 from tickertape.server.store.database import Database
 from tickertape.server.store.store import Store, StoreError
-from tickertape.server.trajectories.samples import samples
 
-_OLD = Path(__file__).with_name("old_tapes")
-
-
-def version_1(path: Path) -> None:
-    connection = sqlite3.connect(path)
-    connection.executescript((_OLD / "1.sql").read_text())
-    connection.execute("INSERT INTO sessions VALUES ('s', 10.0)")
-    rest = {
-        "messages": [{"role": "user", "content": "Hello"}], "sampling": {"max_tokens": 5}, "template_options": {},
-        "request_fields": {}, "ignored_fields": [], "prompt_spans": [[-1, 0, 1], [0, 1, 2]],
-        "versions": [["step-1", 2]], "response": {"role": "assistant", "content": "Hi"}, "calls": [],
-        "stop_reason": None, "usage": {}, "timings": {},
-    }  # fmt: skip
-    row = ("s", 0, "t0", None, 11.0, "chat", "m", 0, "", "", np.array([1, 2, 3], "<i4").tobytes(),
-           np.array([4, 5], "<i4").tobytes(), np.array([-1, -2], "<f4").tobytes(), "stop", None, "e", "stop", None,
-           b"\x01", orjson.dumps(rest))  # fmt: skip
-    connection.execute(f"INSERT INTO turns VALUES ({', '.join('?' * len(row))})", row)
-    connection.commit()
-    connection.close()
+#: ``python -m tests.server.store.test_migrations`` records the schema of this version.
+OLD = Path(__file__).with_name("old_tapes")
 
 
-def with_layouts(version: int, path: Path) -> None:
-    """A tape of version 2, 3 or 4: what has changed between them is not of sessions and turns."""
-    connection = sqlite3.connect(path)
-    connection.executescript((_OLD / f"{version}.sql").read_text())
-    connection.execute("INSERT INTO sessions (id, created_at, turns, stored_bytes) VALUES ('s', 10.0, 1, 28)")
-    row = {
-        "session_id": "s", "seq": 0, "id": "t0", "created_at": 11.0, "dialect": "chat", "model": "m", "outcome": "stop",
-        "first_message": 0, "layout": '[[["step-1",2]],[[0,1,3]],["user"]]', "tools_digest": "", "options_digest": "",
-        "prompt_delta": bytes(12), "completion": bytes(8), "logprobs": bytes(8), "engine": "e", "context_digest": b"1",
-        "rest": b"{}",
-    }  # fmt: skip
-    connection.execute(f"INSERT INTO turns ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})", list(row.values()))
-    connection.commit()
-    connection.close()
+def ddl(dialect: str) -> str:
+    """What makes the tables of this version, as SQL."""
+    statements: list[str] = []
+
+    def keep(statement: sa.schema.ExecutableDDLElement, *_: object) -> None:
+        statements.append(str(statement.compile(dialect=engine.dialect)).strip().replace("\t", "    "))
+
+    engine = sa.create_mock_engine("sqlite://" if dialect == "sqlite" else "postgresql+psycopg://", keep)
+    schema.metadata.create_all(engine, checkfirst=False)
+    statements.sort(key=lambda made: "" if made.startswith("CREATE TABLE") else made)  # indexes come in any order
+    return ";\n".join(statements) + ";\n"
 
 
-def test_tape_of_version_1_is_read_and_goes_on(tmp_path: Path) -> None:
-    version_1(tmp_path / "tape.db")
+def recorded(version: int, place: str) -> None:
+    """Makes an old tape with a session and a turn, without the code that is tested."""
+    is_postgres = place.startswith("postgresql")
+    script = (OLD / f"{version}_{'postgresql' if is_postgres else 'sqlite'}.sql").read_text()
+    rows = {
+        "tape": {"schema_version": version},
+        "alembic_version": {"version_num": str(version)},
+        "sessions": {"id": "s", "created_at": 10.0, "active_at": 11.0, "turns": 1, "next_seq": 1},
+        "turns": {
+            "session_id": "s",
+            "seq": 0,
+            "id": "t0",
+            "created_at": 11.0,
+            "dialect": "chat",
+            "model": "m",
+            "outcome": "stop",
+            "first_message": 0,
+            "layout": '[[["step-1",2]],[[0,1,3]],["user"]]',
+            "tools_digest": "",
+            "options_digest": "",
+            "prompt_delta": bytes(12),
+            "completion": bytes(8),
+            "logprobs": bytes(8),
+            "engine": "e",
+            "context_digest": b"1",
+            "rest": b"{}",
+        },
+    }
+    database = Database(place)
+    with database.writing() as connection:
+        for statement in script.split(";\n"):
+            if statement.strip():
+                connection.exec_driver_sql(statement)
+        connection.exec_driver_sql("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)")
+        for table, values in rows.items():
+            names = ", ".join(values)
+            marks = ", ".join(f":{name}" for name in values)
+            connection.execute(sa.text(f"INSERT INTO {table} ({names}) VALUES ({marks})"), values)
+    database.close()
 
-    async def read() -> None:
-        store = Store(tmp_path / "tape.db")
-        found = await store.read(sessions.get, "s")
-        assert (found.state, found.turns, found.prompt_tokens, found.completion_tokens) == ("open", 1, 3, 2)
-        assert (found.updated_at, found.metadata) == (11.0, {})
-        (turn,) = await store.turns("s") or []
-        assert (turn.versions, turn.prompt_spans) == ([("step-1", 2)], [(-1, 0, 1), (0, 1, 2)])
-        assert turn.sampling == {"max_tokens": 5}
-        (sample,) = samples([turn])
-        assert [span["role"] for span in sample.message_spans] == [None, "user", "assistant"]
-        assert len(await store.load_tree("s")) == 1
-        await store.write(sessions.finish, "s", 12.0)
-        assert (await store.read(sessions.get, "s")).statistics == {
-            "samples": 1, "sample_tokens": 5, "sampled_turns": 1, "sampled_tokens": 2, "per_turn_tokens": 5,
-            "freshest": 1,
-        }  # fmt: skip
-        store.close()
 
-    asyncio.run(read())
-    asyncio.run(again(tmp_path))
+VERSIONS = range(1, schema.SCHEMA_VERSION + 1)
 
 
-async def again(tmp_path: Path) -> None:
-    store = Store(tmp_path / "tape.db")
-    assert (await store.read(sessions.get, "s")).state == "finished"
-    (turn,) = await store.read(answers.path_to, "t0")
-    await store.write(answers.hide, turn, 13.0)
-    assert await store.read(answers.is_hidden, "t0")
-    store.close()
-
-
-OLDER: dict[int, Callable[[Path], None]] = {1: version_1} | {n: partial(with_layouts, n) for n in (2, 3, 4)}
-
-
-@pytest.mark.parametrize("version", [2, 3, 4])
-def test_tape_of_later_versions_keeps_what_it_has_and_takes_arrays(tmp_path: Path, version: int) -> None:
-    OLDER[version](tmp_path / "tape.db")
+@pytest.mark.parametrize("version", VERSIONS)
+def test_tape_of_each_version_is_read_and_goes_on(version: int, place: str) -> None:
+    recorded(version, place)
 
     async def use() -> None:
-        store = Store(tmp_path / "tape.db")
+        store = Store(place)
         (found,) = await store.turns("s") or []
         assert (found.id, len(found.prompt_delta), found.versions) == ("t0", 3, [("step-1", 2)])
-        assert await store.read(arrays.described, "s") == {}
-        experts = np.ones((4, 2), np.uint8)
-        await store.commit(turn(1, parent_id="t0", token_arrays={"routed_experts": experts}))
-        assert await store.read(arrays.find, "s", "s-1", "routed_experts") == ArrayFacts("|u1", [4, 2])
+        more = turn(7, parent_id="t0")
+        await store.commit(more)
+        assert more.seq == 1
+        await store.write(sessions.finish, "s", 12.0)
+        assert (await store.read(sessions.get, "s")).state == "finished"
         store.close()
 
     asyncio.run(use())
-
-
-@pytest.mark.parametrize("version", OLDER)
-def test_migrated_tape_has_the_columns_and_indexes_of_a_new_one(tmp_path: Path, version: int) -> None:
-    OLDER[version](tmp_path / "old.db")
-
-    def shape(path: Path) -> dict[str, object]:
-        Store(path).close()
-        connection = sqlite3.connect(path)
-        found: dict[str, object] = {}
-        for table in schema.metadata.tables:
-            columns = connection.execute(f"PRAGMA table_info({table})").fetchall()
-            found[table] = sorted((name, kind, required) for _, name, kind, required, _, _ in columns)
-            found[f"{table}, indexes"] = sorted(row[1] for row in connection.execute(f"PRAGMA index_list({table})"))
-        connection.close()
-        return found
-
-    assert shape(tmp_path / "old.db") == shape(tmp_path / "new.db")
-    assert_is_the_schema(str(tmp_path / "old.db"))
+    assert_is_the_schema(place)
 
 
 def assert_is_the_schema(place: str) -> None:
@@ -146,31 +112,79 @@ def test_new_tape_has_the_schema_and_says_so(place: str) -> None:
     assert_is_the_schema(place)
 
 
-def test_tape_of_the_first_version_on_postgresql_is_led_to_this_one(postgres_url: str) -> None:
-    database = Database(postgres_url)
-    with database.writing() as connection:
-        connection.exec_driver_sql((_OLD / "5_postgresql.sql").read_text())
-        values = {"id": "s", "created_at": 1.0, "metadata": {"seed": 7}}
-        connection.execute(schema.sessions.insert().values(values))
+def test_this_version_is_recorded() -> None:
+    for dialect in ("sqlite", "postgresql"):
+        path = OLD / f"{schema.SCHEMA_VERSION}_{dialect}.sql"
+        assert path.read_text() == ddl(dialect), "python -m tests.server.store.test_migrations, or a new version"
+
+
+def test_schema_version_is_the_last_step() -> None:
+    assert opening.scripts().get_current_head() == str(schema.SCHEMA_VERSION)
+
+
+# A next version, made up.
+
+_NEXT = """
+import sqlalchemy as sa
+from alembic import op
+
+revision, down_revision, branch_labels, depends_on = "{next}", "{last}", None, None
+
+
+def upgrade():
+    op.add_column("sessions", sa.Column("colour", sa.Text))
+    op.execute("UPDATE sessions SET colour = 'blue'")
+    {more}
+"""
+
+
+@pytest.fixture
+def next_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The step to a version after this one; what it does can be written anew."""
+    steps = tmp_path / "migrations"
+    shutil.copytree(Path(opening.__file__).with_name("migrations"), steps)
+    last = schema.SCHEMA_VERSION
+    step = steps / "versions" / f"v{last + 1}_next.py"
+    step.write_text(_NEXT.format(next=last + 1, last=last, more=""))
+    monkeypatch.setattr(opening, "_MIGRATIONS", steps)
+    monkeypatch.setattr(schema, "SCHEMA_VERSION", last + 1)
+    opening.scripts.cache_clear()
+    yield step
+    opening.scripts.cache_clear()
+
+
+def columns(place: str) -> tuple[list[str], int | None]:
+    database = Database(place)
+    with database.reading() as connection:
+        found = [column["name"] for column in sa.inspect(connection).get_columns("sessions")]
+        version = connection.scalar(sa.select(schema.tape.c.schema_version))
     database.close()
-    store = Store(postgres_url)
-    assert store.read_now(sessions.get, "s").metadata == {"seed": 7}
+    return found, version
+
+
+def test_older_tape_is_led_to_a_next_version_with_what_is_on_it(place: str, next_version: Path) -> None:
+    recorded(1, place)
+    store = Store(place)
+    assert [found.id for found in asyncio.run(store.turns("s")) or []] == ["t0"]
+    assert store.read_now(lambda connection: connection.scalar(sa.text("SELECT colour FROM sessions"))) == "blue"
     store.close()
-    assert_is_the_schema(postgres_url)
+    found, version = columns(place)
+    assert ("colour" in found, version) == (True, schema.SCHEMA_VERSION)
+    Store(place).close()  # and once more, when there is nothing to do
 
 
-@pytest.mark.parametrize("version", [1, 4])
-def test_turns_of_an_older_tape_are_followed_by_the_next_place(tmp_path: Path, version: int) -> None:
-    OLDER[version](tmp_path / "tape.db")
-
-    async def go_on() -> None:
-        store = Store(tmp_path / "tape.db")
-        more = turn(7, parent_id="t0")
-        await store.commit(more)
-        assert more.seq == 1
-        store.close()
-
-    asyncio.run(go_on())
+def test_half_a_migration_is_none(place: str, next_version: Path) -> None:
+    recorded(1, place)
+    step = next_version.read_text()
+    next_version.write_text(step.rstrip() + "\n    raise ValueError('midway')\n")
+    with pytest.raises(ValueError, match="midway"):
+        Store(place)
+    found, version = columns(place)
+    assert ("colour" in found, version) == (False, 1)
+    next_version.write_text(step)
+    opening.scripts.cache_clear()
+    Store(place).close()
+    assert "colour" in columns(place)[0]
 
 
 def test_reader_makes_no_tape_where_there_is_none(place: str) -> None:
@@ -182,26 +196,6 @@ def test_reader_makes_no_tape_where_there_is_none(place: str) -> None:
     database.close()
 
 
-def test_schema_version_is_the_last_step() -> None:
-    assert opening.scripts().get_current_head() == str(schema.SCHEMA_VERSION)
-
-
-def test_half_a_migration_is_none(tmp_path: Path) -> None:
-    version_1(tmp_path / "tape.db")
-    connection = sqlite3.connect(tmp_path / "tape.db")
-    connection.execute("UPDATE turns SET rest = X'7B'")  # no JSON: the step fails midway
-    connection.commit()
-    try:
-        Store(tmp_path / "tape.db")
-    except ValueError:
-        columns = [row[1] for row in connection.execute("PRAGMA table_info(sessions)")]
-        assert columns == ["id", "created_at"]
-    else:
-        raise AssertionError("it should have failed")
-    finally:
-        connection.close()
-
-
 def test_database_in_memory_is_one_database() -> None:
     database = Database(":memory:")
     with database.writing() as connection:
@@ -209,3 +203,8 @@ def test_database_in_memory_is_one_database() -> None:
     with database.reading() as connection:
         assert connection.exec_driver_sql("SELECT COUNT(*) FROM sessions").scalar() == 0
     database.close()
+
+
+if __name__ == "__main__":
+    for name in ("sqlite", "postgresql"):
+        (OLD / f"{schema.SCHEMA_VERSION}_{name}.sql").write_text(ddl(name))

@@ -269,7 +269,7 @@ class Meeting(ScriptedEngine):
         self._met = asyncio.Event()
 
     async def generate(
-        self, prompt_ids: TokenIds, sampling: Sampling, *, request_id: str
+        self, prompt_ids: TokenIds, sampling: Sampling, *, request_id: str, chunk_tokens: int = 1
     ) -> AsyncGenerator[Chunk, None]:
         self._party -= 1
         if self._party <= 0:

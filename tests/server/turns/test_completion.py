@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tickertape.clients.engines.engine import Chunk
-from tickertape.server.turns.completion import Generation
+from tickertape.server.turns.completion import Completion
 
 VERSIONS = st.sampled_from([None, "a", "b"])
 
@@ -29,7 +29,7 @@ def runs(versions: list[str | None]) -> list[tuple[str | None, int]]:
 def test_what_an_engine_says_of_a_token_goes_first_then_what_was_set(
     requests: list[tuple[list[tuple[int, str | None, str | None]], list[str | None] | None]],
 ) -> None:
-    generation, expected = Generation(0), []
+    generation, expected = Completion(0), []
     for chunks, told_at_the_end in requests:
         generation.begin_request()
         stamped: list[str | None] = []

@@ -28,7 +28,7 @@ class StoppingEngine(ScriptedEngine):
     """A fake engine that knows stop strings too."""
 
     async def generate(
-        self, prompt_ids: TokenIds, sampling: Sampling, *, request_id: str
+        self, prompt_ids: TokenIds, sampling: Sampling, *, request_id: str, chunk_tokens: int = 1
     ) -> AsyncGenerator[Chunk, None]:
         from tests.server.conftest import qwen3_tokenizer
 
@@ -119,7 +119,7 @@ def test_stop_sequence_is_named(start_proxy: StartProxy, session: str) -> None:
 def test_usage_is_told_and_counts_cached_tokens_apart(start_proxy: StartProxy, session: str) -> None:
     class Caching(ScriptedEngine):
         async def generate(
-            self, prompt_ids: TokenIds, sampling: Sampling, *, request_id: str
+            self, prompt_ids: TokenIds, sampling: Sampling, *, request_id: str, chunk_tokens: int = 1
         ) -> AsyncGenerator[Chunk, None]:
             yield Chunk([], [], cached_tokens=5)
             async for chunk in super().generate(prompt_ids, sampling, request_id=request_id):

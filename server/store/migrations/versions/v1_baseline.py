@@ -1,4 +1,4 @@
-"""Sessions, turns and toolsets: the first tapes."""
+"""The first schema that was released."""
 
 revision = "1"
 down_revision = None
