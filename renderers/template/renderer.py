@@ -26,7 +26,6 @@ _TEMPLATE_FAILURES = (
 )  # fmt: skip
 _Tools = Sequence[Mapping[str, Any]] | None
 _RenderQuoted = Callable[[Sequence[Message], _Tools], str]
-#: Variables that every template is given.
 #: So many tokens at the end of a prompt hold its generation prompt.
 _PROMPT_END = 256
 

@@ -4,6 +4,7 @@ import time
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, cast
 
+from prometheus_client import CollectorRegistry
 from starlette.requests import Request
 
 from tickertape.clients.engines.engine import EngineInfo
@@ -17,9 +18,9 @@ from tickertape.server.calls.recognition import Recognition
 from tickertape.server.errors import ContextLengthExceeded, InvalidRequest, ModelNotFound, NoEngineYet
 from tickertape.server.http.body_limit import Bodies
 from tickertape.server.policy.sharing import SharedPolicy
-from tickertape.server.serving.registry import make_registry
 from tickertape.server.settings import UnknownFields
 from tickertape.server.store.age_clock import AgeClock
+from tickertape.server.store.retention_cycle import Keeper
 from tickertape.server.trajectories.forks import Asked
 from tickertape.server.trajectories.turn import Outcome
 from tickertape.server.turns.turns import Turns
@@ -77,9 +78,11 @@ class Service:
         self.recognition = Recognition()
         self.shared_policy = SharedPolicy(turns.policy, turns.store)
         self.tracing: Tracing | None = None
-        self.registry = make_registry(turns, self.recognition, self.admission)
+        self.registry = CollectorRegistry()
+        """Its metrics; those of the whole server once it is assembled."""
         self.started_at = int(time.time())
         self.ages = AgeClock()
+        self.keeper = Keeper(turns.store, self.ages, self.forget)
         self._served_names = [name for name in served_names if name != ANY_MODEL]
         self._accepts_any = ANY_MODEL in served_names
         self._unknown_fields = unknown_fields

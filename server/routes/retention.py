@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from tickertape.server.auth.access import Access, allow
 from tickertape.server.calls.service import service_of
 from tickertape.server.routes.answers import json_answer
-from tickertape.server.serving.retention import keep_within
 from tickertape.server.store.retention import Limits
+from tickertape.server.store.retention_cycle import keep_within
 
 router = APIRouter(tags=["retention"])
 
@@ -36,6 +36,6 @@ class RetentionRequest(BaseModel):
 async def apply_retention(request: Request, given: RetentionRequest) -> Response:
     """Drops what is over the limits, except what is open or leased; the report counts both."""
     limits = Limits(given.keep_seconds, given.max_tokens, given.max_bytes)
-    service = service_of(request)
-    kept = await keep_within(service, limits, idle_seconds=given.finish_idle_seconds, dry_run=given.dry_run)
+    keeper = service_of(request).keeper
+    kept = await keep_within(keeper, limits, idle_seconds=given.finish_idle_seconds, dry_run=given.dry_run)
     return json_answer(kept)

@@ -198,7 +198,7 @@ def turn_json(turn: Turn, named: Mapping[str, ArrayFacts]) -> dict[str, Any]:
     here they are ``named``."""
     shown = {name: getattr(turn, name) for name in Turn.__dataclass_fields__}
     shown["context_digest"] = turn.context_digest.hex()
-    del shown["token_arrays"], shown["client_digest"]
+    del shown["token_arrays"]
     shown["arrays"] = named
     return shown
 

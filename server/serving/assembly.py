@@ -25,11 +25,12 @@ from tickertape.server.observing.process import loop_watched
 from tickertape.server.observing.traced import tracing_to
 from tickertape.server.serving.checks import EMBEDDED, check_settings
 from tickertape.server.serving.exposure import check_exposure
-from tickertape.server.serving.retention import keep_keeping
+from tickertape.server.serving.registry import make_registry
 from tickertape.server.settings import Settings, SettingsError
 from tickertape.server.store.durability import Durability
 from tickertape.server.store.recovery import end, recover, tell
 from tickertape.server.store.retention import Limits
+from tickertape.server.store.retention_cycle import keep_keeping
 from tickertape.server.store.store import Store
 from tickertape.server.trajectories.normalising import policy_named
 from tickertape.server.turns.limits import SamplingLimits, TurnLimits
@@ -144,6 +145,7 @@ async def running_service(settings: Settings, parts: Parts) -> AsyncIterator[Ser
                 settings.connect_timeout,
                 Browsers(settings.allowed_hosts, own=settings.host, any_host=_is_any_host(settings)),
             )
+            service.registry = make_registry(turns, service.recognition, service.admission)
             report = await recover(store)
             tell(report)
             service.ages.start_after(report.away)
@@ -205,7 +207,7 @@ async def _keeping(service: Service, settings: Settings) -> AsyncIterator[None]:
         yield
         return
     keeping = asyncio.create_task(
-        keep_keeping(service, limits, idle_seconds=settings.finish_idle, every=settings.keep_every)
+        keep_keeping(service.keeper, limits, idle_seconds=settings.finish_idle, every=settings.keep_every)
     )
     try:
         yield

@@ -43,10 +43,10 @@ from tickertape.server.routes import (
 )
 from tickertape.server.routes.queries import LISTS, METADATA, Shape
 from tickertape.server.serving import openapi_shapes as shapes
-from tickertape.server.serving.retention import Kept
 from tickertape.server.store.filters import SessionFilter
 from tickertape.server.store.keys import KeyRecord
 from tickertape.server.store.leases import LeaseRecord
+from tickertape.server.store.retention_cycle import Kept
 from tickertape.server.store.rewards import Rewards
 from tickertape.server.store.rollouts import Totals
 from tickertape.server.store.sessions import SessionRecord

@@ -245,6 +245,7 @@ class EngineShown(BaseModel):
     software_version: str | None
     endpoint: str | None
     features: list[str] | None
+    missing: dict[str, str] | None
     logprobs: str | None
     adapters: list[str] | None
     max_context: int | None

@@ -10,7 +10,6 @@ from tickertape.server.trajectories.turn import Outcome, Turn
 
 _PLAIN = (
     "id", "session_id", "seq", "parent_id", "created_at", "dialect", "first_message", "tools_digest", "context_digest",
-    "client_digest",
 )  # fmt: skip
 #: In the words of clients and engines.
 _TEXTS = ("model", "error", "engine", "finish_reason", "fork_reason")

@@ -115,11 +115,7 @@ turns = Table(
     Column("fork_reason", Text),
     Column("context_digest", LargeBinary, nullable=False),
     Column("rest", LargeBinary, nullable=False),  # JSON: messages, sampling, response, usage, …
-    # Of who asked, where no session was named: by it and the context such a conversation is known again.
-    Column("client_digest", LargeBinary),
 )
-_NAMELESS = turns.c.client_digest.is_not(None)
-Index("turns_by_conversation", turns.c.context_digest, sqlite_where=_NAMELESS, postgresql_where=_NAMELESS)
 
 #: Per-token extras of engines, written with their turn; ``tickertape.server.turns.token_arrays`` says what rows hold.
 token_arrays = Table(

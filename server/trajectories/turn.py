@@ -100,8 +100,6 @@ class Turn:
     digests: dict[str, str] = field(default_factory=dict)
     """By which later requests are told apart: ``request`` of all the request's messages, ``answer`` of the response
     alone, ``line`` of its longest line; ``body`` of the request's bytes, where its session was named."""
-    client_digest: bytes | None = None
-    """Of what is known of the client, if it named no session; in no JSON."""
 
     @property
     def is_continuation(self) -> bool:

@@ -30,7 +30,6 @@ def opened(session_id: str, request: TurnRequest, asked: Asked) -> Turn:
         ignored_fields=request.ignored,
         outcome=Outcome.ABORTED,
         digests=digests,
-        client_digest=request.client_digest,
     )
 
 

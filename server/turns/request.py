@@ -56,8 +56,6 @@ class TurnRequest:
     """Of the request's body: how long work on it may take."""
     body_digest: str = ""
     """Of the request's bytes, by which a retry is known; empty where there are no retries of it."""
-    client_digest: bytes | None = None
-    """By which the client of a request that names no session is told apart."""
     messages: list[Message] = field(default_factory=list)
     prompt: str | list[int] | None = None
     """In place of messages, what the model goes on with: text in which control tokens mean what they say, or ids."""

@@ -98,7 +98,7 @@ def test_nothing_but_sources_is_sent_to_the_build() -> None:
     others = {path for path in sent if not re.match(r"(renderers|clients|server)/", path)}
     # The first is docker-py's own doing; Docker sends it, and COPY does not take it.
     locks = {"docker/requirements.txt", "docker/requirements-build.txt"}
-    assert others <= {".dockerignore", "pyproject.toml", "README.md", "LICENSE"} | locks
+    assert others <= {".dockerignore", "pyproject.toml", "setup.py", "README.md", "LICENSE"} | locks
     assert not {path for path in sent if "__pycache__" in path or ".git" in path}
 
 

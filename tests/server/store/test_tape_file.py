@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.server.conftest import until
 from tests.server.store.test_store import turn
 from tickertape.server.store.database import StoreUnavailable
 from tickertape.server.store.durability import Durability
@@ -72,6 +73,7 @@ def test_another_log_in_its_place_is_not_written(tmp_path: Path) -> None:
         asyncio.run(store.commit(turn(1)))
     assert wal.read_bytes() == b"another tape's"
     kept.rename(wal)
+    until(lambda: not store.standing.failing)
     asyncio.run(store.commit(turn(2)))
     assert "s-2" in killed(tape)
     store.close()

@@ -101,24 +101,3 @@ def test_after_an_answer_from_the_tape_the_conversation_goes_on(tmp_path: Path) 
         assert post(proxy, "chat/completions", {"messages": [*HELLO, said, result]}).status_code == 200
         (sample,) = proxy.tape.samples("s")
         assert len(sample.turn_ids) == 2
-
-
-def test_a_conversation_without_a_session_id_is_known_again_after_a_restart(tmp_path: Path) -> None:
-    def ask(proxy: Proxy, messages: list[dict[str, Any]], key: str = "mine") -> tuple[str, dict[str, Any]]:
-        headers = {"Authorization": f"Bearer {key}"}
-        answer = proxy.http.post(
-            "/v1/chat/completions", json={"model": proxy.model, "messages": messages}, headers=headers
-        )
-        return answer.headers["X-Session-Id"], answer.json()["choices"][0]["message"]
-
-    with scripted(engine(), tmp_path) as proxy:
-        session_id, said = ask(proxy, HELLO)
-        ask(proxy, [{"role": "user", "content": "Somebody else"}])
-    more = [*HELLO, said, {"role": "tool", "tool_call_id": said["tool_calls"][0]["id"], "content": "1"}]
-    with scripted(engine(), tmp_path) as proxy:
-        assert ask(proxy, more, "another")[0] != session_id, "another client's conversation is its own"
-        assert ask(proxy, more)[0] == session_id
-        check_prefix(proxy.tape.turns(session_id))
-        assert len(proxy.tape.samples(session_id)) == 1
-        proxy.tape.finish(session_id)
-        assert ask(proxy, [*more, said, *HELLO])[0] != session_id, "a closed session is not gone on with"

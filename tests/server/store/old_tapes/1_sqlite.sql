@@ -110,7 +110,6 @@ CREATE TABLE turns (
     fork_reason TEXT, 
     context_digest BLOB NOT NULL, 
     rest BLOB NOT NULL, 
-    client_digest BLOB, 
     PRIMARY KEY (session_id, seq), 
     FOREIGN KEY(session_id) REFERENCES sessions (id), 
     UNIQUE (id)
@@ -150,5 +149,4 @@ CREATE INDEX sessions_by_lease ON sessions (lease_id);
 CREATE INDEX sessions_by_task ON sessions (task_id);
 CREATE INDEX sessions_by_time ON sessions (created_at, id);
 CREATE INDEX sessions_to_lease ON sessions (acked_at, lease_id, finish_number);
-CREATE INDEX turns_by_conversation ON turns (context_digest) WHERE client_digest IS NOT NULL;
 CREATE UNIQUE INDEX sessions_by_finish ON sessions (finish_number);
