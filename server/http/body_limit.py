@@ -10,7 +10,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tickertape.server.auth.access import ACCESS, Access
 from tickertape.server.errors import BodyTooLarge, ProxyError, UnsupportedEncoding
 
 #: Bytes of each body that are not counted among those under way: its connection may hold as many anyway. So large
@@ -51,14 +50,20 @@ class BodyLimit:
     Args:
         app: what reads bodies.
         bodies: what they may take up, of the server that got the request.
+        is_long: whether a request may have the longest of bodies, as agents' calls do.
         respond: an error as an answer, in the protocol of the request.
     """
 
     def __init__(
-        self, app: ASGIApp, bodies: Callable[[Scope], Bodies], respond: Callable[[Request, ProxyError], Response]
+        self,
+        app: ASGIApp,
+        bodies: Callable[[Scope], Bodies],
+        is_long: Callable[[Scope], bool],
+        respond: Callable[[Request, ProxyError], Response],
     ) -> None:
         self._app = app
         self._bodies = bodies
+        self._is_long = is_long
         self._respond = respond
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -67,7 +72,7 @@ class BodyLimit:
             return
         bodies = self._bodies(scope)
         try:
-            most = bodies.most if scope.get(ACCESS) is Access.AGENT else min(bodies.most, _MOST_OF_OTHERS)
+            most = bodies.most if self._is_long(scope) else min(bodies.most, _MOST_OF_OTHERS)
             _check_head(Headers(scope=scope), most)
         except ProxyError as error:
             await self._refuse(error, scope, receive, send)
