@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
 from tickertape.renderers.source import Marks, Reading, Sink, Source
@@ -42,13 +43,15 @@ def json_string(text: str) -> str | None:
 
 def is_deeper(value: Any, most: int) -> bool:
     """Whether lists and objects are nested more than so many levels; level by level, whatever the depth."""
+    return any(depth > most for depth, _ in enumerate(levels(value), 1))
+
+
+def levels(value: Any) -> Iterator[list[Any]]:
+    """The lists and objects of a JSON value, level by level from the outermost."""
     level = [value]
-    for _ in range(most + 1):
-        level = [each for each in level if type(each) is dict or type(each) is list]
-        if not level:
-            return False
+    while level := [each for each in level if type(each) is dict or type(each) is list]:
+        yield level
         level = [child for each in level for child in (each.values() if type(each) is dict else each)]
-    return True
 
 
 def closes_object(behind: str) -> bool:

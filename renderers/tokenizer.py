@@ -44,6 +44,28 @@ class HuggingFaceTokenizer(Protocol):
 TokenizerLike: TypeAlias = "Tokenizer | HuggingFaceTokenizer | str | Path"
 
 
+def _encoded(backend: tokenizers.Tokenizer, text: str) -> tokenizers.Encoding:
+    """A text by the slow encoder. A batch of one lets other threads run meanwhile.
+
+    Raises:
+        TypeError: it is no text.
+        TokenizerError: the encoder gives up: its regular expressions look only so far into white space without end.
+    """
+    try:
+        if len(text) <= _LONG:
+            return backend.encode(text, add_special_tokens=False)
+        (encoding,) = backend.encode_batch([text], add_special_tokens=False)
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # Rust's, which is no Exception
+            raise
+        raise TokenizerError(f"a text of {len(text)} characters cannot be encoded: {error}") from error
+    return encoding
+
+
+#: Characters from which on a text takes the slow encoder more than a few milliseconds.
+_LONG = 10_000
+
+
 class Tokenizer:
     """Two views of one vocabulary, and the facts of its model that rendering needs.
 
@@ -183,7 +205,7 @@ class Tokenizer:
 
     def _encode_words(self, text: str, first: bool) -> tokenizers.Encoding:
         try:
-            return (self._first_words if first else self._words).encode(text, add_special_tokens=False)
+            return _encoded(self._first_words if first else self._words, text)
         except TypeError as error:  # the one kind of str that is no text
             raise TokenizerError(f"{text[:200]!a} holds half of a surrogate pair, which is no text") from error
 
@@ -202,7 +224,7 @@ class Tokenizer:
 
     def encode_like_model(self, text: str) -> list[int]:
         """Ids as ``transformers`` gives them for a rendered template: control tokens recognised in the text."""
-        ids: list[int] = self.backend.encode(text, add_special_tokens=False).ids
+        ids: list[int] = _encoded(self.backend, text).ids
         return ids
 
     def split_control(self, text: str) -> list[str]:

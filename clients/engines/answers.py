@@ -41,8 +41,16 @@ def logprob(value: Any) -> float:
 
 
 def logprobs(values: list[float | None]) -> list[float]:
-    """Reads the logprobs of several tokens, each as :func:`logprob` does; they are numbers or null already."""
-    return [math.nan if value is None or value <= _NO_LOGPROB else value for value in values]
+    """Reads the logprobs of several tokens, each as :func:`logprob` does; they are numbers or null already.
+
+    Raises:
+        ValueError: one is above 0.
+    """
+    read = [math.nan if value is None or value <= _NO_LOGPROB else value for value in values]
+    for value in read:
+        if value > _ROUNDING:
+            raise ValueError(f"a logprob above 0: {value!r}")
+    return read
 
 
 def best(alternatives: Iterable[tuple[int, Any]], count: int) -> dict[int, float]:

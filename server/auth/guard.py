@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from tickertape.server.auth.access import ANYBODY, Access, Principal, access_of, presented_key, set_principal
+from tickertape.server.auth.access import ACCESS, ANYBODY, Access, Principal, access_of, presented_key, set_principal
 from tickertape.server.auth.browsers import Browsers
 from tickertape.server.auth.keyring import Keyring
 from tickertape.server.errors import Forbidden, MethodNotAllowed, NotFound, ProxyError, StoreFailed
@@ -129,6 +129,7 @@ class Guard:
     async def _admit(self, scope: Scope) -> None:
         """Says on the scope who calls, or raises why they may not."""
         rule, named = self._rules.find(scope["method"], scope["path"])
+        scope[ACCESS] = rule.access
         scope[MATCHED] = rule.route.endpoint, dict(named)
         if rule.access is Access.OPEN:
             return

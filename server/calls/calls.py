@@ -19,6 +19,7 @@ from tickertape.server.errors import ProxyError, StoreFailed
 from tickertape.server.observing.request_context import note_error
 from tickertape.server.store.store import StoreError
 from tickertape.server.trajectories.turn import Outcome
+from tickertape.server.turns.off_loop import off_loop
 from tickertape.server.turns.raw_prompt import read_prompt
 from tickertape.server.turns.replay import go_on
 from tickertape.server.turns.request import TurnRequest
@@ -68,7 +69,7 @@ async def _answer_admitted(
     key = (session_id or f"{caller.client.hex()} ", body_digest(body))
     may_repeat = RESAMPLE_HEADER not in request.headers and (session_id is not None or _is_retry(request))
     try:
-        wanted = _read(dialect, service, request, body)
+        wanted = await off_loop(len(body), _read, dialect, service, request, body)
         place.widen(wanted.n)
     except ProxyError as error:
         if session_id is not None:
@@ -106,8 +107,10 @@ async def answer_count(dialect: CountsPrompts, request: Request) -> Response:
     service = service_of(request)
     try:
         session_id = session_of(request)
-        wanted = _checked(service, dialect.read_count_request(await request.body()))
-        count = service.turns.count_prompt(wanted)
+        given = await request.body()
+        service.check_size(given)
+        wanted = await off_loop(len(given), lambda: _checked(service, dialect.read_count_request(given)))
+        count = await off_loop(len(given), service.turns.count_prompt, wanted)
     except ProxyError as error:
         return _response(_refusal(dialect, error, None))
     except ClientDisconnect:
@@ -117,7 +120,9 @@ async def answer_count(dialect: CountsPrompts, request: Request) -> Response:
 
 
 def _read(dialect: Dialect, service: Service, request: Request, body: bytes) -> TurnRequest:
+    service.check_size(body)
     wanted = dialect.read_request(body)
+    wanted.n_bytes = len(body)
     wanted.min_version = request.headers.get(MIN_VERSION_HEADER)
     return _checked(service, wanted)
 
@@ -148,7 +153,7 @@ async def _take(
         known = await _followed(service, caller, wanted)
     except ProxyError as error:
         return _refused(dialect, error, named, wanted, live)
-    asked = turns.asked(wanted)
+    asked = await off_loop(wanted.n_bytes, turns.asked, wanted)
     known = known or service.recognise(caller.client, asked)
     session_id = known or caller.principal.new_session_id()
     try:

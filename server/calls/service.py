@@ -15,7 +15,7 @@ from tickertape.server.auth.keyring import Keyring
 from tickertape.server.calls.in_flight import InFlightCalls
 from tickertape.server.calls.limits import Admission, CallLimits, Refusals
 from tickertape.server.calls.recognition import Recognition
-from tickertape.server.errors import InvalidRequest, ModelNotFound, NoEngineYet
+from tickertape.server.errors import ContextLengthExceeded, InvalidRequest, ModelNotFound, NoEngineYet
 from tickertape.server.http.body_limit import Bodies
 from tickertape.server.policy.sharing import SharedPolicy
 from tickertape.server.settings import UnknownFields
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from tickertape.server.observing.tracing import Tracing
 
 ANY_MODEL = "*"
+#: Bytes of a request for each token that the model can read, beyond those of its other fields. Text has about four, and
+#: what is long beside it (escapes, schemas, thoughts that the model does not read again) not many times as much.
+_BYTES_OF_A_TOKEN = 64
+_FREE_BYTES = 2**20
 
 
 class Service:
@@ -124,6 +128,16 @@ class Service:
         names = self.model_names
         if not self._accepts_any and name not in names and name not in self.info.adapters:
             raise ModelNotFound(f"the model {name!r} is not served; there is: {', '.join(names)}")
+
+    def check_size(self, body: bytes) -> None:
+        """Raises :class:`ContextLengthExceeded` for a request that is too long for the model by any estimate: before
+        it is read, which takes time, not only its own."""
+        context = self.info.max_context
+        if len(body) > _FREE_BYTES + context * _BYTES_OF_A_TOKEN:
+            raise ContextLengthExceeded(
+                f"the request has {len(body)} bytes, which is more than {_BYTES_OF_A_TOKEN} for each of the"
+                f" {context} tokens of this model's context"
+            )
 
     def check_ignored(self, fields: Sequence[str]) -> None:
         """Raises :class:`InvalidRequest` for fields outside the protocol, if they are to be refused."""

@@ -11,7 +11,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tickertape.clients.engines.engine import Sampling
-from tickertape.renderers.json_text import is_deeper
+from tickertape.renderers.json_text import levels
 from tickertape.server.errors import InvalidRequest
 from tickertape.server.turns.request import ToolChoice
 
@@ -32,6 +32,10 @@ Model = TypeVar("Model", bound=BaseModel)
 #: Levels of lists and objects in a body. What is read is written again, on the tape and in answers, by a writer that
 #: goes 254 levels deep: what it could not write must not be sampled for.
 MOST_DEPTH = 128
+#: Lists and objects, and values in them, that one body may have. Types are checked in one go, in which nothing else of
+#: the server runs: about 0.1 s for so many.
+MOST_CONTAINERS = 30_000
+MOST_VALUES = 2_000_000
 
 
 def read_object(body: bytes) -> dict[str, Any]:
@@ -44,11 +48,27 @@ def read_object(body: bytes) -> dict[str, Any]:
         given = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise InvalidRequest(f"the body is not JSON: {error}", code="invalid_json") from error
-    if body.count(b"[") + body.count(b"{") > MOST_DEPTH and is_deeper(given, MOST_DEPTH):
-        raise InvalidRequest(f"the body is nested more than {MOST_DEPTH} levels deep", code="invalid_json")
+    if body.count(b"[") + body.count(b"{") > MOST_DEPTH or len(body) > MOST_VALUES:
+        _check_extent(given)
     if not isinstance(given, dict):
         raise InvalidRequest(f"the body must be a JSON object, not {_kind(given)}", code="invalid_json")
     return given
+
+
+def _check_extent(given: Any) -> None:
+    """
+    Raises:
+        InvalidRequest: it is nested too deeply, or of more parts than are read.
+    """
+    containers = values = 0
+    for depth, level in enumerate(levels(given), 1):
+        if depth > MOST_DEPTH:
+            raise InvalidRequest(f"the body is nested more than {MOST_DEPTH} levels deep", code="invalid_json")
+        containers += len(level)
+        values += sum(map(len, level))
+        if containers > MOST_CONTAINERS or values > MOST_VALUES:
+            text = f"the body has more than {MOST_CONTAINERS} objects and lists, or {MOST_VALUES} values in them"
+            raise InvalidRequest(text, code="request_too_large")
 
 
 def read_fields(model: type[Model], given: Any, place: str = "") -> Model:

@@ -17,6 +17,10 @@ from tickertape.server.errors import BodyTooLarge, ProxyError, UnsupportedEncodi
 _FREE = 64 * 2**10
 
 
+#: Bytes of the longest body that is no agent's: rewards of every token of a session are a few hundred kilobytes.
+_MOST_OF_OTHERS = 4 * 2**20
+
+
 class TooManyBodyBytes(ProxyError):
     """The bodies that are being read take up all the memory that they may."""
 
@@ -46,14 +50,20 @@ class BodyLimit:
     Args:
         app: what reads bodies.
         bodies: what they may take up, of the server that got the request.
+        is_long: whether a request may have the longest of bodies, as agents' calls do.
         respond: an error as an answer, in the protocol of the request.
     """
 
     def __init__(
-        self, app: ASGIApp, bodies: Callable[[Scope], Bodies], respond: Callable[[Request, ProxyError], Response]
+        self,
+        app: ASGIApp,
+        bodies: Callable[[Scope], Bodies],
+        is_long: Callable[[Scope], bool],
+        respond: Callable[[Request, ProxyError], Response],
     ) -> None:
         self._app = app
         self._bodies = bodies
+        self._is_long = is_long
         self._respond = respond
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -62,7 +72,8 @@ class BodyLimit:
             return
         bodies = self._bodies(scope)
         try:
-            _check_head(Headers(scope=scope), bodies.most)
+            most = bodies.most if self._is_long(scope) else min(bodies.most, _MOST_OF_OTHERS)
+            _check_head(Headers(scope=scope), most)
         except ProxyError as error:
             await self._refuse(error, scope, receive, send)
             return
@@ -83,8 +94,8 @@ class BodyLimit:
             more = max(0, read - _FREE) - held
             held += more
             bodies.held += more
-            if read > bodies.most:
-                refusal = _too_large(bodies.most)
+            if read > most:
+                refusal = _too_large(most)
             elif more > 0 and bodies.held > bodies.together:
                 refusal = _too_many(bodies.together)
             if refusal is not None:

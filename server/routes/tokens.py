@@ -12,6 +12,7 @@ from tickertape.server.calls.service import Service, service_of
 from tickertape.server.dialects.chat.schema import ChatMessage, ChatTool
 from tickertape.server.dialects.reading import Fields, extras, read_fields, read_object
 from tickertape.server.errors import InvalidRequest
+from tickertape.server.turns.off_loop import off_loop
 from tickertape.server.turns.raw_prompt import check_ids
 
 router = APIRouter(tags=["agents"])
@@ -37,7 +38,13 @@ class DetokenizeRequest(Fields):
 async def tokenize(request: Request) -> Response:
     """The ids of a text as the model reads it, or of the prompt that messages are rendered to."""
     service = service_of(request)
-    given = read_object(await request.body())
+    body = await request.body()
+    service.check_size(body)
+    return await off_loop(len(body), _tokenize, service, body)
+
+
+def _tokenize(service: Service, body: bytes) -> Response:
+    given = read_object(body)
     asked = read_fields(TokenizeRequest, given)
     _check(service, asked.model, asked)
     if (asked.prompt is None) == (asked.messages is None):
@@ -60,7 +67,13 @@ async def tokenize(request: Request) -> Response:
 async def detokenize(request: Request) -> Response:
     """The text of token ids."""
     service = service_of(request)
-    asked = read_fields(DetokenizeRequest, read_object(await request.body()))
+    body = await request.body()
+    service.check_size(body)
+    return await off_loop(len(body), _detokenize, service, body)
+
+
+def _detokenize(service: Service, body: bytes) -> Response:
+    asked = read_fields(DetokenizeRequest, read_object(body))
     _check(service, asked.model, asked)
     tokenizer = service.turns.renderers.tokenizer
     check_ids("tokens", asked.tokens, tokenizer.vocab_size)

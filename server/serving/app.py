@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from tickertape.server.auth.access import Access, allow
+from tickertape.server.auth.access import ACCESS, Access, allow
 from tickertape.server.auth.browsers import Browsers
 from tickertape.server.auth.guard import Guard, RouteRules
 from tickertape.server.auth.keyring import Keyring
@@ -77,7 +77,7 @@ def create_app(service: Service) -> FastAPI:
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _internal_error)
     app.add_middleware(Direct, endpoints=agents.ENDPOINTS | responses.ENDPOINTS, respond=_respond)
-    app.add_middleware(BodyLimit, bodies=_bodies, respond=_respond)
+    app.add_middleware(BodyLimit, bodies=_bodies, is_long=_is_agents, respond=_respond)
     app.add_middleware(Guard, rules=rules, keyring=_keyring, browsers=_browsers, respond=_respond)
     app.add_middleware(Observed, paths=paths_of(routes))  # the outermost: it sees what the guard refuses, too
     return app
@@ -85,6 +85,10 @@ def create_app(service: Service) -> FastAPI:
 
 def _bodies(scope: Scope) -> Bodies:
     return service_of(Request(scope)).bodies
+
+
+def _is_agents(scope: Scope) -> bool:
+    return scope.get(ACCESS) is Access.AGENT
 
 
 def _keyring(scope: Scope) -> Keyring:

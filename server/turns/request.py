@@ -52,6 +52,8 @@ class TurnRequest:
 
     dialect: str
     model: str
+    n_bytes: int = 0
+    """Of the request's body: how long work on it may take."""
     body_digest: str = ""
     """Of the request's bytes, by which a retry is known; empty where there are no retries of it."""
     messages: list[Message] = field(default_factory=list)

@@ -30,6 +30,7 @@ from tickertape.server.trajectories.tree import SessionTree
 from tickertape.server.trajectories.turn import Outcome, Turn
 from tickertape.server.turns.generator import Generator
 from tickertape.server.turns.limits import TurnLimits
+from tickertape.server.turns.off_loop import off_loop
 from tickertape.server.turns.outcome import Settled, settle, together
 from tickertape.server.turns.records import enter_prompt, opened
 from tickertape.server.turns.renderer_pool import RendererPool
@@ -124,7 +125,7 @@ class Turns:
         try:
             self._refuse_closed(session_id)
             self._refuse_full(tree)
-            task, samplings = self._prepare(tree, turns, request, asked, live)
+            task, samplings = await self._prepare(tree, turns, request, asked, live)
             for turn in turns:
                 turn.timings["prepare"] = time.perf_counter() - started
             with audience.generating():
@@ -236,7 +237,7 @@ class Turns:
         except StoreError as error:
             raise StoreFailed(str(error)) from error
 
-    def _prepare(
+    async def _prepare(
         self,
         tree: SessionTree,
         turns: Sequence[Turn],
@@ -249,10 +250,10 @@ class Turns:
             renderer = self.renderers.get(request.template_options)
             rules = Rules(request.tools, turns[0].tools_digest, value_digest(request.template_options), self.history)
             if asked.prompt_ids is not None:
-                prepared = prepare_tokens(tree, asked, asked.prompt_ids)
+                prepared = await off_loop(request.n_bytes, prepare_tokens, tree, asked, asked.prompt_ids)
             else:
                 find = prepare_continuation if request.continues else prepare
-                prepared = find(tree, renderer, asked, rules)
+                prepared = await off_loop(request.n_bytes, find, tree, renderer, asked, rules)
         except (InvalidRequest, ValueError) as error:
             turns[0].messages = [message.to_openai() for message in request.messages]
             if isinstance(error, NothingToContinue):

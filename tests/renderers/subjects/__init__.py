@@ -35,6 +35,7 @@ __all__ = [
     "INSTRUCT",
     "KINDS",
     "MODELS",
+    "ONE_EACH",
     "QWEN3",
     "QWEN3_SILENT",
     "QWEN25",
@@ -77,6 +78,9 @@ MODELS = (*QWENS, SMOLLM2)
 
 #: The first subject of each page of families, which stands for the page where the rest would take too long.
 _FIRST = {FAMILIES[subject.family].__module__: subject.name for subject in reversed(SUBJECTS.values())}
+
+#: Their names.
+ONE_EACH = tuple(_FIRST.values())
 
 #: Runs a test on a subject of each page of families; on all others too, marked slow.
 each = pytest.mark.parametrize(
