@@ -18,7 +18,7 @@ _FREE = 64 * 2**10
 
 
 #: Bytes of the longest body that is no agent's: rewards of every token of a session are a few hundred kilobytes.
-_MOST_OF_OTHERS = 4 * 2**20
+_MOST_OF_OTHERS = 2 * 2**20
 
 
 class TooManyBodyBytes(ProxyError):
