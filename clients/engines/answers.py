@@ -36,7 +36,7 @@ def logprob(value: Any) -> float:
     if type(value) not in (float, int):
         raise TypeError(f"a logprob that is no number: {value!r}")
     if value > _ROUNDING:
-        raise ValueError(f"a logprob above 0: {value!r}")
+        raise ValueError(f"a logprob above 0, as logits for logprobs have (--logprobs-mode): {value!r}")
     return math.nan if value <= _NO_LOGPROB else float(value)
 
 
@@ -49,7 +49,7 @@ def logprobs(values: list[float | None]) -> list[float]:
     read = [math.nan if value is None or value <= _NO_LOGPROB else value for value in values]
     for value in read:
         if value > _ROUNDING:
-            raise ValueError(f"a logprob above 0: {value!r}")
+            raise ValueError(f"a logprob above 0, as logits for logprobs have (--logprobs-mode): {value!r}")
     return read
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import openai
 import pytest
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, SystemMessage
 from langchain_core.runnables import Runnable
@@ -96,11 +97,12 @@ def test_structured_output_is_held_to(start_proxy: StartProxy, session: str, met
     assert turn.ignored_fields == []
 
 
-def test_reasoning_effort_reaches_the_template(start_proxy: StartProxy, session: str) -> None:
-    proxy = start_proxy(engine := playing([FINAL]), renderer="template")
+def test_reasoning_effort_that_the_template_does_not_read_is_refused(start_proxy: StartProxy, session: str) -> None:
+    proxy = start_proxy(playing([FINAL]), renderer="template")
     model = ChatOpenAI(
         model=proxy.model, base_url=proxy.tape.agent_base_url(session), api_key="none", reasoning_effort="low"
     )
-    assert model.invoke(QUESTION).text == FINAL
-    (turn,) = check_all(proxy.tape, session, engine.calls)
-    assert turn.template_options == {"reasoning_effort": "low"}
+    with pytest.raises(openai.BadRequestError, match=r"reasoning_effort: .* has no option of that name"):
+        model.invoke(QUESTION)
+    (turn,) = proxy.tape.turns(session)
+    assert turn.outcome == "rejected"

@@ -16,7 +16,7 @@ from tests.real.models import tiny_model
 from tests.server.conftest import Proxy, running
 from tickertape.clients.engines.pool import pool
 from tickertape.clients.engines.pool.member import Member
-from tickertape.clients.engines.pool.request import Ask
+from tickertape.clients.engines.pool.request import EngineRequest
 from tickertape.clients.engines.pool.routing import Router
 from tickertape.clients.engines.vllm.engine import VllmEngine
 from tickertape.renderers.choose import choose_renderer
@@ -38,7 +38,7 @@ class AnywhereRouter(Router):
         super().__init__()
         self._random = random.Random(0)
 
-    def choose(self, candidates: Sequence[Member], ask: Ask, *, alone: bool) -> Member:
+    def choose(self, candidates: Sequence[Member], request: EngineRequest, *, alone: bool) -> Member:
         return self._random.choice(candidates)
 
 

@@ -78,7 +78,7 @@ def test_a_conversation_is_printed_from_stdin_as_the_model_reads_it() -> None:
 def test_what_would_be_trained_has_another_colour(tmp_path: Path) -> None:
     file = tmp_path / "talk.json"
     file.write_text(json.dumps({"messages": _TALK}))
-    result = _run("render", str(qwen3_dir()), str(file), "--train-on", "last_assistant_message")
+    result = _run("render", str(qwen3_dir()), str(file), "--train-on", "last_assistant_message", "--color")
     trained = result.stdout.partition("\x1b[1;33m")[2]
     assert (
         trained.replace("\x1b[1;33m", "")

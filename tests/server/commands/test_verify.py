@@ -406,7 +406,7 @@ def verify(monkeypatch: pytest.MonkeyPatch) -> Verify:
     """Runs the command with a model in place of a server."""
 
     def run(model: Engine, *arguments: str) -> Result:
-        monkeypatch.setitem(KINDS, "fake", lambda _url, _key, _timeouts: model)
+        monkeypatch.setitem(KINDS, "fake", lambda *_: model)
         return CliRunner().invoke(app, ["verify", *arguments, "--engine", "fake=http://fake"], env={"COLUMNS": "160"})
 
     return run

@@ -232,6 +232,6 @@ def test_served_from_the_command_line_every_line_is_json(tmp_path: Path) -> None
     lines = [json.loads(line) for line in told]
     assert answer.headers["X-Request-Id"] == "mine"
     assert [line["request_id"] for line in lines if line["logger"] == "tickertape.access"] == ["mine"]
-    assert any(line["logger"] == "uvicorn.error" and "Invalid HTTP" in line["message"] for line in lines)
+    assert any(line["logger"] == "uvicorn.error" and "cannot be read as HTTP" in line["message"] for line in lines)
     assert SECRET not in "".join(told)
     assert KEY not in "".join(told)
