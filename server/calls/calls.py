@@ -123,7 +123,7 @@ def _read(dialect: Dialect, service: Service, request: Request, body: bytes) -> 
     service.check_size(body)
     wanted = dialect.read_request(body)
     wanted.n_bytes = len(body)
-    wanted.min_version = request.headers.get(MIN_VERSION_HEADER)
+    wanted.min_version = request.headers.get(MIN_VERSION_HEADER) or None
     return _checked(service, wanted)
 
 

@@ -235,3 +235,16 @@ def test_client_that_leaves_in_a_pause_leaves_nothing_behind(
     assert proxy.http.get("/admin/policy").json()["waiting"] == 0
     admin(proxy, "/resume")
     assert len(engine.calls) == 1
+
+
+def test_a_least_version_decides_who_samples_and_an_empty_one_nothing(start_proxy: StartProxy, session: str) -> None:
+    proxy = start_proxy(ScriptedEngine(goes_on(WORDS)), engine_patience=0)
+    admin(proxy, "/resume", version="2")
+    path, body = f"/sessions/{session}/v1/chat/completions", {"model": proxy.model, "messages": HELLO}
+    versions = ("2", "", "3")
+    answers = [
+        proxy.http.post(path, json={**body, "seed": k}, headers={"X-Tickertape-Min-Version": version})
+        for k, version in enumerate(versions)
+    ]
+    assert [answer.status_code for answer in answers] == [200, 200, 502]
+    assert "weights of version '3' or newer are asked for" in answers[2].text
