@@ -63,7 +63,17 @@ def running(
         url = stack.enter_context(serving(settings, parts=Parts(named, choice)))
         http = stack.enter_context(httpx.Client(base_url=url, timeout=60, headers=shown))
         tape = stack.enter_context(TrajectoryClient(url, api_key=api_key))
-        yield Proxy(url, http, tape, http.get("/v1/models").json()["data"][0]["id"])
+        yield Proxy(url, http, tape, _first_model(http))
+
+
+def _first_model(http: httpx.Client, seconds: float = 120) -> str:
+    """The model that is served, as soon as an engine has been let in: a real one on a busy machine takes longer than a
+    start waits for it."""
+    deadline = time.monotonic() + seconds
+    while (answer := http.get("/v1/models")).status_code == 503 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    model: str = answer.json()["data"][0]["id"]
+    return model
 
 
 @contextmanager
