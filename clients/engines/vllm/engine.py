@@ -29,7 +29,7 @@ from tickertape.clients.engines.vllm.answers import AnswerReader, scored
 from tickertape.clients.engines.vllm.requests import (
     ABORT,
     COMPLETIONS,
-    abortion,
+    abort_order,
     generation,
     scoring,
     scoring_with_last_forced,
@@ -163,7 +163,7 @@ class VllmEngine(Engine):
         chunks: list[Chunk] = []
         try:
             async with asyncio.timeout(_ABORT_TIMEOUT):
-                await self._connection.post(ABORT, abortion(endpoint, request_id))
+                await self._connection.post(ABORT, abort_order(endpoint, request_id))
                 while not reader.ended and (payloads := await events.read()):
                     chunks += reader.read(payloads)
         except (EngineError, ClientError, OSError) as error:

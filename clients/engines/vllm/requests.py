@@ -44,7 +44,7 @@ def generation(
     return orjson.dumps({**streamed, **spell(prompt_ids, sampling, chunk_tokens)}, option=options)
 
 
-def abortion(endpoint: str, request_id: str) -> bytes:
+def abort_order(endpoint: str, request_id: str) -> bytes:
     """Writes the body of an order to :data:`ABORT` one request, by the id that vLLM makes of its ``X-Request-Id``."""
     own_id = f"generate-tokens-{request_id}" if endpoint == GENERATE else f"cmpl-{request_id}-0"
     return orjson.dumps({"request_ids": [own_id]})
