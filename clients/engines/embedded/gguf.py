@@ -12,6 +12,7 @@ from typing import Any
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
+from tickertape.clients.engines.embedded.gguf_metadata import read_metadata
 from tickertape.renderers.errors import TokenizerError
 from tickertape.renderers.fast_bpe import GPT2_PATTERN
 from tickertape.renderers.tokenizer import Tokenizer
@@ -44,15 +45,13 @@ def tokenizer_from_gguf(path: str | Path) -> Tokenizer:
     Raises:
         TokenizerError: no GGUF file, or a kind of vocabulary that is not built here; the text says which ones are.
     """
-    import gguf  # comes with the `embedded` extra
-
     try:
-        fields = gguf.GGUFReader(str(path)).fields
+        fields = read_metadata(path)
     except (OSError, ValueError) as error:
         raise TokenizerError(f"{path} cannot be read as a GGUF model: {error}") from error
 
     def value(key: str, default: Any = None) -> Any:
-        return fields[key].contents() if key in fields else default
+        return fields.get(key, default)
 
     kind, split = value("tokenizer.ggml.model"), value("tokenizer.ggml.pre", "gpt-2")
     if kind != "gemma4" and (kind != "gpt2" or split not in _SPLITS):
