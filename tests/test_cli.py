@@ -41,7 +41,7 @@ def test_serve_says_what_it_chose_and_ends_on_sigterm(tmp_path: Path, never: Han
             assert line, said
             said += line
         assert "renderer  qwen3: qwen3 renders every probe" in said
-        assert f"engine    vllm-0 at {url}: faulty, 4096 tokens of context" in said
+        assert f"engine vllm-0 is ready: at {url}: faulty, 4096 tokens of context" in said
         address = re.search(r"http://127\.0\.0\.1:\d+", said.split("listening on")[1])
         assert address is not None
         assert httpx.get(f"{address.group()}/ready").json() == {"status": "ready"}

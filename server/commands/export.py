@@ -65,7 +65,8 @@ def run_export(
         done = export(opened, target, said=said, part_tokens=part_tokens, page_tokens=PAGE_TOKENS, progress=progress)
     files = ", ".join(str(path) for path in done.files[:3]) + (", …" if len(done.files) > 3 else "")
     nothing = "nothing new" if done.has_samples else "there is nothing to export"
-    console.print(f"{done.samples} samples, {done.tokens} tokens written: {files or nothing}", soft_wrap=True)
+    samples = "1 sample" if done.samples == 1 else f"{done.samples} samples"
+    console.print(f"{samples}, {done.tokens} tokens written: {files or nothing}", soft_wrap=True)
     if done.open_sessions:
         advice = "finish them (tickertape finish), or let the server (tickertape serve --finish-idle SECONDS)"
         console.print(f"{done.open_sessions} sessions are still open, and were left out: {advice}", soft_wrap=True)

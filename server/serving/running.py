@@ -16,7 +16,6 @@ from typing import Any, cast
 import uvicorn
 import uvloop
 
-from tickertape.clients.engines.pool import Member
 from tickertape.renderers.template.renderer import TemplateRenderer
 from tickertape.server.calls.service import Service
 from tickertape.server.http.connections import Connection, ConnectionLimits, TooManyConnections, watch_peers
@@ -63,7 +62,11 @@ def serve_forever(settings: Settings, *, say: Say) -> None:
             for number in (signal.SIGTERM, signal.SIGINT):
                 asyncio.get_running_loop().add_signal_handler(number, server.stop)
             for member in service.turns.pool.members.values():
-                say(f"engine    {member.name} {_engine_line(member)}")
+                if member.info is None:  # of one that is ready the log has said so
+                    say(
+                        f"engine    {member.name} is {member.state}: {member.reason}; it joins when it answers, until "
+                        "then calls get a 503"
+                    )
             say(f"tape      {service.turns.store.path}")
             gc.freeze()  # modules, vocabularies, routes: for as long as it serves, and long to look through
             gc.set_threshold(*_COLLECT_AFTER)
@@ -224,12 +227,6 @@ def _allow_files(number: int, say: Say) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, allowed), hard))
     if allowed < number:
         say(f"files     {allowed} may be open, which is few for max_connections: raise the limit (ulimit -n)")
-
-
-def _engine_line(member: Member) -> str:
-    if member.info is None:
-        return f"is {member.state}: {member.reason}; it joins when it answers, until then calls get a 503"
-    return member.info.summary
 
 
 def _tell_choice(parts: Parts, say: Say) -> None:

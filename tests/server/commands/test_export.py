@@ -146,7 +146,7 @@ def test_command_filters_makes_samples_as_asked_and_tells_of_open_sessions(proxy
     done = tickertape("export", proxy.url, str(target), "--where", "group_id=g", "--where", "metadata.seed=1",
                       "--per-turn")  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "1 samples" in done.stderr
+    assert "1 sample," in done.stderr
     assert [orjson.loads(line)["session_id"] for line in target.read_bytes().splitlines()] == ["mine"]
     every = tickertape("export", proxy.url, str(tmp_path / "parts"))
     assert "8 samples" in every.stderr
