@@ -114,6 +114,7 @@ class BodyTooLarge(InvalidRequest):
 
     status = 413
     code = "request_too_large"
+    headers: Mapping[str, str] = {"Connection": "close"}  # the rest of the body is not waited for
 
 
 class UnsupportedEncoding(InvalidRequest):
@@ -121,6 +122,7 @@ class UnsupportedEncoding(InvalidRequest):
 
     status = 415
     code = "unsupported_content_encoding"
+    headers: Mapping[str, str] = {"Connection": "close"}  # the rest of the body is not waited for
 
 
 class EngineFailed(ProxyError):

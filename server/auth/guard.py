@@ -10,20 +10,15 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from starlette.datastructures import Headers
-from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Scope
 
-from tickertape.server.auth.access import ACCESS, ANYBODY, Access, Principal, access_of, presented_key, set_principal
+from tickertape.server.auth.access import ANYBODY, Access, Principal, access_of, presented_key, set_principal
 from tickertape.server.auth.browsers import Browsers
 from tickertape.server.auth.keyring import Keyring
-from tickertape.server.errors import Forbidden, MethodNotAllowed, NotFound, ProxyError, StoreFailed
-from tickertape.server.store.store import StoreError
+from tickertape.server.errors import Forbidden, MethodNotAllowed, NotFound
 
 SESSION_HEADER = "X-Session-Id"
-#: Where an ASGI scope holds the route's function and what its path names.
-MATCHED = "tickertape.matched"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,61 +81,35 @@ def _with_other_base(path: str) -> Iterator[str]:
     yield once[max(once.rfind("/v1/"), 0) :]  # something before it
 
 
-class Guard:
-    """ASGI middleware.
+async def admit(
+    scope: Scope, headers: Headers, rules: RouteRules, keyring: Keyring, browsers: Browsers
+) -> tuple[Access, Callable[..., Any]]:
+    """Says on a scope who calls; gives the route's rule and its function.
 
     Args:
-        app: what is guarded.
-        rules: of its routes.
-        keyring: finds the keys of the server that got the request.
-        browsers: finds what that server does about web pages, where it asks for no key.
-        respond: an error as an answer, in the protocol of the request.
+        scope: of a request, with its headers.
+        headers: those, to be looked up.
+        rules: of all routes.
+        keyring: knows the keys.
+        browsers: what is done about web pages, where no key is asked for.
+
+    Raises:
+        ProxyError: there is no such route, or the caller may not call it. The text says what would be right.
+        StoreError: the tape that has the keys cannot be read.
     """
-
-    def __init__(
-        self,
-        app: ASGIApp,
-        rules: RouteRules,
-        keyring: Callable[[Scope], Keyring],
-        browsers: Callable[[Scope], Browsers],
-        respond: Callable[[Request, ProxyError], Response],
-    ) -> None:
-        self._app = app
-        self._rules = rules
-        self._keyring = keyring
-        self._browsers = browsers
-        self._respond = respond
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        # A copy: what is judged is what is answered, whatever a client adds while its body comes.
-        scope["headers"] = [*scope["headers"]]
-        try:
-            await self._admit(scope)
-        except ProxyError as error:
-            await self._respond(Request(scope), error)(scope, receive, send)
-        except StoreError as error:
-            await self._respond(Request(scope), StoreFailed(str(error)))(scope, receive, send)
-        else:
-            await self._app(scope, receive, send)
-
-    async def _admit(self, scope: Scope) -> None:
-        """Says on the scope who calls, or raises why they may not."""
-        rule, named = self._rules.find(scope["method"], scope["path"])
-        scope[ACCESS] = rule.access
-        scope[MATCHED] = rule.route.endpoint, dict(named)
-        if rule.access is Access.OPEN:
-            return
-        headers = Headers(scope=scope)
-        principal = await self._keyring(scope).identify(presented_key(headers))
-        if principal is ANYBODY:
-            self._browsers(scope).check(scope["method"], headers)
-        if rule.access is None:
-            raise Forbidden("nobody may call this route: it has no rule of access")
-        check(principal, rule.access, [cast("str | None", named.get("session_id")), *headers.getlist(SESSION_HEADER)])
-        set_principal(scope, principal)
+    rule, named = rules.find(scope["method"], scope["path"])
+    endpoint = rule.route.endpoint
+    scope["endpoint"], scope["path_params"] = endpoint, dict(named)
+    if rule.access is Access.OPEN:
+        return Access.OPEN, endpoint
+    principal = await keyring.identify(presented_key(headers))
+    if principal is ANYBODY:
+        browsers.check(scope["method"], headers)
+    if rule.access is None:
+        raise Forbidden("nobody may call this route: it has no rule of access")
+    check(principal, rule.access, [cast("str | None", named.get("session_id")), *headers.getlist(SESSION_HEADER)])
+    set_principal(scope, principal)
+    return rule.access, endpoint
 
 
 def check(principal: Principal, access: Access, sessions: Iterable[str | None]) -> None:

@@ -3,20 +3,17 @@
 A compressed body is refused, not inflated: a thousandth of the limit could become a thousand times it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from typing import Self
 
 from starlette.datastructures import Headers
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive
 
 from tickertape.server.errors import BodyTooLarge, ProxyError, UnsupportedEncoding
 
 #: Bytes of each body that are not counted among those under way: its connection may hold as many anyway. So large
 #: bodies never keep small ones out.
 _FREE = 64 * 2**10
-
-
 #: Bytes of the longest body that is no agent's: rewards of every token of a session are a few hundred kilobytes.
 _MOST_OF_OTHERS = 2 * 2**20
 
@@ -26,7 +23,7 @@ class TooManyBodyBytes(ProxyError):
 
     status = 503
     code = "too_many_body_bytes"
-    headers: Mapping[str, str] = {"Retry-After": "1"}
+    headers: Mapping[str, str] = {"Retry-After": "1", "Connection": "close"}
 
 
 class Bodies:
@@ -44,84 +41,60 @@ class Bodies:
         """Bytes of bodies that are being read."""
 
 
-class BodyLimit:
-    """ASGI middleware.
+class BoundedBody:
+    """The body of one request, counted while the block runs.
 
     Args:
-        app: what reads bodies.
-        bodies: what they may take up, of the server that got the request.
-        is_long: whether a request may have the longest of bodies, as agents' calls do.
-        respond: an error as an answer, in the protocol of the request.
+        bodies: what they may take up.
+        headers: the request's.
+        receive: the request's; reads the body, and then waits for the client to go away.
+        is_long: True if it may have the longest of bodies, as agents' calls may.
+
+    Raises:
+        BodyTooLarge, UnsupportedEncoding: the headers say so already; on entering.
     """
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        bodies: Callable[[Scope], Bodies],
-        is_long: Callable[[Scope], bool],
-        respond: Callable[[Request, ProxyError], Response],
-    ) -> None:
-        self._app = app
+    def __init__(self, bodies: Bodies, headers: Headers, receive: Receive, *, is_long: bool) -> None:
         self._bodies = bodies
-        self._is_long = is_long
-        self._respond = respond
+        self._headers = headers
+        self._receive = receive
+        self._most = bodies.most if is_long else min(bodies.most, _MOST_OF_OTHERS)
+        self._read = self._held = 0
+        self._is_whole = False
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        bodies = self._bodies(scope)
-        try:
-            most = bodies.most if self._is_long(scope) else min(bodies.most, _MOST_OF_OTHERS)
-            _check_head(Headers(scope=scope), most)
-        except ProxyError as error:
-            await self._refuse(error, scope, receive, send)
-            return
-        read = held = 0
-        is_whole = has_begun = False
-        refusal: ProxyError | None = None
+    def __enter__(self) -> Self:
+        _check_head(self._headers, self._most)
+        return self
 
-        async def counted() -> Message:
-            nonlocal read, held, is_whole, refusal
-            if is_whole:  # what reads on waits for the client to go away, and has done with the body
-                bodies.held -= held
-                held = 0
-            message = await receive()
-            if message["type"] != "http.request":
-                return message
-            read += len(message.get("body", b""))
-            is_whole = not message.get("more_body", False)
-            more = max(0, read - _FREE) - held
-            held += more
-            bodies.held += more
-            if read > most:
-                refusal = _too_large(most)
-            elif more > 0 and bodies.held > bodies.together:
-                refusal = _too_many(bodies.together)
-            if refusal is not None:
-                raise refusal
+    async def receive(self) -> Message:
+        """As ASGI's.
+
+        Raises:
+            BodyTooLarge, TooManyBodyBytes: more has come than may.
+        """
+        if self._is_whole:  # what reads on waits for the client to go away, and has done with the body
+            self._release()
+            return await self._receive()
+        message = await self._receive()
+        if message["type"] != "http.request":
             return message
+        self._read += len(message.get("body", b""))
+        self._is_whole = not message.get("more_body", False)
+        more = max(0, self._read - _FREE) - self._held
+        self._held += more
+        self._bodies.held += more
+        if self._read > self._most:
+            raise _too_large(self._most)
+        if more > 0 and self._bodies.held > self._bodies.together:
+            raise _too_many(self._bodies.together)
+        return message
 
-        async def unless_refused(message: Message) -> None:
-            nonlocal has_begun
-            if refusal is None or has_begun:  # what the application makes of the error is not the answer
-                has_begun = True
-                await send(message)
+    def __exit__(self, *_: object) -> None:
+        self._release()
 
-        try:
-            await self._app(scope, counted, unless_refused)
-        except ProxyError as error:
-            if error is not refusal:
-                raise
-        finally:
-            bodies.held -= held
-        if refusal is not None and not has_begun:
-            await self._refuse(refusal, scope, receive, send)
-
-    async def _refuse(self, error: ProxyError, scope: Scope, receive: Receive, send: Send) -> None:
-        answer = self._respond(Request(scope), error)
-        answer.headers["Connection"] = "close"  # the rest of the body is not waited for
-        await answer(scope, receive, send)
+    def _release(self) -> None:
+        self._bodies.held -= self._held
+        self._held = 0
 
 
 def _check_head(headers: Headers, most: int) -> None:

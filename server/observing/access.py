@@ -7,18 +7,20 @@ import logging
 import re
 import time
 from collections.abc import Iterable, Mapping
-from contextlib import nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.routing import BaseRoute, Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Scope, Send
 
 from tickertape.server.ids import new_id
 from tickertape.server.observing.metrics import Metrics
 from tickertape.server.observing.request_context import RequestContext, current_call
+
+if TYPE_CHECKING:
+    from tickertape.server.observing.tracing import RequestTrace, Tracing
 
 REQUEST_ID_HEADER = "X-Request-Id"
 #: What nginx calls a client that went away before there was an answer.
@@ -33,54 +35,68 @@ _LONGEST_PATH = 200
 _PROBES = frozenset({"/health", "/ready", "/metrics"})
 
 
-class Observed:
-    """ASGI middleware.
+class ObservedRequest:
+    """One HTTP request, observed while the block runs.
 
     Args:
-        app: what answers.
+        metrics: count it.
+        tracing: ``None`` where there are no traces.
         paths: see :func:`paths_of`; a path that a client made up is none of them.
+        scope: the request's; gets its id.
+        headers: of that scope.
     """
 
-    def __init__(self, app: ASGIApp, paths: Mapping[object, str]) -> None:
-        self._app = app
+    def __init__(
+        self,
+        metrics: Metrics,
+        tracing: "Tracing | None",
+        paths: Mapping[object, str],
+        scope: Scope,
+        headers: Headers,
+    ) -> None:
+        self._metrics = metrics
         self._paths = paths
+        self._scope = scope
+        self._context = RequestContext(_request_id(headers))
+        scope.setdefault("state", {})["request_id"] = self._context.request_id
+        self._status = CLIENT_CLOSED
+        self.is_answered = False
+        """True once the answer has begun."""
+        if scope["path"] in _PROBES:
+            tracing = None
+        self._tracing = None if tracing is None else tracing.request(self._context, headers)
+        self._span: RequestTrace | None = None
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        started = time.perf_counter()
-        service = scope["app"].state.service
-        headers = Headers(scope=scope)
-        call = RequestContext(_request_id(headers))
-        scope.setdefault("state", {})["request_id"] = call.request_id
-        name = (REQUEST_ID_HEADER.lower().encode(), call.request_id.encode())
-        status = CLIENT_CLOSED
+    def __enter__(self) -> Self:
+        self._started = time.perf_counter()
+        self._token = current_call.set(self._context)
+        if self._tracing is not None:
+            self._span = self._tracing.__enter__()
+        return self
+
+    def sending(self, send: Send) -> Send:
+        """Sends the answer, with the request's id."""
+        name = (REQUEST_ID_HEADER.lower().encode(), self._context.request_id.encode())
 
         async def sending(message: Message) -> None:
-            nonlocal status
             if message["type"] == "http.response.start":
-                status = message["status"]
+                self._status, self.is_answered = message["status"], True
                 message["headers"] = [*message["headers"], name]
             await send(message)
 
-        token = current_call.set(call)
-        tracing = None if scope["path"] in _PROBES else service.tracing
-        with nullcontext() if tracing is None else tracing.request(call, headers) as span:
-            try:
-                await self._app(scope, receive, sending)
-            except Exception:
-                status = 500  # answered further out
-                raise
-            finally:
-                method = scope["method"] if scope["method"] in _METHODS else "other"
-                route = self._paths.get(scope.get("endpoint"), "")
-                metrics: Metrics = service.turns.metrics
-                metrics.http_requests.add(1, method, route, str(status))
-                _tell(call, method, route or scope["path"], status, time.perf_counter() - started)
-                if span is not None:
-                    span.answered(method, route, status)
-                current_call.reset(token)
+        return sending
+
+    def __exit__(self, *failure: Any) -> None:
+        scope, status = self._scope, self._status
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        route = self._paths.get(scope.get("endpoint"), "")
+        self._metrics.http_requests.add(1, method, route, str(status))
+        _tell(self._context, method, route or scope["path"], status, time.perf_counter() - self._started)
+        if self._span is not None:
+            self._span.answered(method, route, status)
+        if self._tracing is not None:
+            self._tracing.__exit__(*failure)
+        current_call.reset(self._token)
 
 
 def request_id_of(request: Request) -> str:

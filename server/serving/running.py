@@ -20,8 +20,9 @@ from tickertape.renderers.template.renderer import TemplateRenderer
 from tickertape.server.calls.service import Service
 from tickertape.server.http.connections import Connection, ConnectionLimits, TooManyConnections, watch_peers
 from tickertape.server.observing.logs import LogFormat, LogLevel, configure_logging
-from tickertape.server.serving.app import create_app, refusing
+from tickertape.server.serving.app import create_app
 from tickertape.server.serving.assembly import Parts, make_parts, running_service
+from tickertape.server.serving.front import refusing
 from tickertape.server.settings import Settings
 
 #: uvicorn's ticks of a tenth of a second between two looks at connections.
@@ -180,6 +181,7 @@ async def _serve(
             create_app(service),
             http=cast("Any", partial(Connection, limits=limits, refuse=refuse)),  # a class, to uvicorn
             ws="none",
+            proxy_headers=False,  # nothing here is judged by a client's address or scheme
             lifespan="off",
             log_config=None,
             access_log=False,

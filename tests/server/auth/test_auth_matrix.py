@@ -193,8 +193,8 @@ async def test_route_without_a_rule_is_refused_to_everybody(tmp_path: Path, monk
     router.add_route("/forgotten/{session_id}", forgotten, methods=["POST"])
     monkeypatch.setattr(application, "ROUTERS", (*ROUTERS, router))
     app = create_app(cast("Service", _Service(tmp_path / "tape.db")))
-    app.add_api_route("/later", forgotten, methods=["GET"])
-    app.add_api_route("/health", forgotten, methods=["DELETE"])
+    app.framework.add_api_route("/later", forgotten, methods=["GET"])
+    app.framework.add_api_route("/health", forgotten, methods=["DELETE"])
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as http:
         assert (await http.get("/forgotten")).status_code == 403
         assert (await http.post("/forgotten/x")).status_code == 403

@@ -26,7 +26,7 @@ from tickertape.server.serving.openapi import OPERATIONS, UndescribedRoute, desc
 
 END = 151645
 HELLO = [{"role": "user", "content": "Hello"}]
-APP = create_app(cast("Service", None))  # the document needs none
+APP = create_app(cast("Service", None)).framework  # the document needs none
 DOCUMENT = APP.openapi()
 #: Of each operation; the long run has more, see docs/protocols.md.
 EXAMPLES = int(os.environ.get("TICKERTAPE_OPENAPI_EXAMPLES", "5"))
