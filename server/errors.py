@@ -148,14 +148,6 @@ class GenerationEnded(ProxyError):
         self.status = status
 
 
-class StoreFailed(ProxyError):
-    """The tape cannot be written or read."""
-
-    status = 503
-    code = "tape_unavailable"
-    headers: Mapping[str, str] = {"Retry-After": "1"}
-
-
 class ServerStopping(ProxyError):
     """The server is being stopped; another one, or the next one, may answer."""
 

@@ -15,7 +15,7 @@ from tickertape.server.calls.limits import AdmissionSlot, Overloaded
 from tickertape.server.calls.service import Service, service_of
 from tickertape.server.calls.streaming import EVENT_STREAM, LiveResponse, disconnected
 from tickertape.server.dialects.dialect import CountsPrompts, Dialect
-from tickertape.server.errors import ProxyError, StoreFailed
+from tickertape.server.errors import ProxyError
 from tickertape.server.observing.request_context import note_error
 from tickertape.server.store.store import StoreError
 from tickertape.server.trajectories.turn import Outcome
@@ -198,8 +198,8 @@ async def _followed(service: Service, caller: Caller, wanted: TurnRequest) -> st
         return named
     try:
         return await go_on(turns.store, wanted, wanted.follows, caller.may_read, turns.matching)
-    except StoreError as error:
-        raise StoreFailed(str(error)) from error
+    except StoreError:  # there is no tape for a turn to be put on
+        raise
     except ProxyError as error:
         if named is not None:
             await turns.record(named, wanted.dialect, wanted.model, Outcome.REJECTED, error=error.message)
@@ -212,7 +212,7 @@ async def _given_before(dialect: Dialect, service: Service, session_id: str, wan
     since = service.ages.now(window) - window
     try:
         results = await service.turns.answered_before(session_id, wanted, since=since)
-    except StoreFailed as error:
+    except StoreError as error:
         return _refusal(dialect, error, session_id)
     return None if results is None else _answer(dialect, service, wanted, Taken(results))
 
@@ -223,7 +223,7 @@ async def _replay(dialect: Dialect, service: Service, wanted: TurnRequest, answe
     assert answer.session_id is not None  # noqa: S101  (it has turns)
     try:
         await service.turns.record(answer.session_id, dialect.DIALECT, wanted.model, Outcome.REPLAYED, parent_id=first)
-    except StoreFailed as error:
+    except StoreError as error:
         return _response(_refusal(dialect, error, answer.session_id))
     return _response(answer, {_REPLAYED_HEADER: "true"})
 

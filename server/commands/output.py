@@ -49,9 +49,8 @@ def _expected() -> tuple[type[Exception], ...]:
     from tickertape.clients.engines.embedded.model_file import ModelFileError
     from tickertape.clients.engines.errors import EngineError
     from tickertape.server.errors import ProxyError
-    from tickertape.server.store.database import StoreError
 
-    return EngineError, ModelFileError, ProxyError, StoreError, ValueError, OSError
+    return EngineError, ModelFileError, ProxyError, ValueError, OSError
 
 
 @contextmanager

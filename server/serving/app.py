@@ -11,7 +11,7 @@ from starlette.routing import Route
 from tickertape.server.auth.access import Access, allow
 from tickertape.server.auth.guard import RouteRules
 from tickertape.server.calls.service import Service
-from tickertape.server.errors import InvalidRequest, ProxyError, StoreFailed
+from tickertape.server.errors import InvalidRequest, ProxyError
 from tickertape.server.observing.access import paths_of
 from tickertape.server.routes import (
     agents,
@@ -30,7 +30,6 @@ from tickertape.server.routes import (
 )
 from tickertape.server.serving.front import Front, internal_error, respond
 from tickertape.server.serving.openapi import describe
-from tickertape.server.store.store import StoreError
 
 ROUTERS = (
     agents.router,
@@ -62,7 +61,6 @@ def create_app(service: Service) -> Front:
         app.include_router(router)
     app.openapi = cache(partial(describe, app, routes))  # type: ignore[method-assign]
     app.add_exception_handler(ProxyError, _proxy_error)
-    app.add_exception_handler(StoreError, _store_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _internal_error)
@@ -72,10 +70,6 @@ def create_app(service: Service) -> Front:
 async def _proxy_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ProxyError)  # noqa: S101  (registered for this type alone)
     return respond(request, error)
-
-
-async def _store_error(request: Request, error: Exception) -> Response:
-    return respond(request, StoreFailed(str(error)))
 
 
 async def _validation_error(request: Request, error: Exception) -> Response:

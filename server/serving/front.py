@@ -16,11 +16,10 @@ from tickertape.server.auth.access import Access
 from tickertape.server.auth.guard import RouteRules, admit
 from tickertape.server.calls.service import Service
 from tickertape.server.dialects.messages import request as messages
-from tickertape.server.errors import ProxyError, StoreFailed, openai_error
+from tickertape.server.errors import ProxyError, openai_error
 from tickertape.server.http.body_limit import BoundedBody
 from tickertape.server.observing.access import ObservedRequest
 from tickertape.server.observing.request_context import note_error
-from tickertape.server.store.store import StoreError
 
 #: A route's function that takes a request and reads all that it needs from it itself.
 Plain = Callable[[Request], Awaitable[Response]]
@@ -69,8 +68,6 @@ class Front:
                 response = await self._answer(scope, headers, receive, sending)
             except ProxyError as error:
                 response = respond(Request(scope), error)
-            except StoreError as error:
-                response = respond(Request(scope), StoreFailed(str(error)))
             except Exception as error:
                 if observed.is_answered:
                     raise

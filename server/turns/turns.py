@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from tickertape.clients.engines.engine import EngineInfo, Sampling
 from tickertape.clients.engines.pool import EnginePool
 from tickertape.renderers.format import History
-from tickertape.server.errors import InvalidRequest, SessionClosed, StoreFailed
+from tickertape.server.errors import InvalidRequest, SessionClosed
 from tickertape.server.ids import new_id
 from tickertape.server.observing.metrics import Metrics
 from tickertape.server.observing.request_context import note_opened
@@ -113,7 +113,7 @@ class Turns:
 
         Raises:
             ProxyError: a turn failed; all are on tape with their outcomes.
-            StoreFailed: the tape fails: nothing was sampled, or it is kept until the tape can take it.
+            StoreError: the tape fails: nothing was sampled, or it is kept until the tape can take it.
             ClientGone: they are on tape as undelivered.
         """
         self.check_tape()
@@ -149,15 +149,12 @@ class Turns:
         """What the session's turns answered the very same request with, if they did: see :mod:`repeats`.
 
         Raises:
-            StoreFailed: the tape cannot be read.
+            StoreError: the tape cannot be read.
         """
         tree = await self._tree(session_id, is_new=False)
         if not tree.was_sent(request.body_digest):
             return None
-        try:
-            turns = await self.store.turns(session_id)
-        except StoreError as error:
-            raise StoreFailed(str(error)) from error
+        turns = await self.store.turns(session_id)
         return answered_before(turns or [], request, self.renderers, since=since)
 
     async def record(
@@ -173,7 +170,7 @@ class Turns:
         """Puts a call on tape for which nothing was sampled: one that could not even be read, or a retry.
 
         Raises:
-            StoreFailed: the tape cannot be written.
+            StoreError: the tape cannot be written.
         """
         self.check_tape()
         turn = Turn(
@@ -210,12 +207,9 @@ class Turns:
         """Refuses a call while the tape is known to fail, before it costs anything.
 
         Raises:
-            StoreFailed: it is.
+            StoreError: it is.
         """
-        try:
-            self.store.check()
-        except StoreError as error:
-            raise StoreFailed(str(error)) from error
+        self.store.check()
 
     # The steps.
 
@@ -232,10 +226,7 @@ class Turns:
     async def _tree(self, session_id: str, *, is_new: bool) -> SessionTree:
         if is_new:
             return self.sessions.create(session_id)
-        try:
-            return await self.sessions.get(session_id)
-        except StoreError as error:
-            raise StoreFailed(str(error)) from error
+        return await self.sessions.get(session_id)
 
     async def _prepare(
         self,
@@ -290,11 +281,11 @@ class Turns:
         began = time.perf_counter()
         try:
             await self.store.commit(turn, options_digest, *others)
-        except StoreError as error:
+        except StoreError:
             self.metrics.commit_failures.add()
             for each in (turn, *others):
                 tree.give_up(each)
-            raise StoreFailed(str(error)) from error
+            raise
         for each in (turn, *others):
             tree.add(each, options_digest)
             self.metrics.committed(each, began, stream=stream)

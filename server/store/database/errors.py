@@ -1,8 +1,16 @@
 """What can go wrong with a tape."""
 
+from collections.abc import Mapping
 
-class StoreError(Exception):
+from tickertape.server.errors import ProxyError
+
+
+class StoreError(ProxyError):
     """The tape cannot be written or read."""
+
+    status = 503
+    code = "tape_unavailable"
+    headers: Mapping[str, str] = {"Retry-After": "1"}
 
 
 class StoreUnavailable(StoreError):
