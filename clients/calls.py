@@ -40,7 +40,7 @@ class SessionFields(TypedDict, total=False):
 
 
 class SampleOptions(TypedDict, total=False):
-    """How samples are made; ``docs/tape.md`` explains each."""
+    """How samples are made; ``docs/samples.md`` explains each."""
 
     per_turn: bool
     max_length: int
@@ -114,7 +114,7 @@ class SamplePage:
     """Samples of some finished sessions."""
 
     batches: list[pa.RecordBatch]
-    """Columns as ``docs/tape.md`` has them."""
+    """Columns as ``docs/samples.md`` has them."""
     next: str
     """Where the next page begins, now or when more sessions are finished."""
     more: bool

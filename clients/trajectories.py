@@ -132,8 +132,8 @@ class TrajectoryClient(Addresses):
         return self._do(calls.list_turns(session_id, after, limit))
 
     def array(self, session_id: str, turn_id: str, name: str) -> npt.NDArray[Any]:
-        """Per-token extras of a turn, such as ``routed_experts``; its ``arrays`` names them, and ``docs/tape.md`` says
-        which tokens the rows are of."""
+        """Per-token extras of a turn, such as ``routed_experts``; its ``arrays`` names them, and ``docs/samples.md``
+        says which tokens the rows are of."""
         return self._do(calls.get_array(session_id, turn_id, name))
 
     def reward(

@@ -1,6 +1,6 @@
-"""The table of all settings in docs/operations.md, made from the model.
+"""The table of all settings in docs/settings.md, made from the model.
 
-``python -m tickertape.server.commands.settings_table docs/operations.md`` writes it in its place there.
+``python -m tickertape.server.commands.settings_table docs/settings.md`` writes it in its place there.
 """
 
 import sys
@@ -14,7 +14,7 @@ from tickertape.server.commands.pages import replaced
 from tickertape.server.settings import Settings
 from tickertape.server.settings.sources import PREFIX, flag_of
 
-_NAME = "settings: python -m tickertape.server.commands.settings_table docs/operations.md"
+_NAME = "settings: python -m tickertape.server.commands.settings_table docs/settings.md"
 
 
 def table() -> str:

@@ -1,7 +1,7 @@
 """Samples as columns: one Arrow schema for every format.
 
 Tokens are never Python objects here: the turns' arrays are put end to end, and a sample is an offset into them.
-``docs/tape.md`` explains the columns.
+``docs/samples.md`` explains the columns.
 """
 
 from collections.abc import Iterable, Sequence

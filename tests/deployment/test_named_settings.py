@@ -14,7 +14,8 @@ from tickertape.server.commands.settings_table import with_table
 from tickertape.server.settings import Settings
 from tickertape.server.settings.sources import load
 
-OPERATIONS = ROOT / "docs" / "operations.md"
+SETTINGS = ROOT / "docs" / "settings.md"
+DEPLOYMENT = ROOT / "docs" / "deployment.md"
 #: Read by the compose file itself, before it says TICKERTAPE_…'s value.
 COMPOSE_ONLY = {"TICKERTAPE_MEMORY", "TICKERTAPE_CPUS"}
 #: With the typing error that the docs show.
@@ -26,7 +27,7 @@ NO_SETTINGS = {
     "TICKERTAPE_PORT_",
     "TICKERTAPE_",
 }
-FILES = [DOCKERFILE, COMPOSE, DOCKER / "make-secrets", OPERATIONS]
+FILES = [DOCKERFILE, COMPOSE, DOCKER / "make-secrets", SETTINGS, DEPLOYMENT]
 FILES += sorted(path for folder in (KUBERNETES, SYSTEMD) for path in folder.iterdir())
 
 
@@ -36,8 +37,8 @@ def tomls() -> dict[str, str]:
     for path in KUBERNETES.glob("*.yaml"):
         for each in yaml.safe_load_all(path.read_text()):
             found |= {f"{path.name} {name}": text for name, text in each.get("data", {}).items()}
-    written = re.findall(r"```toml\n(.*?)```", OPERATIONS.read_text(), re.DOTALL)
-    return found | {f"operations.md {number}": text for number, text in enumerate(written)}
+    written = re.findall(r"```toml\n(.*?)```", SETTINGS.read_text(), re.DOTALL)
+    return found | {f"settings.md {number}": text for number, text in enumerate(written)}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
@@ -70,5 +71,5 @@ def test_what_compose_sets_can_be(tmp_path: Path) -> None:
 
 
 def test_the_documented_table_is_the_model_s() -> None:
-    text = OPERATIONS.read_text()
-    assert text == with_table(text), "python -m tickertape.server.commands.settings_table docs/operations.md"
+    text = SETTINGS.read_text()
+    assert text == with_table(text), "python -m tickertape.server.commands.settings_table docs/settings.md"
