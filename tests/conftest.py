@@ -1,5 +1,7 @@
 """What several parts of the tests use."""
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,11 @@ from tests.postgres import place, postgres_server, postgres_url  # noqa: F401  (
 from tickertape.clients.engines.embedded.gguf import tokenizer_from_gguf
 from tickertape.clients.engines.embedded.model_file import model_file
 from tickertape.renderers.tokenizer import Tokenizer
+
+# A run imports thousands of modules in each of hundreds of processes: what Python has compiled is kept, also where the
+# environment says not to. That takes three quarters off a start.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
