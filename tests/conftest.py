@@ -2,8 +2,10 @@
 
 import os
 import sys
+from functools import cache
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.postgres import place, postgres_server, postgres_url  # noqa: F401  (fixtures, for every test)
@@ -15,6 +17,10 @@ from tickertape.renderers.tokenizer import Tokenizer
 # environment says not to. That takes three quarters off a start.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# Each client of httpx, and each SDK makes one, would read the certificates of all authorities: more work than a test's
+# own. Servers here speak plain HTTP, so one context does.
+httpx._transports.default.create_ssl_context = cache(httpx.create_ssl_context)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -16,8 +16,8 @@ import openai
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from typer.testing import CliRunner
 
+from tests.command_line import tickertape
 from tests.engines import ScriptedEngine
 from tests.server.conftest import Proxy, StartProxy, scripted, until
 from tickertape.clients import TrajectoryClient, TrajectoryError
@@ -26,7 +26,6 @@ from tickertape.server.auth.access import ANYBODY, Role
 from tickertape.server.auth.keyring import FRESH, Keyring, make_key
 from tickertape.server.auth.keys import ConfiguredKey, digest_of, hash_of, new_key
 from tickertape.server.auth.session_keys import KEY_FORM, SessionKeys
-from tickertape.server.commands.cli import app
 from tickertape.server.errors import Unauthenticated
 from tickertape.server.serving.exposure import check_exposure, is_loopback
 from tickertape.server.settings import AuthMode, Settings, SettingsError
@@ -411,10 +410,6 @@ async def test_public_address_needs_a_key_or_a_word(tmp_path: Path) -> None:
 
 
 # The command line.
-
-
-def tickertape(*arguments: str) -> Any:
-    return CliRunner().invoke(app, arguments)
 
 
 def test_keys_are_made_listed_and_revoked_on_the_tape_itself(tmp_path: Path) -> None:
