@@ -105,6 +105,13 @@ def test_key_ends_when_it_expires(proxy: Proxy) -> None:
     assert time.time() >= made["expires_at"]
 
 
+@pytest.fixture
+def quickly_stale(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys in memory are read again after moments."""
+    monkeypatch.setattr(keyring_module, "FRESH", 0.1)
+
+
+@pytest.mark.usefixtures("quickly_stale")
 def test_keys_of_another_replica_count_within_seconds(postgres_url: str, start_proxy: StartProxy) -> None:
     """Two servers on one tape: what one makes and revokes, the other knows."""
     here, there = (start_proxy(engine(), db=postgres_url, api_key=ADMIN, admin_key=ADMIN) for _ in range(2))
@@ -117,6 +124,7 @@ def test_keys_of_another_replica_count_within_seconds(postgres_url: str, start_p
     until(lambda: there.http.get("/sessions", headers=bearer(made["key"])).status_code == 401, FRESH + 1)
 
 
+@pytest.mark.usefixtures("quickly_stale")
 def test_first_key_turns_authentication_on_and_its_revocation_not_off(start_proxy: StartProxy, tmp_path: Path) -> None:
     proxy = start_proxy(engine())
     assert proxy.http.get("/sessions").status_code == 200
