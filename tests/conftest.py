@@ -34,9 +34,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--mutations",
         type=int,
-        default=500,
+        default=200,
         metavar="N",
         help="mutated completions per model in the slow test of them",
+    )
+    parser.addoption(
+        "--messages",
+        type=int,
+        default=100,
+        metavar="N",
+        help="answers per model in the slow tests of what is read back and of streams; a fifth as many conversations",
     )
     parser.addoption(
         "--traffic-turns",
