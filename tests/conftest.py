@@ -1,13 +1,26 @@
 """What several parts of the tests use."""
 
+import os
+import sys
+from functools import cache
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.postgres import place, postgres_server, postgres_url  # noqa: F401  (fixtures, for every test)
 from tickertape.clients.engines.embedded.gguf import tokenizer_from_gguf
 from tickertape.clients.engines.embedded.model_file import model_file
 from tickertape.renderers.tokenizer import Tokenizer
+
+# A run imports thousands of modules in each of hundreds of processes: what Python has compiled is kept, also where the
+# environment says not to. That takes three quarters off a start.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# Each client of httpx, and each SDK makes one, would read the certificates of all authorities: more work than a test's
+# own. Servers here speak plain HTTP, so one context does.
+httpx._transports.default.create_ssl_context = cache(httpx.create_ssl_context)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -21,9 +34,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--mutations",
         type=int,
-        default=500,
+        default=200,
         metavar="N",
         help="mutated completions per model in the slow test of them",
+    )
+    parser.addoption(
+        "--messages",
+        type=int,
+        default=100,
+        metavar="N",
+        help="answers per model in the slow tests of what is read back and of streams; a fifth as many conversations",
     )
     parser.addoption(
         "--traffic-turns",

@@ -10,15 +10,11 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.command_line import tickertape
 from tests.engines import Handler, faulty_vllm
 from tests.materials import qwen3_dir
 
 UNREACHED = "vllm=http://127.0.0.1:1"
-
-
-def tickertape(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "tickertape.server", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
 @pytest.fixture
@@ -80,8 +76,16 @@ def test_serve_listens_before_there_is_an_engine_and_ends_on_sigterm(tmp_path: P
 def test_wrong_settings_are_told_in_one_line(tmp_path: Path, arguments: list[str], said: str) -> None:
     given = [str(qwen3_dir()) if argument == "QWEN3" else argument for argument in arguments]
     done = tickertape("serve", "--port", "0", "--db", str(tmp_path / "tape.db"), *given)
-    assert done.returncode != 0
+    assert done.exit_code == 1
     assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_process_that_cannot_serve_ends_with_one_line(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tickertape.server", "serve", "--port", "0", "--gguf", "nowhere.gguf"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("tickertape: --gguf nowhere.gguf: there is no such file")
     assert "Traceback" not in done.stderr
 
 

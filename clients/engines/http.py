@@ -36,7 +36,7 @@ passed_on: ContextVar[Mapping[str, str]] = ContextVar("passed_on", default=Mappi
 
 
 class EngineConnection:
-    """A pool of connections to one engine.
+    """A pool of connections to one engine: GETs are probes, and wait for seconds only; POSTs are calls.
 
     Args:
         url: where the engine listens, without a path.
@@ -58,21 +58,23 @@ class EngineConnection:
         self._timeout = aiohttp.ClientTimeout(
             total=None, connect=None, sock_connect=connect_timeout, sock_read=read_timeout
         )
-        self._session: aiohttp.ClientSession | None = None
+        self._sessions: dict[str, aiohttp.ClientSession] = {}
 
     async def open(self) -> None:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=self._timeout,
-                trust_env=False,
-            )
+        # Probes have connections of their own: theirs go round those that lie idle, and so would keep all of a busy
+        # time open for ever.
+        for method, patience in (("GET", _PROBE), ("POST", self._timeout)):
+            if method not in self._sessions:
+                self._sessions[method] = aiohttp.ClientSession(
+                    connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),
+                    cookie_jar=aiohttp.DummyCookieJar(),
+                    timeout=patience,
+                    trust_env=False,
+                )
 
     async def close(self) -> None:
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        while self._sessions:
+            await self._sessions.popitem()[1].close()
 
     async def get_json(self, path: str) -> Any:
         """The JSON behind ``path``.
@@ -80,12 +82,12 @@ class EngineConnection:
         Raises:
             EngineUnavailable, EngineRefused, EngineNonsense: see :mod:`tickertape.clients.engines.errors`.
         """
-        async with self._request("GET", path, None, _PROBE) as response:
+        async with self._request("GET", path, None) as response:
             return _json(await response.read(), path)
 
     async def check(self, path: str) -> None:
         """Raises unless ``path`` answers 2xx."""
-        async with self._request("GET", path, None, _PROBE) as response:
+        async with self._request("GET", path, None) as response:
             await response.read()
 
     async def status(self, path: str) -> tuple[int, bytes]:
@@ -94,18 +96,18 @@ class EngineConnection:
         Raises:
             EngineUnavailable: it does not answer.
         """
-        async with self._request("GET", path, None, _PROBE, any_status=True) as response:
+        async with self._request("GET", path, None, any_status=True) as response:
             return response.status, await response.read()
 
     async def post_json(self, path: str, body: bytes, headers: dict[str, str] | None = None) -> Any:
         """Posts a JSON body and returns the answer's JSON; raises as :meth:`get_json`."""
-        async with self._request("POST", path, body, None, headers) as response:
+        async with self._request("POST", path, body, headers) as response:
             return _json(await response.read(), path)
 
     async def post(self, path: str, body: bytes) -> bytes:
         """Posts a JSON body to ``path`` and returns the answer's body, which may be empty; raises as
         :meth:`get_json`."""
-        async with self._request("POST", path, body, None) as response:
+        async with self._request("POST", path, body) as response:
             return await response.read()
 
     @asynccontextmanager
@@ -114,7 +116,7 @@ class EngineConnection:
     ) -> AsyncIterator["EventStream"]:
         """Posts a JSON body; the answer is server-sent events. Leaving the block early closes the connection. Raises as
         :meth:`get_json`, also while the block reads."""
-        async with self._request("POST", path, body, None, headers) as response:
+        async with self._request("POST", path, body, headers) as response:
             yield EventStream(response.content)
 
     @asynccontextmanager
@@ -123,13 +125,12 @@ class EngineConnection:
         method: str,
         path: str,
         body: bytes | None,
-        patience: aiohttp.ClientTimeout | None,
         headers: dict[str, str] | None = None,
         *,
         any_status: bool = False,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         try:
-            response = await self._send(method, path, body, patience, headers)
+            response = await self._send(method, path, body, headers)
             try:
                 if not (any_status or 200 <= response.status < 300):
                     raise refusal(response.status, await response.read(), self.url + path)
@@ -153,19 +154,18 @@ class EngineConnection:
         method: str,
         path: str,
         body: bytes | None,
-        patience: aiohttp.ClientTimeout | None,
         headers: dict[str, str] | None,
     ) -> aiohttp.ClientResponse:
-        if self._session is None:
+        session = self._sessions.get(method)
+        if session is None:
             raise EngineUnavailable(f"the connection to {self.url} is not open")
         for last_try in (False, True):
             try:
-                return await self._session.request(
+                return await session.request(
                     method,
                     self.url + path,
                     data=body,
                     headers={**self._headers, **(headers or {}), **passed_on.get()},
-                    timeout=patience or self._timeout,
                     allow_redirects=False,
                 )
             except aiohttp.ClientConnectorError:

@@ -1,14 +1,13 @@
 """Whatever is deployed from names settings that there are, with values that they can have."""
 
 import re
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
 
+from tests.command_line import tickertape
 from tests.deployment.places import COMPOSE, DOCKER, DOCKERFILE, KUBERNETES, ROOT, SYSTEMD
 from tickertape.server.commands.settings_table import with_table
 from tickertape.server.settings import Settings
@@ -53,9 +52,8 @@ def test_every_variable_and_secret_is_a_setting(path: Path) -> None:
 def test_every_settings_file_is_read(name: str, tmp_path: Path) -> None:
     path = tmp_path / "tickertape.toml"
     path.write_text(tomls()[name])
-    command = [sys.executable, "-m", "tickertape.server.commands.cli", "config", "--config", path]
-    said = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert said.returncode == 0, said.stderr
+    said = tickertape("config", "--config", str(path))
+    assert said.exit_code == 0, said.stderr
     loaded = load({}, config=path, environ={})
     assert set(loaded.sources) == set(tomllib.loads(tomls()[name]))
 

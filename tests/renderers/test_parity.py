@@ -9,11 +9,11 @@ from hypothesis import given, settings
 
 from tests.renderers.conversations import conversations_for
 from tests.renderers.strategies import assistant, slow, system, user
-from tests.renderers.subjects import QWEN3, QWENS, Conversation, Subject, each, every
+from tests.renderers.subjects import QWEN3, QWENS, Conversation, Subject, every, first
 from tickertape.renderers.renderer import Renderer
 
 
-@each
+@first
 def test_ids_equal_the_models_own_template(subject: Subject, renderer: Renderer) -> None:
     _assert_parity(subject, renderer, examples=25)
 

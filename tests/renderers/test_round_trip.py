@@ -4,23 +4,25 @@ import json
 from dataclasses import replace
 from random import Random
 
+import pytest
+
 from tests.renderers.answers import TOOLS, answer, draw_message, offered, sampled
 from tests.renderers.conversations import words
 from tests.renderers.strategies import slow
-from tests.renderers.subjects import Subject, each, every
+from tests.renderers.subjects import Subject, every, first
 from tickertape.renderers.messages import Message, ToolCall
 from tickertape.renderers.prompt import CallStatus, ParsedResponse
 
 
-@each
+@first
 def test_what_was_rendered_is_read_back(subject: Subject) -> None:
     _check_round_trips(subject, seeds=range(10))
 
 
 @slow
 @every
-def test_what_was_rendered_is_read_back_thoroughly(subject: Subject) -> None:
-    _check_round_trips(subject, seeds=range(10, 300))
+def test_what_was_rendered_is_read_back_thoroughly(subject: Subject, pytestconfig: pytest.Config) -> None:
+    _check_round_trips(subject, seeds=range(pytestconfig.getoption("messages")))
 
 
 def _check_round_trips(subject: Subject, seeds: range) -> None:
@@ -44,15 +46,15 @@ def _assert_same_calls(parsed: ParsedResponse, message: Message, seed: int) -> N
         assert json.loads(read.arguments_json) == json.loads(wrote.arguments_json), seed
 
 
-@each
+@first
 def test_a_bridge_is_what_rendering_everything_gives(subject: Subject) -> None:
     _check_conversations(subject, seeds=range(2))
 
 
 @slow
 @every
-def test_a_bridge_is_what_rendering_everything_gives_thoroughly(subject: Subject) -> None:
-    _check_conversations(subject, seeds=range(2, 40))
+def test_a_bridge_is_what_rendering_everything_gives_thoroughly(subject: Subject, pytestconfig: pytest.Config) -> None:
+    _check_conversations(subject, seeds=range(pytestconfig.getoption("messages") // 5))
 
 
 def _check_conversations(subject: Subject, seeds: range) -> None:

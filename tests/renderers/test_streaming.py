@@ -9,7 +9,7 @@ import pytest
 from tests.renderers.answers import TOOLS, answer
 from tests.renderers.mutations import Mutator
 from tests.renderers.strategies import slow
-from tests.renderers.subjects import SUBJECTS, Subject, each, every
+from tests.renderers.subjects import SUBJECTS, Subject, each, every, first
 from tickertape.renderers.draft import CallDelta, ContentDelta, Delta, ReasoningDelta
 from tickertape.renderers.families import FAMILIES
 from tickertape.renderers.messages import Message, ToolCall
@@ -56,15 +56,17 @@ def _added_up(deltas: list[Delta]) -> tuple[str, str, list[ToolCall]]:
     return content, reasoning, calls
 
 
-@each
+@first
 def test_deltas_of_any_chunking_add_up_to_the_whole_message(subject: Subject) -> None:
     _check_chunkings(subject, seeds=range(10))
 
 
 @slow
 @every
-def test_deltas_of_any_chunking_add_up_to_the_whole_message_thoroughly(subject: Subject) -> None:
-    _check_chunkings(subject, seeds=range(10, 300))
+def test_deltas_of_any_chunking_add_up_to_the_whole_message_thoroughly(
+    subject: Subject, pytestconfig: pytest.Config
+) -> None:
+    _check_chunkings(subject, seeds=range(pytestconfig.getoption("messages")))
 
 
 def _check_chunkings(subject: Subject, seeds: range) -> None:

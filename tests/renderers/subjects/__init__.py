@@ -55,6 +55,7 @@ __all__ = [
     "driven",
     "each",
     "every",
+    "first",
     "guest_text",
     "guest_tokenizer",
     "on_that_day",
@@ -82,6 +83,8 @@ _FIRST = {FAMILIES[subject.family].__module__: subject.name for subject in rever
 #: Their names.
 ONE_EACH = tuple(_FIRST.values())
 
+#: Runs a test on a subject of each page of families: one that has a thorough twin, which is run on every subject.
+first = pytest.mark.parametrize("subject", ONE_EACH, indirect=True)
 #: Runs a test on a subject of each page of families; on all others too, marked slow.
 each = pytest.mark.parametrize(
     "subject",

@@ -5,9 +5,8 @@ from copy import copy
 from functools import cache
 from typing import Any
 
-import tokenizers
-
 from tests.materials import QWEN3, template
+from tests.materials.sharing import added_tokens, sharing_words, spelled_out
 from tests.renderers.subjects.subject import OpenAIMessage
 from tickertape.renderers.template.renderer import TemplateRenderer
 from tickertape.renderers.tokenizer import Tokenizer
@@ -31,8 +30,8 @@ GUEST_MARKERS = (
 @cache
 def guest_tokenizer() -> Tokenizer:
     """A vocabulary for the templates of others: Qwen3's with their turn markers, and with a token that begins texts."""
-    backend = tokenizers.Tokenizer.from_str(QWEN3.tokenizer.backend.to_str())
-    backend.add_tokens([tokenizers.AddedToken(marker, special=True, normalized=False) for marker in GUEST_MARKERS])
+    own = added_tokens(QWEN3.tokenizer.backend).values()
+    backend = sharing_words(QWEN3.tokenizer.backend, (*own, *spelled_out(GUEST_MARKERS)))
     return Tokenizer(backend, special_tokens={"bos_token": "<|endoftext|>", "eos_token": "<|im_end|>"}, name="guest")
 
 

@@ -16,8 +16,8 @@ import openai
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from typer.testing import CliRunner
 
+from tests.command_line import tickertape
 from tests.engines import ScriptedEngine
 from tests.server.conftest import Proxy, StartProxy, scripted, until
 from tickertape.clients import TrajectoryClient, TrajectoryError
@@ -26,7 +26,6 @@ from tickertape.server.auth.access import ANYBODY, Role
 from tickertape.server.auth.keyring import FRESH, Keyring, make_key
 from tickertape.server.auth.keys import ConfiguredKey, digest_of, hash_of, new_key
 from tickertape.server.auth.session_keys import KEY_FORM, SessionKeys
-from tickertape.server.commands.cli import app
 from tickertape.server.errors import Unauthenticated
 from tickertape.server.serving.exposure import check_exposure, is_loopback
 from tickertape.server.settings import AuthMode, Settings, SettingsError
@@ -106,6 +105,13 @@ def test_key_ends_when_it_expires(proxy: Proxy) -> None:
     assert time.time() >= made["expires_at"]
 
 
+@pytest.fixture
+def quickly_stale(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys in memory are read again after moments."""
+    monkeypatch.setattr(keyring_module, "FRESH", 0.1)
+
+
+@pytest.mark.usefixtures("quickly_stale")
 def test_keys_of_another_replica_count_within_seconds(postgres_url: str, start_proxy: StartProxy) -> None:
     """Two servers on one tape: what one makes and revokes, the other knows."""
     here, there = (start_proxy(engine(), db=postgres_url, api_key=ADMIN, admin_key=ADMIN) for _ in range(2))
@@ -118,6 +124,7 @@ def test_keys_of_another_replica_count_within_seconds(postgres_url: str, start_p
     until(lambda: there.http.get("/sessions", headers=bearer(made["key"])).status_code == 401, FRESH + 1)
 
 
+@pytest.mark.usefixtures("quickly_stale")
 def test_first_key_turns_authentication_on_and_its_revocation_not_off(start_proxy: StartProxy, tmp_path: Path) -> None:
     proxy = start_proxy(engine())
     assert proxy.http.get("/sessions").status_code == 200
@@ -411,10 +418,6 @@ async def test_public_address_needs_a_key_or_a_word(tmp_path: Path) -> None:
 
 
 # The command line.
-
-
-def tickertape(*arguments: str) -> Any:
-    return CliRunner().invoke(app, arguments)
 
 
 def test_keys_are_made_listed_and_revoked_on_the_tape_itself(tmp_path: Path) -> None:

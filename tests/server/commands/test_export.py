@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.command_line import tickertape
 from tests.engines import ScriptedEngine
 from tests.server.conftest import Proxy, scripted
 from tests.server.tapes import written_tape
-from tests.test_cli import tickertape
 from tickertape.clients.samples import samples_of
 from tickertape.server.commands.sample_files import STATE_FILE, Exported, ExportError, export, open_source
 
@@ -145,7 +145,7 @@ def test_command_filters_makes_samples_as_asked_and_tells_of_open_sessions(proxy
     target = tmp_path / "out.ndjson"
     done = tickertape("export", proxy.url, str(target), "--where", "group_id=g", "--where", "metadata.seed=1",
                       "--per-turn")  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     assert "1 sample," in done.stderr
     assert [orjson.loads(line)["session_id"] for line in target.read_bytes().splitlines()] == ["mine"]
     every = tickertape("export", proxy.url, str(tmp_path / "parts"))
@@ -167,6 +167,6 @@ def test_command_filters_makes_samples_as_asked_and_tells_of_open_sessions(proxy
 def test_command_says_what_is_wrong(tape: Path, tmp_path: Path, arguments: list[str], said: str) -> None:
     source, target, *rest = arguments
     done = tickertape("export", str(tape) if source == "TAPE" else source, str(tmp_path / target), *rest)
-    assert done.returncode == 1
+    assert done.exit_code == 1
     assert said in done.stderr
     assert "Traceback" not in done.stderr

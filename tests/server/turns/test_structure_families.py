@@ -12,7 +12,7 @@ import pytest
 
 from tests.renderers.answers import TOOLS
 from tests.renderers.strategies import slow
-from tests.renderers.subjects import SUBJECTS, Subject, each, every
+from tests.renderers.subjects import SUBJECTS, Subject, every, first
 from tickertape.clients.engines.engine import EngineInfo, Feature, Sampling, Structure, StructureKind
 from tickertape.renderers.prompt import CallStatus
 from tickertape.renderers.tokenizer import Tokenizer
@@ -144,7 +144,7 @@ def _describes(subject: Subject) -> bool:
     return subject.limits.calls and not subject.family.startswith(UNKNOWN)
 
 
-@each
+@first
 def test_what_a_structure_allows_is_read_as_calls(subject: Subject) -> None:
     if _describes(subject):
         _check_family(subject, range(6))
@@ -152,9 +152,9 @@ def test_what_a_structure_allows_is_read_as_calls(subject: Subject) -> None:
 
 @slow
 @every
-def test_what_a_structure_allows_is_read_as_calls_thoroughly(subject: Subject) -> None:
+def test_what_a_structure_allows_is_read_as_calls_thoroughly(subject: Subject, pytestconfig: pytest.Config) -> None:
     if _describes(subject):
-        _check_family(subject, range(6, 40))
+        _check_family(subject, range(pytestconfig.getoption("messages") // 5))
 
 
 def test_calls_that_no_grammar_is_known_for_are_refused_and_json_is_not() -> None:

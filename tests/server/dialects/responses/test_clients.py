@@ -1,16 +1,18 @@
 """Real clients of Responses: OpenAI's SDK, whole, streamed and asynchronous, and OpenAI's agents SDK."""
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import openai
 import pytest
-from agents import Agent, OpenAIResponsesModel, RunConfig, Runner, function_tool
 
 from tests.engines import ScriptedEngine
 from tests.server.conftest import Proxy, StartProxy, qwen3_tokenizer
 from tests.server.invariants import check_all
 from tickertape.clients.engines.engine import Sampling
+
+if TYPE_CHECKING:  # its import takes seconds, of every run that collects this file
+    from agents import Agent
 
 TURNS = 20
 
@@ -101,7 +103,9 @@ class _Towns:
     def __init__(self) -> None:
         self.asked: list[str] = []
 
-    def agent(self, proxy: Proxy, session: str, client: openai.AsyncOpenAI) -> Agent[None]:
+    def agent(self, proxy: Proxy, session: str, client: openai.AsyncOpenAI) -> "Agent[None]":
+        from agents import Agent, OpenAIResponsesModel, function_tool
+
         @function_tool
         def weather(town: str) -> str:
             """The weather of a town."""
@@ -117,6 +121,8 @@ class _Towns:
 async def test_openai_agents_run_of_20_turns_is_one_sample(
     start_proxy: StartProxy, session: str, keeps: str, streams: bool
 ) -> None:
+    from agents import RunConfig, Runner
+
     proxy = start_proxy(engine := weather_engine())
     towns = _Towns()
     config = RunConfig(tracing_disabled=True)
