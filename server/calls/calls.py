@@ -130,11 +130,18 @@ def _read(dialect: Dialect, service: Service, request: Request, body: bytes) -> 
 def _checked(service: Service, wanted: TurnRequest) -> TurnRequest:
     """The request, with what only the served model can tell."""
     service.check_model(wanted.model)
-    service.check_ignored(wanted.ignored)
-    if wanted.prompt is not None:
-        wanted.prompt_ids = read_prompt(wanted.prompt, service.turns.renderers.tokenizer)
     renderers = service.turns.renderers
+    if wanted.prompt is not None:
+        wanted.prompt_ids = read_prompt(wanted.prompt, renderers.tokenizer)
     wanted.template_options = renderers.with_thinking(wanted.template_options, wanted.thinking)
+    if wanted.effort is not None:
+        may_switch = wanted.thinking is None
+        options = renderers.with_effort(wanted.template_options, wanted.effort, may_switch=may_switch)
+        if options is None:
+            wanted.ignored.append(wanted.effort_param)
+        else:
+            wanted.template_options = options
+    service.check_ignored(wanted.ignored)
     return wanted
 
 

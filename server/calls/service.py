@@ -140,9 +140,10 @@ class Service:
             )
 
     def check_ignored(self, fields: Sequence[str]) -> None:
-        """Raises :class:`InvalidRequest` for fields outside the protocol, if they are to be refused."""
+        """Raises :class:`InvalidRequest` for fields that are not used, if they are to be refused."""
         if fields and self._unknown_fields is UnknownFields.REJECT:
-            raise InvalidRequest(f"unknown fields: {', '.join(fields)}", param=fields[0], code="unknown_field")
+            text = f"fields that change nothing here: {', '.join(fields)}"
+            raise InvalidRequest(text, param=fields[0], code="unknown_field")
 
 
 def service_of(request: Request) -> Service:

@@ -78,6 +78,10 @@ class TurnRequest:
     template_options: dict[str, Any] = field(default_factory=dict)
     thinking: Thinking | None = None
     """``None``: as the model's template and ``template_options`` have it."""
+    effort: str | None = None
+    """How hard the model is to think, in the client's word for it: a wish, which models without such a word ignore."""
+    effort_param: str = ""
+    """The field that says so."""
     thought_tokens: int | None = None
     """A thought that is as long and not at its end ends the answer; ``None``: it may take all of it."""
     min_version: str | None = None
@@ -93,7 +97,7 @@ class TurnRequest:
     fields: dict[str, Any] = field(default_factory=dict)
     """Fields that are kept for the record."""
     ignored: list[str] = field(default_factory=list)
-    """Fields outside the protocol, by their path."""
+    """Fields that are not used, by their path: those outside the protocol, and wishes that cannot be met."""
 
 
 @dataclass(slots=True, kw_only=True)

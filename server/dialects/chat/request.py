@@ -7,7 +7,9 @@ from tickertape.renderers.messages import Message, ToolCall, flatten_content
 from tickertape.server.dialects.chat.answers import stream_writer, write_error, write_response
 from tickertape.server.dialects.chat.schema import ChatMessage, ChatRequest
 from tickertape.server.dialects.reading import (
+    PADDED,
     Refused,
+    Wishes,
     extras,
     must_call,
     openai_sampling,
@@ -16,6 +18,7 @@ from tickertape.server.dialects.reading import (
     recorded_fields,
     refuse,
     template_options,
+    unmet,
 )
 from tickertape.server.errors import InvalidRequest
 from tickertape.server.turns.request import ToolChoice, TurnRequest
@@ -25,17 +28,19 @@ __all__ = ["DIALECT", "read_request", "stream_writer", "write_error", "write_res
 DIALECT = "chat"
 
 #: Fields that are kept on the turn and change nothing here.
-_RECORDED = ("user", "metadata", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "store")
+_RECORDED = (
+    "user", "metadata", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "store", "reasoning_effort",
+    "verbosity", "service_tier", "prediction",
+)  # fmt: skip
+
+_WISHES: Wishes = {"verbosity": ("medium",), "service_tier": ("auto", "default"), "prediction": ()}
 
 _REFUSED: Refused = {
-    "verbosity": (("medium",), "no served model has verbosity levels"),
     "modalities": ((["text"],), "served models write text only: send ['text']"),
     "audio": ((), "served models write text only"),
-    "prediction": ((), "predicted outputs are not supported"),
     "web_search_options": ((), "there is no web search here: offer a tool"),
     "functions": ((), "functions are deprecated: use tools"),
     "function_call": ((), "function_call is deprecated: use tool_choice"),
-    "service_tier": (("auto", "default"), "there is one service tier: send 'auto' or leave it out"),
 }
 
 
@@ -61,6 +66,8 @@ def read_request(body: bytes) -> TurnRequest:
         sampling=openai_sampling(chat, top_logprobs=chat.top_logprobs, bias=chat.logit_bias),
         max_tokens=_max_tokens(chat),
         template_options=template_options(chat.chat_template_kwargs, chat.reasoning_effort, "reasoning_effort"),
+        effort=chat.reasoning_effort,
+        effort_param="reasoning_effort",
         wants_tokens=bool(chat.logprobs),
         stream=bool(chat.stream),
         options={"include_usage": bool(chat.stream_options and chat.stream_options.include_usage)},
@@ -73,8 +80,6 @@ def _refuse_what_cannot_be_honoured(chat: ChatRequest) -> None:
     refuse(chat, _REFUSED)
     if chat.stream_options is not None and not chat.stream:
         raise InvalidRequest("stream_options needs stream=true", param="stream_options")
-    if chat.stream_options is not None and chat.stream_options.include_obfuscation:
-        raise InvalidRequest("streams are not padded here", param="stream_options.include_obfuscation")
     if chat.top_logprobs and not chat.logprobs:
         raise InvalidRequest("top_logprobs needs logprobs=true", param="top_logprobs")
 
@@ -166,8 +171,10 @@ def _message(message: ChatMessage, place: str) -> Message:
 def _outside_protocol(chat: ChatRequest) -> Iterator[str]:
     """Fields that were sent and are not used, by their path. A null says nothing and is not counted."""
     yield from extras(chat)
+    yield from unmet(chat, _WISHES)
     if chat.stream_options is not None:
         yield from extras(chat.stream_options, "stream_options.")
+        yield from unmet(chat.stream_options, PADDED, "stream_options.")
     for k, message in enumerate(chat.messages):
         yield from extras(message, f"messages[{k}].")
         for j, part in enumerate(message.content if isinstance(message.content, list) else ()):

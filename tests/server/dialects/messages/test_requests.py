@@ -123,7 +123,6 @@ def test_what_is_not_used_is_named() -> None:
     request = read(
         novelty=1,
         nothing=None,
-        output_config={"effort": "max"},
         tools=[{**LOOK_UP, "strict": True}],
         system=[{**TEXT, "citations": []}],
         messages=[
@@ -137,7 +136,6 @@ def test_what_is_not_used_is_named() -> None:
         "messages[2].content[0].mood",
         "messages[2].id",
         "novelty",
-        "output_config.effort",
         "system[0].citations",
         "tools[0].strict",
     ]
@@ -183,7 +181,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"container": "c"}, "container"),
     ({"context_management": {"edits": [{"type": "clear_tool_uses_20250919"}]}}, "context_management"),
     ({"output_format": {"type": "grammar"}}, "output_format.type"),
-    ({"speed": "fast"}, "speed"),
+    ({"thread": {"type": "create"}}, "thread"),
 ]
 
 
