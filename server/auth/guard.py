@@ -78,7 +78,8 @@ _BASES = (
 
 def _with_other_base(path: str) -> Iterator[str]:
     """The path as it would be under a base URL without the usual mistakes."""
-    once = re.sub(r"(/v1)+(?=/v1/)", "", path)  # /v1 twice
+    plain = re.sub("/{2,}", "/", path).rstrip("/")  # a slash at the end of the base URL, or of the path
+    once = re.sub(r"(/v1)+(?=/v1/)", "", plain)  # /v1 twice
     yield once
     yield re.sub(r"(/chat/completions|/completions|/messages|/responses|/models)\1$", r"\1", once)  # a whole address
     yield re.sub(r"^(/sessions/[^/]+)?/", r"\g<0>v1/", once)  # none

@@ -105,6 +105,19 @@ def refuse(fields: BaseModel, refused: Refused, prefix: str = "") -> None:
             raise InvalidRequest(reason, param=prefix + name, code="unsupported_value")
 
 
+def left_out(kind: str, place: str, unreadable: dict[str, str]) -> str:
+    """The text that the model reads in place of a part that it cannot read: a tool that shows a picture is called by
+    the model, whose episode must not end with it.
+
+    Args:
+        kind: what the part is, such as ``image``.
+        place: its path.
+        unreadable: gets a note of it.
+    """
+    unreadable[place] = kind
+    return f"[{kind} left out: you can read text only]"
+
+
 def unmet(fields: BaseModel, wishes: Wishes, prefix: str = "") -> Iterator[str]:
     """Wishes that were sent and are not met, by their path."""
     return (prefix + name for name, met in wishes.items() if getattr(fields, name) not in (None, *met))

@@ -117,7 +117,12 @@ OPERATIONS: Mapping[Callable[..., Any], Operation] = {
     ),
     agents.alive: Operation(shapes.Alive),
     agents.models: Operation(shapes.Models),
+    agents.model: Operation(shapes.Model, (404, 500, 503)),
     responses.create: _call(shapes.ResponseObject, ResponsesRequest),
+    responses.count_input: Operation(
+        shapes.CountedInput, (400, 404, 500), body=ResponsesRequest, headers=(SESSION_HEADER,)
+    ),
+    responses.compact: Operation(status=None, errors=(400, 500)),
     responses.retrieve: Operation(shapes.ResponseObject, (400, 404, *_TAPE), headers=(SESSION_HEADER,)),
     responses.delete: Operation(shapes.DeletedResponse, (400, 404, *_TAPE), headers=(SESSION_HEADER,)),
     responses.cancel: Operation(status=None, errors=(400, 404, *_TAPE), headers=(SESSION_HEADER,)),

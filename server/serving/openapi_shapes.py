@@ -153,6 +153,11 @@ class AnthropicAnswer(BaseModel):
     usage: MessageUsage
 
 
+class CountedInput(BaseModel):
+    object: Literal["response.input_tokens"]
+    input_tokens: int
+
+
 class CountedTokens(BaseModel):
     input_tokens: int
 

@@ -124,6 +124,7 @@ def _prompt(asked: CountRequest) -> TurnRequest:
         tools=[_as_function(tool) for tool in tools] or None,
         sampling=sampling((), "stop_sequences"),
         options={"eager_tools": frozenset(tool.name for tool in tools if tool.eager_input_streaming)},
+        unreadable=history.unreadable,
         ignored=[*_outside_protocol(asked, tools), *history.ignored],
     )
 

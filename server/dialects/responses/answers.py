@@ -86,6 +86,11 @@ def write_result(
     return _ended(_frame(result.turn, instructions), result, output)
 
 
+def write_count(count: int) -> dict[str, Any]:
+    """The number of a prompt's tokens."""
+    return {"object": "response.input_tokens", "input_tokens": count}
+
+
 def write_error(error: ProxyError) -> dict[str, Any]:
     """OpenAI's error shape, with this protocol's names of fields."""
     shape = openai_error(error)

@@ -21,6 +21,7 @@ from tickertape.server.dialects.responses.answers import (
     LOGPROBS,
     stream_writer,
     turn_id_of,
+    write_count,
     write_error,
     write_response,
 )
@@ -30,7 +31,15 @@ from tickertape.server.dialects.responses.tools import read_tool_choice, read_to
 from tickertape.server.errors import InvalidRequest
 from tickertape.server.turns.request import INSTRUCTIONS, Follows, TurnRequest
 
-__all__ = ["DIALECT", "read_request", "stream_writer", "write_error", "write_response"]
+__all__ = [
+    "DIALECT",
+    "read_count_request",
+    "read_request",
+    "stream_writer",
+    "write_count",
+    "write_error",
+    "write_response",
+]
 
 DIALECT = "responses"
 
@@ -85,11 +94,13 @@ def read_request(body: bytes) -> TurnRequest:
         raise InvalidRequest("input is missing: there is nothing to answer", param="input", code="missing_field")
     parallel = given.parallel_tool_calls is not False
     include = given.include or []
+    instructions = _instructions(given)
     effort = None if given.reasoning is None else given.reasoning.effort
     return TurnRequest(
         dialect=DIALECT,
         model=given.model,
-        messages=[*_instructions(given), *read.messages],
+        messages=[*instructions, *read.messages],
+        partial={k + len(instructions): each for k, each in read.partial.items()},
         follows=follows,
         tools=toolbox.functions or None,
         tool_choice=read_tool_choice(given.tool_choice, toolbox.names, parallel=parallel),
@@ -104,8 +115,22 @@ def read_request(body: bytes) -> TurnRequest:
         stream=bool(given.stream),
         options={"include": include},
         fields=_recorded(given, toolbox.forms),
+        unreadable=read.unreadable,
         ignored=[*_outside_protocol(given), *read.ignored, *toolbox.ignored],
     )
+
+
+def read_count_request(body: bytes) -> TurnRequest:
+    """A request to count a prompt's tokens, as the request whose prompt it is.
+
+    Raises:
+        InvalidRequest: as :func:`read_request`; or it leaves a part of the conversation to this server's tape.
+    """
+    request = read_request(body)
+    if request.follows is not None or request.partial:
+        param = "previous_response_id" if request.follows is not None else "input"
+        raise InvalidRequest("a prompt is counted as it was sent: send the whole input", param=param)
+    return request
 
 
 def _refuse_what_cannot_be_honoured(given: ResponsesRequest) -> None:
