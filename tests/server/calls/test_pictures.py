@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.engines import ScriptedEngine
-from tests.server.conftest import Proxy, StartProxy, scripted
+from tests.server.conftest import Proxy, scripted
 from tickertape.server.settings import Images
 
 END = 151645
@@ -85,6 +85,12 @@ def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
         yield proxy
 
 
+@pytest.fixture(scope="module")
+def refusing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+    with scripted(playing(), tmp_path_factory.mktemp("refusing"), images=Images.REFUSE) as proxy:
+        yield proxy
+
+
 @pytest.mark.parametrize(("route", "body", "place", "index"), SHOWN, ids=IDS)
 def test_a_text_stands_in_the_place_of_a_picture_and_the_picture_is_named(
     proxy: Proxy, session: str, route: str, body: dict[str, Any], place: str, index: int
@@ -99,10 +105,9 @@ def test_a_text_stands_in_the_place_of_a_picture_and_the_picture_is_named(
 
 @pytest.mark.parametrize(("route", "body", "place", "index"), SHOWN, ids=IDS)
 def test_a_picture_is_refused_by_its_place_where_the_server_is_told_so(
-    start_proxy: StartProxy, session: str, route: str, body: dict[str, Any], place: str, index: int
+    refusing: Proxy, session: str, route: str, body: dict[str, Any], place: str, index: int
 ) -> None:
-    proxy = start_proxy(playing(), images=Images.REFUSE)
-    answer = proxy.http.post(f"/sessions/{session}/v1/{route}", json={"model": proxy.model, **body})
+    answer = refusing.http.post(f"/sessions/{session}/v1/{route}", json={"model": refusing.model, **body})
     assert answer.status_code == 400
     assert f"{place} is of type 'image'" in answer.json()["error"]["message"]
     assert index

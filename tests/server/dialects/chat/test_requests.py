@@ -1,13 +1,14 @@
 """Chat completions' own ways to say things: parts of content, choices of tools, vLLM's fields."""
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.agents.playing import GuidedPlayer, playing
 from tests.renderers.answers import TOOLS
-from tests.server.conftest import Proxy, StartProxy
+from tests.server.conftest import Proxy, scripted
 from tickertape.server.dialects.chat.request import read_request
 from tickertape.server.errors import InvalidRequest
 from tickertape.server.turns.request import TurnRequest
@@ -59,10 +60,11 @@ def test_a_choice_of_no_tools_is_refused(choice: dict[str, Any]) -> None:
         read(tools=TOOLS, tool_choice=choice)
 
 
-@pytest.fixture
-def guided(start_proxy: StartProxy) -> tuple[Proxy, GuidedPlayer]:
+@pytest.fixture(scope="module")
+def guided(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Proxy, GuidedPlayer]]:
     engine = playing(["<think>\nHm.\n</think>\n\nParis"])
-    return start_proxy(engine), engine
+    with scripted(engine, tmp_path_factory.mktemp("tape")) as proxy:
+        yield proxy, engine
 
 
 #: What the engine is told where the template has closed the thought, so that the structure is the whole answer.
@@ -116,13 +118,12 @@ def test_a_grammar_beside_a_thought_is_refused_by_name(guided: tuple[Proxy, Guid
 
 def test_token_ids_are_told_whole_and_streamed(guided: tuple[Proxy, GuidedPlayer], session: str) -> None:
     proxy, engine = guided
+    calls = engine.calls = []
     whole = proxy.chat(session, HELLO, return_token_ids=True).json()
-    assert whole["prompt_token_ids"] == engine.calls[0].prompt_ids
-    assert whole["choices"][0]["token_ids"] == engine.calls[0].token_ids
+    assert whole["prompt_token_ids"] == calls[0].prompt_ids
+    assert whole["choices"][0]["token_ids"] == calls[0].token_ids
     assert whole["choices"][0]["logprobs"] is None
     lines = proxy.chat(f"{session}-2", HELLO, return_token_ids=True, stream=True).text.splitlines()
     chunks = [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
-    assert [i for chunk in chunks for i in chunk["choices"][0].get("token_ids", ())] == engine.calls[1].token_ids
-    assert [chunk["prompt_token_ids"] for chunk in chunks if "prompt_token_ids" in chunk] == [
-        engine.calls[1].prompt_ids
-    ]
+    assert [i for chunk in chunks for i in chunk["choices"][0].get("token_ids", ())] == calls[1].token_ids
+    assert [chunk["prompt_token_ids"] for chunk in chunks if "prompt_token_ids" in chunk] == [calls[1].prompt_ids]
