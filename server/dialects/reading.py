@@ -102,7 +102,7 @@ def refuse(fields: BaseModel, refused: Refused, prefix: str = "") -> None:
     for name, (harmless, reason) in refused.items():
         value = getattr(fields, name)
         if value is not None and value not in harmless:
-            raise InvalidRequest(reason, param=prefix + name, code="unsupported_value")
+            raise InvalidRequest(reason, param=prefix + _sent_as(fields, name), code="unsupported_value")
 
 
 def left_out(kind: str, place: str, unreadable: dict[str, str]) -> str:
@@ -120,7 +120,13 @@ def left_out(kind: str, place: str, unreadable: dict[str, str]) -> str:
 
 def unmet(fields: BaseModel, wishes: Wishes, prefix: str = "") -> Iterator[str]:
     """Wishes that were sent and are not met, by their path."""
-    return (prefix + name for name, met in wishes.items() if getattr(fields, name) not in (None, *met))
+    unmet = [name for name, met in wishes.items() if getattr(fields, name) not in (None, *met)]
+    return (prefix + _sent_as(fields, name) for name in unmet)
+
+
+def _sent_as(fields: BaseModel, name: str) -> str:
+    """A field's name in the protocol."""
+    return type(fields).model_fields[name].alias or name
 
 
 def recorded_fields(fields: BaseModel, names: Sequence[str]) -> dict[str, Any]:

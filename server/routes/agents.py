@@ -1,13 +1,10 @@
 """What agents call."""
 
-from typing import Any
-
 import orjson
 from fastapi import APIRouter, Request, Response
 
 from tickertape.server.auth.access import Access, allow
 from tickertape.server.calls.calls import answer_call, answer_count
-from tickertape.server.calls.service import Service, service_of
 from tickertape.server.dialects import completions
 from tickertape.server.dialects.chat import request as chat
 from tickertape.server.dialects.messages import request as messages
@@ -18,7 +15,6 @@ router = APIRouter(tags=["agents"])
 _CHAT_PATHS = ("/v1/chat/completions", "/sessions/{session_id}/v1/chat/completions")
 _COMPLETIONS_PATHS = ("/v1/completions", "/sessions/{session_id}/v1/completions")
 _MESSAGES_PATHS = ("/v1/messages", "/sessions/{session_id}/v1/messages")
-_MODELS_PATHS = ("/v1/models", "/sessions/{session_id}/v1/models")
 
 
 @allow(Access.AGENT)
@@ -57,28 +53,8 @@ async def alive(_request: Request) -> Response:
     return Response(orjson.dumps({"name": "tickertape"}), media_type="application/json")
 
 
-@allow(Access.AGENT)
-async def models(request: Request) -> Response:
-    """The models that are served, in OpenAI's shape."""
-    service = service_of(request)
-    listing = [_described(name, service) for name in service.model_names]
-    return Response(orjson.dumps({"object": "list", "data": listing}), media_type="application/json")
-
-
-@allow(Access.AGENT)
-async def model(request: Request) -> Response:
-    """One of the models that are served, in OpenAI's shape. A name may hold slashes."""
-    service, name = service_of(request), request.path_params["model"]
-    service.check_model(name)
-    return Response(orjson.dumps(_described(name, service)), media_type="application/json")
-
-
-def _described(name: str, service: Service) -> dict[str, Any]:
-    return {"id": name, "object": "model", "created": service.started_at, "owned_by": "tickertape"}
-
-
 #: They read bodies by their dialect and parameters not at all, so FastAPI has nothing to do for them.
-ENDPOINTS = frozenset({chat_completions, plain_completions, anthropic_messages, count_tokens, model})
+ENDPOINTS = frozenset({chat_completions, plain_completions, anthropic_messages, count_tokens})
 
 for _path in _CHAT_PATHS:
     router.add_route(_path, chat_completions, methods=["POST"])
@@ -89,6 +65,3 @@ for _path in _MESSAGES_PATHS:
     router.add_route(_path + "/count_tokens", count_tokens, methods=["POST"])
 router.add_route("/", alive, methods=["GET"])
 router.add_route("/sessions/{session_id}", alive, methods=["HEAD"])  # a base URL that names a session
-for _path in _MODELS_PATHS:
-    router.add_api_route(_path, models, methods=["GET"])
-    router.add_route(_path + "/{model:path}", model, methods=["GET"])

@@ -16,6 +16,7 @@ from tickertape.server.auth.browsers import Browsers
 from tickertape.server.auth.guard import Guard, RouteRules
 from tickertape.server.auth.keyring import Keyring
 from tickertape.server.calls.service import Service, service_of
+from tickertape.server.dialects.gemini import dialect as gemini
 from tickertape.server.dialects.messages import request as messages
 from tickertape.server.errors import InvalidRequest, ProxyError, StoreFailed, openai_error
 from tickertape.server.http.body_limit import Bodies, BodyLimit
@@ -25,10 +26,12 @@ from tickertape.server.routes import (
     agents,
     arrays,
     engines,
+    google,
     health,
     keys,
     leases,
     metrics,
+    models,
     policy,
     responses,
     retention,
@@ -43,6 +46,8 @@ from tickertape.server.store.store import StoreError
 ROUTERS = (
     agents.router,
     responses.router,
+    google.router,
+    models.router,
     tokens.router,
     sessions.router,
     arrays.router,
@@ -76,7 +81,9 @@ def create_app(service: Service) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _internal_error)
-    app.add_middleware(Direct, endpoints=agents.ENDPOINTS | responses.ENDPOINTS, respond=_respond)
+    app.add_middleware(
+        Direct, endpoints=agents.ENDPOINTS | responses.ENDPOINTS | google.ENDPOINTS | models.ENDPOINTS, respond=_respond
+    )
     app.add_middleware(BodyLimit, bodies=_bodies, is_long=_is_agents, respond=_respond)
     app.add_middleware(Guard, rules=rules, keyring=_keyring, browsers=_browsers, respond=_respond)
     app.add_middleware(Observed, paths=paths_of(routes))  # the outermost: it sees what the guard refuses, too
@@ -100,8 +107,13 @@ def _browsers(scope: Scope) -> Browsers:
 
 
 def _respond(request: Request, error: ProxyError) -> Response:
-    """In Anthropic's shape to Anthropic's clients, who name their protocol's version; else in OpenAI's."""
+    """In Anthropic's shape to Anthropic's clients, who name their protocol's version; in Google's to Google's; else in
+    OpenAI's."""
     note_error(error.code, error.param)
+    if gemini.is_spoken(request.url.path, request.headers):
+        return Response(
+            orjson.dumps(gemini.write_error(error)), error.status, error.headers, media_type="application/json"
+        )
     speaks_messages = "anthropic-version" in request.headers or "/v1/messages" in request.url.path
     shape = messages.write_error(error) if speaks_messages else openai_error(error)
     return Response(orjson.dumps(shape), error.status, error.headers, media_type="application/json")

@@ -162,6 +162,50 @@ class CountedTokens(BaseModel):
     input_tokens: int
 
 
+class GeminiCandidate(BaseModel):
+    index: int
+    content: dict[str, Any]
+    finishReason: Literal["STOP", "MAX_TOKENS"]  # noqa: N815  (the protocol's names)
+    logprobsResult: dict[str, Any] | None = None  # noqa: N815
+
+
+class GeminiAnswer(BaseModel):
+    responseId: str  # noqa: N815
+    modelVersion: str  # noqa: N815
+    candidates: list[GeminiCandidate]
+    usageMetadata: dict[str, int]  # noqa: N815
+
+
+class GeminiCount(BaseModel):
+    totalTokens: int  # noqa: N815
+
+
+class GeminiModel(BaseModel):
+    name: str
+    displayName: str  # noqa: N815
+    inputTokenLimit: int  # noqa: N815
+    outputTokenLimit: int  # noqa: N815
+    supportedGenerationMethods: list[str]  # noqa: N815
+
+
+class GeminiModels(BaseModel):
+    models: list[GeminiModel]
+
+
+class GoogleErrorBody(BaseModel):
+    code: int
+    message: str
+    status: str
+    details: list[dict[str, Any]]
+
+
+class GoogleError(BaseModel):
+    error: GoogleErrorBody
+
+
+AnyError: TypeAlias = OpenAIError | GoogleError
+
+
 class ResponseObject(BaseModel):
     id: str
     object: Literal["response"]

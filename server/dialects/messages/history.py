@@ -98,7 +98,7 @@ def _arguments(given: dict[str, Any]) -> str | dict[str, Any]:
 
 _IN_TEXT: dict[str, type[Fields]] = {"text": TextBlock}
 #: What users and tools may show.
-_SHOWN = {**_IN_TEXT, "image": MediaBlock, "document": MediaBlock}
+_SHOWN: dict[str, type[Fields]] = {**_IN_TEXT, "image": MediaBlock, "document": MediaBlock}
 _BLOCKS: dict[str, dict[str, type[Fields]]] = {
     "system": _IN_TEXT,
     "user": {**_SHOWN, "tool_result": ToolResultBlock},
