@@ -119,8 +119,8 @@ OPERATIONS: Mapping[Callable[..., Any], Operation] = {
         error=shapes.AnthropicError,
     ),
     agents.alive: Operation(shapes.Alive),
-    models.models: Operation(shapes.Models | shapes.GeminiModels, (500, 503)),
-    models.model: Operation(shapes.Model | shapes.GeminiModel, (404, 500, 503), special={404: shapes.AnyError}),
+    models.models: Operation(shapes.AnyModels, (500, 503), error=shapes.AnyError),
+    models.model: Operation(shapes.AnyModel, (404, 500, 503), error=shapes.AnyError),
     responses.create: _call(shapes.ResponseObject, ResponsesRequest),
     responses.count_input: Operation(
         shapes.CountedInput, (400, 404, 500), body=ResponsesRequest, headers=(SESSION_HEADER,)
@@ -130,7 +130,7 @@ OPERATIONS: Mapping[Callable[..., Any], Operation] = {
     responses.delete: Operation(shapes.DeletedResponse, (400, 404, *_TAPE), headers=(SESSION_HEADER,)),
     responses.cancel: Operation(status=None, errors=(400, 404, *_TAPE), headers=(SESSION_HEADER,)),
     responses.list_input: Operation(shapes.InputItems, (400, 404, *_TAPE), headers=(SESSION_HEADER,)),
-    google.call_model: _call(shapes.GeminiAnswer | shapes.GeminiCount, GenerateRequest, shapes.GoogleError),
+    google.call_model: _call(shapes.GeminiAnswerOrCount, GenerateRequest, shapes.AnyError),
     metrics.metrics: Operation(also={"text/plain": _TEXT, "application/openmetrics-text": _TEXT}),
     tokens.tokenize: Operation(shapes.Tokenized, (400, 404, 500), body=tokens.TokenizeRequest),
     tokens.detokenize: Operation(shapes.Detokenized, (400, 404, 500), body=tokens.DetokenizeRequest),
@@ -301,7 +301,7 @@ def _schemas() -> tuple[dict[Any, Any], dict[str, Any]]:
     """References to the schemas of all bodies and answers, and the schemas."""
     bodies: set[Any] = {known.body for known in OPERATIONS.values() if known.body is not None}
     answers: set[Any] = {shapes.OpenAIError, shapes.AnthropicError, shapes.NotReady}
-    answers |= {shapes.GoogleError}
+    answers |= {known.error for known in OPERATIONS.values()}
     answers |= {known.answer for known in OPERATIONS.values() if known.answer is not None}
     adapters: list[tuple[Any, Any, TypeAdapter[Any]]] = [
         *((kind, "validation", TypeAdapter(kind)) for kind in sorted(bodies, key=lambda kind: kind.__name__)),

@@ -6,7 +6,7 @@ What is a dataclass already is taken from it (:func:`told`). An answer may have 
 import dataclasses
 from typing import Any, Literal, TypeAlias, get_type_hints
 
-from pydantic import BaseModel, create_model
+from pydantic import BaseModel, RootModel, create_model
 
 from tickertape.clients.engines.pool import MemberState
 from tickertape.clients.samples import Sample
@@ -203,7 +203,20 @@ class GoogleError(BaseModel):
     error: GoogleErrorBody
 
 
-AnyError: TypeAlias = OpenAIError | GoogleError
+class AnyError(RootModel[OpenAIError | GoogleError]):
+    """Of a route that several protocols have."""
+
+
+class AnyModel(RootModel[Model | GeminiModel]):
+    pass
+
+
+class AnyModels(RootModel[Models | GeminiModels]):
+    pass
+
+
+class GeminiAnswerOrCount(RootModel[GeminiAnswer | GeminiCount]):
+    pass
 
 
 class ResponseObject(BaseModel):
