@@ -214,7 +214,7 @@ def describe(app: FastAPI, routes: Iterable[BaseRoute]) -> dict[str, Any]:
         if known is None:
             raise UndescribedRoute(f"{route.path} ({route.endpoint.__name__}) is not in OPERATIONS")
         for method in sorted(route.methods or ()):
-            operations = document["paths"].setdefault(route.path, {})
+            operations = document["paths"].setdefault(route.path_format, {})
             _complete(operations.setdefault(method.lower(), _plain(route, method)), route, known, references)
     return document
 
