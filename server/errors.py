@@ -48,10 +48,29 @@ class InvalidRequest(ProxyError):
 
 
 class ContextLengthExceeded(InvalidRequest):
-    """The prompt leaves no room for a completion."""
+    """The prompt leaves no room for a completion.
+
+    Said in OpenAI's words, and by dialects in their own protocols': clients know it by those, beside its code.
+
+    Args:
+        why: what else there is to say.
+        prompt_tokens: how many there are.
+        most: how many there may be, the answer included; ``None`` for both where only an engine knows.
+    """
 
     code = "context_length_exceeded"
     param = "messages"
+
+    def __init__(self, why: str, *, prompt_tokens: int | None = None, most: int | None = None) -> None:
+        text = "This model's maximum context length is "
+        if most is None:
+            text += f"exceeded: {why}"
+        else:
+            asked = "too many" if prompt_tokens is None else prompt_tokens
+            text += f"{most} tokens. However, your messages resulted in {asked} tokens: {why}"
+        super().__init__(text)
+        self.prompt_tokens = prompt_tokens
+        self.most = most
 
 
 class ModelNotFound(InvalidRequest):

@@ -98,15 +98,16 @@ def principal_of(request: Request) -> Principal:
 
 
 def presented_key(headers: Headers) -> str | None:
-    """The key that a request shows: ``Authorization: Bearer KEY``, else ``x-api-key``, as Anthropic's clients do."""
+    """The key that a request shows: ``Authorization: Bearer KEY``, else ``x-api-key``, as Anthropic's clients do, or
+    ``x-goog-api-key``, as Google's."""
     scheme, _, key = headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer":
-        key = headers.get("x-api-key", "")
+        key = headers.get("x-api-key", "") or headers.get("x-goog-api-key", "")
     return key.strip() or None
 
 
 def client_of(request: Request) -> bytes:
     """What clients without a session id are told apart by: 8 bytes of a digest. Never the key itself: this is kept."""
     principal = principal_of(request)
-    shown = request.headers.get("Authorization") or request.headers.get("x-api-key", "")
+    shown = request.headers.get("Authorization") or presented_key(request.headers) or ""
     return hashlib.sha256((f"key {principal.key_id}" if principal.key_id else shown).encode()).digest()[:8]

@@ -67,16 +67,18 @@ class RouteRules:
 #: Said to whom asks for a path that is none: most often the base URL is wrong.
 _BASES = (
     "An agent's base_url is http://HOST:PORT/v1 or http://HOST:PORT/sessions/ID/v1, without /v1 for Anthropic's "
-    "clients; a trainer's is http://HOST:PORT"
+    "and Google's clients; a trainer's is http://HOST:PORT"
 )
 
 
 def _with_other_base(path: str) -> Iterator[str]:
     """The path as it would be under a base URL without the usual mistakes."""
-    once = re.sub(r"(/v1)+(?=/v1/)", "", path)  # /v1 twice
+    plain = re.sub("/{2,}", "/", path).rstrip("/")  # a slash at the end of the base URL, or of the path
+    once = re.sub(r"(/v1)+(?=/v1/)", "", plain)  # /v1 twice
     yield once
     yield re.sub(r"(/chat/completions|/completions|/messages|/responses|/models)\1$", r"\1", once)  # a whole address
     yield re.sub(r"^(/sessions/[^/]+)?/", r"\g<0>v1/", once)  # none
+    yield re.sub(r"^(/sessions/[^/]+)?/(?:v1(?:beta)?/)*", r"\g<1>/v1beta/", plain)  # Google's
     yield once.removeprefix("/v1")  # a trainer's
     yield once[max(once.rfind("/v1/"), 0) :]  # something before it
 

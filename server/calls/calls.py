@@ -9,7 +9,7 @@ from fastapi import Request, Response
 from starlette.requests import ClientDisconnect
 
 from tickertape.server.auth.guard import SESSION_HEADER
-from tickertape.server.calls.identity import Caller, caller_of, session_of
+from tickertape.server.calls.identity import AGENT_FIELD, Caller, caller_of, session_of, told_of_agent
 from tickertape.server.calls.in_flight import Answer, Key, Taken, body_digest
 from tickertape.server.calls.limits import AdmissionSlot, Overloaded
 from tickertape.server.calls.service import Service, service_of
@@ -21,7 +21,7 @@ from tickertape.server.store.store import StoreError
 from tickertape.server.trajectories.turn import Outcome
 from tickertape.server.turns.off_loop import off_loop
 from tickertape.server.turns.raw_prompt import read_prompt
-from tickertape.server.turns.replay import go_on
+from tickertape.server.turns.replay import complete, go_on
 from tickertape.server.turns.request import TurnRequest
 from tickertape.server.turns.stream_buffer import Live, whole
 from tickertape.server.turns.waiters import Audience, ClientGone
@@ -124,17 +124,28 @@ def _read(dialect: Dialect, service: Service, request: Request, body: bytes) -> 
     wanted = dialect.read_request(body)
     wanted.n_bytes = len(body)
     wanted.min_version = request.headers.get(MIN_VERSION_HEADER) or None
+    if told := told_of_agent(request.headers):
+        wanted.fields[AGENT_FIELD] = told
     return _checked(service, wanted)
 
 
 def _checked(service: Service, wanted: TurnRequest) -> TurnRequest:
     """The request, with what only the served model can tell."""
     service.check_model(wanted.model)
-    service.check_ignored(wanted.ignored)
-    if wanted.prompt is not None:
-        wanted.prompt_ids = read_prompt(wanted.prompt, service.turns.renderers.tokenizer)
     renderers = service.turns.renderers
+    if wanted.prompt is not None:
+        wanted.prompt_ids = read_prompt(wanted.prompt, renderers.tokenizer)
     wanted.template_options = renderers.with_thinking(wanted.template_options, wanted.thinking)
+    if wanted.effort is not None:
+        may_switch = wanted.thinking is None
+        options = renderers.with_effort(wanted.template_options, wanted.effort, may_switch=may_switch)
+        if options is None:
+            wanted.ignored.append(wanted.effort_param)
+        else:
+            wanted.template_options = options
+    service.check_readable(wanted.unreadable)
+    wanted.ignored += wanted.unreadable
+    service.check_ignored(wanted.ignored)
     return wanted
 
 
@@ -194,9 +205,12 @@ async def _followed(service: Service, caller: Caller, wanted: TurnRequest) -> st
     """Completes a request that goes on from a turn; gives the session, as far as it is known. A request that is refused
     is on tape then."""
     turns, named = service.turns, caller.session_id
-    if wanted.follows is None:
-        return named
     try:
+        known = named
+        if wanted.partial:
+            known = await complete(turns.store, wanted, caller.may_read) or named
+        if wanted.follows is None:
+            return known
         return await go_on(turns.store, wanted, wanted.follows, caller.may_read, turns.matching)
     except StoreError:  # there is no tape for a turn to be put on
         raise

@@ -4,6 +4,7 @@ one. The guard has seen to it that a key reaches the session that the URL and th
 import re
 from dataclasses import dataclass
 
+from starlette.datastructures import Headers
 from starlette.requests import Request
 
 from tickertape.server.auth.access import ANYBODY, Principal, client_of, presented_key, principal_of
@@ -12,6 +13,22 @@ from tickertape.server.errors import InvalidRequest
 
 _KEY_PREFIX = "session-"
 SESSION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}")
+
+
+#: The recorded field that holds what headers tell of the agent that calls.
+AGENT_FIELD = "agent_headers"
+#: Such as ``x-claude-code-agent-id``, ``x-parent-session-id``, ``x-openai-subagent``; not who it is in general
+#: (``User-Agent``).
+_OF_AGENT = re.compile(r"(?!user-agent$)(.*-)?((sub-?)?agent|parent)(-.*)?")
+#: Of such headers that are kept, and of the characters of each.
+_MOST_HEADERS, _MOST_CHARACTERS = 16, 256
+
+
+def told_of_agent(headers: Headers) -> dict[str, str]:
+    """What a client's headers tell of which of its agents calls, and on whose behalf: by that a trainer tells
+    sub-agents of a session apart."""
+    named = [(name, value[:_MOST_CHARACTERS]) for name, value in headers.items() if _OF_AGENT.fullmatch(name)]
+    return dict(named[:_MOST_HEADERS])
 
 
 @dataclass(frozen=True, slots=True)

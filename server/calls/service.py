@@ -1,7 +1,7 @@
 """The running proxy: everything that requests need, put together once."""
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 from prometheus_client import CollectorRegistry
@@ -18,7 +18,7 @@ from tickertape.server.calls.recognition import Recognition
 from tickertape.server.errors import ContextLengthExceeded, InvalidRequest, ModelNotFound, NoEngineYet
 from tickertape.server.http.body_limit import Bodies
 from tickertape.server.policy.sharing import SharedPolicy
-from tickertape.server.settings import UnknownFields
+from tickertape.server.settings import Images, UnknownFields
 from tickertape.server.store.age_clock import AgeClock
 from tickertape.server.store.retention_cycle import Keeper
 from tickertape.server.trajectories.forks import Asked
@@ -49,6 +49,7 @@ class Service:
         limits: how much is taken on at once.
         connect_timeout: seconds that a connection to an engine may take which is added later.
         browsers: what is done about web pages where no key is asked for.
+        images: what becomes of parts of messages that the model cannot read.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Service:
         limits: CallLimits | None = None,
         connect_timeout: float = CONNECT_TIMEOUT,
         browsers: Browsers | None = None,
+        images: Images = Images.PLACEHOLDER,
     ) -> None:
         self.turns = turns
         self.in_flight = in_flight
@@ -86,6 +88,7 @@ class Service:
         self._served_names = [name for name in served_names if name != ANY_MODEL]
         self._accepts_any = ANY_MODEL in served_names
         self._unknown_fields = unknown_fields
+        self._images = images
 
     def recognise(self, client: bytes, asked: Asked) -> str | None:
         """Returns the session of the conversation that a request without an id continues. ``None`` if none is
@@ -127,7 +130,10 @@ class Service:
         """
         names = self.model_names
         if not self._accepts_any and name not in names and name not in self.info.adapters:
-            raise ModelNotFound(f"the model {name!r} is not served; there is: {', '.join(names)}")
+            raise ModelNotFound(
+                f"the model {name!r} is not served; there is: {', '.join(names)} (--served-model-name NAME adds a name,"
+                " '*' accepts any)"
+            )
 
     def check_size(self, body: bytes) -> None:
         """Raises :class:`ContextLengthExceeded` for a request that is too long for the model by any estimate: before
@@ -135,14 +141,25 @@ class Service:
         context = self.info.max_context
         if len(body) > _FREE_BYTES + context * _BYTES_OF_A_TOKEN:
             raise ContextLengthExceeded(
-                f"the request has {len(body)} bytes, which is more than {_BYTES_OF_A_TOKEN} for each of the"
-                f" {context} tokens of this model's context"
+                f"the request has {len(body)} bytes, more than {_BYTES_OF_A_TOKEN} for each token", most=context
+            )
+
+    def check_readable(self, unreadable: Mapping[str, str]) -> None:
+        """Raises :class:`InvalidRequest` for parts of messages that no model here reads, if they are to be refused."""
+        if unreadable and self._images is Images.REFUSE:
+            place, kind = next(iter(unreadable.items()))
+            raise InvalidRequest(
+                f"{place} is of type {kind!r}, and the served model reads text only (the server was started with"
+                " --images refuse)",
+                param=place,
+                code="unsupported_value",
             )
 
     def check_ignored(self, fields: Sequence[str]) -> None:
-        """Raises :class:`InvalidRequest` for fields outside the protocol, if they are to be refused."""
+        """Raises :class:`InvalidRequest` for fields that are not used, if they are to be refused."""
         if fields and self._unknown_fields is UnknownFields.REJECT:
-            raise InvalidRequest(f"unknown fields: {', '.join(fields)}", param=fields[0], code="unknown_field")
+            text = f"fields that change nothing here: {', '.join(fields)}"
+            raise InvalidRequest(text, param=fields[0], code="unknown_field")
 
 
 def service_of(request: Request) -> Service:

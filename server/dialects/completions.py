@@ -14,6 +14,7 @@ from tickertape.server.dialects.chat.answers import finish_reason, usage
 from tickertape.server.dialects.chat.schema import StreamOptions
 from tickertape.server.dialects.events import comment, event
 from tickertape.server.dialects.reading import (
+    PADDED,
     Fields,
     Refused,
     extras,
@@ -22,6 +23,7 @@ from tickertape.server.dialects.reading import (
     read_object,
     recorded_fields,
     refuse,
+    unmet,
 )
 from tickertape.server.errors import InvalidRequest, ProxyError, openai_error
 from tickertape.server.trajectories.turn import Turn
@@ -117,6 +119,7 @@ def _outside_protocol(asked: CompletionRequest) -> Iterator[str]:
     yield from extras(asked)
     if asked.stream_options is not None:
         yield from extras(asked.stream_options, "stream_options.")
+        yield from unmet(asked.stream_options, PADDED, "stream_options.")
 
 
 def write_error(error: ProxyError) -> dict[str, Any]:

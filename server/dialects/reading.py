@@ -15,8 +15,14 @@ from tickertape.renderers.json_text import levels
 from tickertape.server.errors import InvalidRequest
 from tickertape.server.turns.request import ToolChoice
 
-#: Fields of a protocol that cannot be honoured: those values that mean "nothing special", and what to say of others.
+#: Fields of a protocol that would change what is sampled and cannot be honoured: those values that mean "nothing
+#: special", and what to say of others.
 Refused: TypeAlias = Mapping[str, tuple[tuple[Any, ...], str]]
+#: Wishes about style, cost or speed, which no request fails for: those values that ask for what is so anyway. Others
+#: are kept on the turn and named as ignored.
+Wishes: TypeAlias = Mapping[str, tuple[Any, ...]]
+#: Of OpenAI's ``stream_options``: streams are not padded here.
+PADDED: Wishes = {"include_obfuscation": (False,)}
 
 
 class Fields(BaseModel):
@@ -96,7 +102,31 @@ def refuse(fields: BaseModel, refused: Refused, prefix: str = "") -> None:
     for name, (harmless, reason) in refused.items():
         value = getattr(fields, name)
         if value is not None and value not in harmless:
-            raise InvalidRequest(reason, param=prefix + name, code="unsupported_value")
+            raise InvalidRequest(reason, param=prefix + _sent_as(fields, name), code="unsupported_value")
+
+
+def left_out(kind: str, place: str, unreadable: dict[str, str]) -> str:
+    """The text that the model reads in place of a part that it cannot read: a tool that shows a picture is called by
+    the model, whose episode must not end with it.
+
+    Args:
+        kind: what the part is, such as ``image``.
+        place: its path.
+        unreadable: gets a note of it.
+    """
+    unreadable[place] = kind
+    return f"[{kind} left out: you can read text only]"
+
+
+def unmet(fields: BaseModel, wishes: Wishes, prefix: str = "") -> Iterator[str]:
+    """Wishes that were sent and are not met, by their path."""
+    unmet = [name for name, met in wishes.items() if getattr(fields, name) not in (None, *met)]
+    return (prefix + _sent_as(fields, name) for name in unmet)
+
+
+def _sent_as(fields: BaseModel, name: str) -> str:
+    """A field's name in the protocol."""
+    return type(fields).model_fields[name].alias or name
 
 
 def recorded_fields(fields: BaseModel, names: Sequence[str]) -> dict[str, Any]:
@@ -186,19 +216,18 @@ def logit_bias(given: Mapping[str, float]) -> dict[int, float]:
 
 
 def template_options(given: Mapping[str, Any] | None, effort: str | None, param: str) -> dict[str, Any]:
-    """Options of the model's template: those that were sent, and a reasoning effort, which is an option of formats that
-    have one. The format refuses what it does not have.
+    """Options of the model's template that were sent. The format refuses what it does not have.
 
     Args:
         given: ``chat_template_kwargs``.
-        effort: the protocol's own field for it.
+        effort: of the protocol's own field, which is a wish.
         param: that field's name.
 
     Raises:
         InvalidRequest: the two name different efforts.
     """
     options = dict(given or {})
-    if effort is not None and options.setdefault("reasoning_effort", effort) != effort:
+    if effort is not None and options.get("reasoning_effort", effort) != effort:
         raise InvalidRequest(f"{param} and chat_template_kwargs.reasoning_effort differ: send one", param=param)
     return options
 

@@ -5,7 +5,6 @@ from fastapi import APIRouter, Request, Response
 
 from tickertape.server.auth.access import Access, allow
 from tickertape.server.calls.calls import answer_call, answer_count
-from tickertape.server.calls.service import service_of
 from tickertape.server.dialects import completions
 from tickertape.server.dialects.chat import request as chat
 from tickertape.server.dialects.messages import request as messages
@@ -16,7 +15,6 @@ router = APIRouter(tags=["agents"])
 _CHAT_PATHS = ("/v1/chat/completions", "/sessions/{session_id}/v1/chat/completions")
 _COMPLETIONS_PATHS = ("/v1/completions", "/sessions/{session_id}/v1/completions")
 _MESSAGES_PATHS = ("/v1/messages", "/sessions/{session_id}/v1/messages")
-_MODELS_PATHS = ("/v1/models", "/sessions/{session_id}/v1/models")
 
 
 @allow(Access.AGENT)
@@ -55,17 +53,6 @@ async def alive(_request: Request) -> Response:
     return Response(orjson.dumps({"name": "tickertape"}), media_type="application/json")
 
 
-@allow(Access.AGENT)
-async def models(request: Request) -> Response:
-    """The models that are served, in OpenAI's shape."""
-    service = service_of(request)
-    listing = [
-        {"id": name, "object": "model", "created": service.started_at, "owned_by": "tickertape"}
-        for name in service.model_names
-    ]
-    return Response(orjson.dumps({"object": "list", "data": listing}), media_type="application/json")
-
-
 #: They read bodies by their dialect and parameters not at all, so FastAPI has nothing to do for them.
 ENDPOINTS = frozenset({chat_completions, plain_completions, anthropic_messages, count_tokens})
 
@@ -78,5 +65,3 @@ for _path in _MESSAGES_PATHS:
     router.add_route(_path + "/count_tokens", count_tokens, methods=["POST"])
 router.add_route("/", alive, methods=["GET"])
 router.add_route("/sessions/{session_id}", alive, methods=["HEAD"])  # a base URL that names a session
-for _path in _MODELS_PATHS:
-    router.add_api_route(_path, models, methods=["GET"])

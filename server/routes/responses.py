@@ -7,7 +7,7 @@ import orjson
 from fastapi import APIRouter, Query, Request, Response
 
 from tickertape.server.auth.access import Access, allow
-from tickertape.server.calls.calls import answer_call
+from tickertape.server.calls.calls import answer_call, answer_count
 from tickertape.server.calls.identity import caller_of
 from tickertape.server.calls.service import service_of
 from tickertape.server.dialects.responses import request as responses
@@ -26,6 +26,21 @@ _PREFIXES = ("/v1/responses", "/sessions/{session_id}/v1/responses")
 async def create(request: Request) -> Response:
     """OpenAI's Responses."""
     return await answer_call(responses, request)
+
+
+@allow(Access.AGENT)
+async def count_input(request: Request) -> Response:
+    """How many tokens a prompt of OpenAI's Responses has."""
+    return await answer_count(responses, request)
+
+
+@allow(Access.AGENT)
+async def compact(_request: Request) -> Response:
+    """Refused: who shortens a conversation has the model sum it up, in a turn that is on tape."""
+    raise InvalidRequest(
+        "conversations are not compacted here: ask the model to sum up, and go on from what it says",
+        code="unsupported_value",
+    )
 
 
 @allow(Access.AGENT)
@@ -104,11 +119,13 @@ def _json(value: Any) -> Response:
 
 
 #: As ``agents.ENDPOINTS``.
-ENDPOINTS = frozenset({create})
+ENDPOINTS = frozenset({create, count_input, compact})
 
 for _prefix in _PREFIXES:
     # A plain route, as for chat completions.
     router.add_route(_prefix, create, methods=["POST"])
+    router.add_route(_prefix + "/input_tokens", count_input, methods=["POST"])
+    router.add_route(_prefix + "/compact", compact, methods=["POST"])
     router.add_api_route(_prefix + "/{response}", retrieve, methods=["GET"])
     router.add_api_route(_prefix + "/{response}", delete, methods=["DELETE"])
     router.add_api_route(_prefix + "/{response}/cancel", cancel, methods=["POST"])

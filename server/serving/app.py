@@ -17,10 +17,12 @@ from tickertape.server.routes import (
     agents,
     arrays,
     engines,
+    google,
     health,
     keys,
     leases,
     metrics,
+    models,
     policy,
     responses,
     retention,
@@ -34,6 +36,8 @@ from tickertape.server.serving.openapi import describe
 ROUTERS = (
     agents.router,
     responses.router,
+    google.router,
+    models.router,
     tokens.router,
     sessions.router,
     arrays.router,
@@ -64,7 +68,8 @@ def create_app(service: Service) -> Front:
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _internal_error)
-    return Front(app, service, rules, paths_of(routes), agents.ENDPOINTS | responses.ENDPOINTS)
+    plain = agents.ENDPOINTS | responses.ENDPOINTS | google.ENDPOINTS | models.ENDPOINTS
+    return Front(app, service, rules, paths_of(routes), plain)
 
 
 async def _proxy_error(request: Request, error: Exception) -> Response:

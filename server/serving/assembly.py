@@ -144,6 +144,7 @@ async def running_service(settings: Settings, parts: Parts) -> AsyncIterator[Ser
                 CallLimits(settings.max_calls, settings.queue_limit, settings.session_calls),
                 settings.connect_timeout,
                 Browsers(settings.allowed_hosts, own=settings.host, any_host=_is_any_host(settings)),
+                settings.images,
             )
             service.registry = make_registry(turns, service.recognition, service.admission)
             report = await recover(store)

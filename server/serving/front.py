@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from tickertape.server.auth.access import Access
 from tickertape.server.auth.guard import RouteRules, admit
 from tickertape.server.calls.service import Service
+from tickertape.server.dialects.gemini import dialect as gemini
 from tickertape.server.dialects.messages import request as messages
 from tickertape.server.errors import ProxyError, openai_error
 from tickertape.server.http.body_limit import BoundedBody
@@ -87,11 +88,15 @@ class Front:
 
 
 def respond(request: Request, error: ProxyError) -> Response:
-    """Writes an error in Anthropic's shape for Anthropic's clients, who name their protocol's version; else in
-    OpenAI's."""
+    """Writes an error in Anthropic's shape for Anthropic's clients, who name their protocol's version; in Google's for
+    Google's; else in OpenAI's."""
     note_error(error.code, error.param)
-    speaks_messages = "anthropic-version" in request.headers or "/v1/messages" in request.url.path
-    shape = messages.write_error(error) if speaks_messages else openai_error(error)
+    if gemini.is_spoken(request.url.path, request.headers):
+        shape = gemini.write_error(error)
+    elif "anthropic-version" in request.headers or "/v1/messages" in request.url.path:
+        shape = messages.write_error(error)
+    else:
+        shape = openai_error(error)
     return Response(orjson.dumps(shape), error.status, error.headers, media_type="application/json")
 
 

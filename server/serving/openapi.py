@@ -24,16 +24,19 @@ from tickertape.server.calls.calls import MIN_VERSION_HEADER, RESAMPLE_HEADER
 from tickertape.server.calls.identity import SESSION_ID
 from tickertape.server.dialects.chat.schema import ChatRequest
 from tickertape.server.dialects.completions import CompletionRequest
+from tickertape.server.dialects.gemini.schema import GenerateRequest
 from tickertape.server.dialects.messages.schema import CountRequest, MessagesRequest
 from tickertape.server.dialects.responses.schema import ResponsesRequest
 from tickertape.server.routes import (
     agents,
     arrays,
     engines,
+    google,
     health,
     keys,
     leases,
     metrics,
+    models,
     policy,
     responses,
     retention,
@@ -116,12 +119,18 @@ OPERATIONS: Mapping[Callable[..., Any], Operation] = {
         error=shapes.AnthropicError,
     ),
     agents.alive: Operation(shapes.Alive),
-    agents.models: Operation(shapes.Models),
+    models.models: Operation(shapes.AnyModels, (500, 503), error=shapes.AnyError),
+    models.model: Operation(shapes.AnyModel, (404, 500, 503), error=shapes.AnyError),
     responses.create: _call(shapes.ResponseObject, ResponsesRequest),
+    responses.count_input: Operation(
+        shapes.CountedInput, (400, 404, 500), body=ResponsesRequest, headers=(SESSION_HEADER,)
+    ),
+    responses.compact: Operation(status=None, errors=(400, 500)),
     responses.retrieve: Operation(shapes.ResponseObject, (400, 404, *_TAPE), headers=(SESSION_HEADER,)),
     responses.delete: Operation(shapes.DeletedResponse, (400, 404, *_TAPE), headers=(SESSION_HEADER,)),
     responses.cancel: Operation(status=None, errors=(400, 404, *_TAPE), headers=(SESSION_HEADER,)),
     responses.list_input: Operation(shapes.InputItems, (400, 404, *_TAPE), headers=(SESSION_HEADER,)),
+    google.call_model: _call(shapes.GeminiAnswerOrCount, GenerateRequest, shapes.AnyError),
     metrics.metrics: Operation(also={"text/plain": _TEXT, "application/openmetrics-text": _TEXT}),
     tokens.tokenize: Operation(shapes.Tokenized, (400, 404, 500), body=tokens.TokenizeRequest),
     tokens.detokenize: Operation(shapes.Detokenized, (400, 404, 500), body=tokens.DetokenizeRequest),
@@ -168,8 +177,9 @@ OPERATIONS: Mapping[Callable[..., Any], Operation] = {
 }
 
 _ABOUT = """
-Agents' calls of a model, in OpenAI's and Anthropic's protocols, and what trainers and operators ask. Errors are in
-OpenAI's shape; under ``/v1/messages``, and to clients that send ``anthropic-version``, in Anthropic's.
+Agents' calls of a model, in OpenAI's, Anthropic's and Google's protocols, and what trainers and operators ask. Errors
+are in OpenAI's shape; under ``/v1/messages``, and to clients that send ``anthropic-version``, in Anthropic's; under
+``/v1beta`` in Google's.
 """
 
 
@@ -204,7 +214,7 @@ def describe(app: FastAPI, routes: Iterable[BaseRoute]) -> dict[str, Any]:
         if known is None:
             raise UndescribedRoute(f"{route.path} ({route.endpoint.__name__}) is not in OPERATIONS")
         for method in sorted(route.methods or ()):
-            operations = document["paths"].setdefault(route.path, {})
+            operations = document["paths"].setdefault(route.path_format, {})
             _complete(operations.setdefault(method.lower(), _plain(route, method)), route, known, references)
     return document
 
@@ -291,6 +301,7 @@ def _schemas() -> tuple[dict[Any, Any], dict[str, Any]]:
     """References to the schemas of all bodies and answers, and the schemas."""
     bodies: set[Any] = {known.body for known in OPERATIONS.values() if known.body is not None}
     answers: set[Any] = {shapes.OpenAIError, shapes.AnthropicError, shapes.NotReady}
+    answers |= {known.error for known in OPERATIONS.values()}
     answers |= {known.answer for known in OPERATIONS.values() if known.answer is not None}
     adapters: list[tuple[Any, Any, TypeAdapter[Any]]] = [
         *((kind, "validation", TypeAdapter(kind)) for kind in sorted(bodies, key=lambda kind: kind.__name__)),

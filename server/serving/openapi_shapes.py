@@ -6,7 +6,7 @@ What is a dataclass already is taken from it (:func:`told`). An answer may have 
 import dataclasses
 from typing import Any, Literal, TypeAlias, get_type_hints
 
-from pydantic import BaseModel, create_model
+from pydantic import BaseModel, RootModel, create_model
 
 from tickertape.clients.engines.pool import MemberState
 from tickertape.clients.samples import Sample
@@ -153,8 +153,70 @@ class AnthropicAnswer(BaseModel):
     usage: MessageUsage
 
 
+class CountedInput(BaseModel):
+    object: Literal["response.input_tokens"]
+    input_tokens: int
+
+
 class CountedTokens(BaseModel):
     input_tokens: int
+
+
+class GeminiCandidate(BaseModel):
+    index: int
+    content: dict[str, Any]
+    finishReason: Literal["STOP", "MAX_TOKENS"]  # noqa: N815  (the protocol's names)
+    logprobsResult: dict[str, Any] | None = None  # noqa: N815
+
+
+class GeminiAnswer(BaseModel):
+    responseId: str  # noqa: N815
+    modelVersion: str  # noqa: N815
+    candidates: list[GeminiCandidate]
+    usageMetadata: dict[str, int]  # noqa: N815
+
+
+class GeminiCount(BaseModel):
+    totalTokens: int  # noqa: N815
+
+
+class GeminiModel(BaseModel):
+    name: str
+    displayName: str  # noqa: N815
+    inputTokenLimit: int  # noqa: N815
+    outputTokenLimit: int  # noqa: N815
+    supportedGenerationMethods: list[str]  # noqa: N815
+
+
+class GeminiModels(BaseModel):
+    models: list[GeminiModel]
+
+
+class GoogleErrorBody(BaseModel):
+    code: int
+    message: str
+    status: str
+    details: list[dict[str, Any]]
+
+
+class GoogleError(BaseModel):
+    error: GoogleErrorBody
+
+
+class AnyError(RootModel[OpenAIError | GoogleError]):
+    """Of a route that several protocols have."""
+
+
+class AnyModel(RootModel[Model | GeminiModel]):
+    pass
+
+
+class AnyModels(RootModel[Models | GeminiModels]):
+    pass
+
+
+class GeminiAnswerOrCount(RootModel[GeminiAnswer | GeminiCount]):
+    pass
 
 
 class ResponseObject(BaseModel):

@@ -40,6 +40,15 @@ class UnknownFields(StrEnum):
     """The request is refused with a 400."""
 
 
+class Images(StrEnum):
+    """What becomes of pictures and other parts of messages that the model cannot read."""
+
+    PLACEHOLDER = "placeholder"
+    """A text stands in their place, and they are named as ignored."""
+    REFUSE = "refuse"
+    """The request is refused with a 400."""
+
+
 def _parts(given: object) -> object:
     """A list in one text, as environment variables hold it: its parts lie between commas."""
     return tuple(part.strip() for part in given.split(",") if part.strip()) if isinstance(given, str) else given
@@ -146,6 +155,8 @@ class Settings(BaseSettings):
     """What of a message counts when histories are compared: strict, default, loose, or your.module.policy."""
     unknown_fields: UnknownFields = UnknownFields.REPORT
     """Request fields outside the protocol: name them, or refuse them."""
+    images: Images = Images.PLACEHOLDER
+    """Pictures, audio and files, which this model cannot read: placeholder (a text in their place), or refuse."""
     token_arrays: Texts = ()
     """Per-token extra to keep with each turn, such as routed_experts or sampling_mask."""
     max_prompt_tokens: Count | None = None

@@ -1,6 +1,11 @@
 """Answers by the turn that gave them: found with all that led to them, and hidden. Every function works in the
 transaction it is given."""
 
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
 import sqlalchemy as sa
 
 from tickertape.server.store import schema
@@ -21,6 +26,32 @@ def path_to(connection: sa.Connection, turn_id: str) -> list[Turn]:
         .order_by(turns.seq)
     )
     return [from_row(row, row.tools) for row in connection.execute(query)]
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a client was told in a turn, as a chat message."""
+
+    session_id: str
+    response: dict[str, Any]
+    may_be_told_again: bool
+    """Unless the client asked with ``store=false``."""
+
+
+def said(connection: sa.Connection, turn_ids: Collection[str]) -> dict[str, Said]:
+    """What those turns said, by id, that are on tape and whose answer no client has deleted."""
+    turns, hidden = schema.turns.c, schema.hidden_answers.c
+    query = (
+        sa.select(turns.id, turns.session_id, turns.rest)
+        .outerjoin(schema.hidden_answers, hidden.turn_id == turns.id)
+        .where(turns.id.in_(turn_ids), hidden.turn_id.is_(None))
+    )
+    found = {}
+    for row in connection.execute(query):
+        rest = orjson.loads(row.rest)
+        if rest["response"] is not None:
+            found[row.id] = Said(row.session_id, rest["response"], rest["request_fields"].get("store") is not False)
+    return found
 
 
 def is_hidden(connection: sa.Connection, turn_id: str) -> bool:

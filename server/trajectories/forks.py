@@ -9,7 +9,13 @@ from dataclasses import dataclass
 
 from tickertape.renderers.messages import Message
 from tickertape.server.trajectories.matching import canonical
-from tickertape.server.trajectories.normalising import MatchPolicy
+from tickertape.server.trajectories.normalising import (
+    MatchPolicy,
+    arguments_by_value,
+    strict,
+    without_call_ids,
+    without_reasoning,
+)
 from tickertape.server.trajectories.tree import Node, SessionTree
 from tickertape.server.trajectories.turn import TokenIds
 
@@ -92,6 +98,12 @@ def _replaces(tree: SessionTree, asked: Asked) -> bool:
 def answer_digest(message: Message, policy: MatchPolicy, index: int) -> str:
     """Of an answer alone, whatever it answers."""
     return hashlib.sha256(canonical(message, policy, index) or b"").hexdigest()[:16]
+
+
+def told_digest(message: Message) -> str:
+    """Of an answer as it was told or sent back, but for its reasoning, its call ids and how arguments are written: what
+    ``default`` matching makes no difference of shows in it."""
+    return answer_digest(arguments_by_value(without_call_ids(without_reasoning(message))), strict, 0)
 
 
 def longest_line_digest(text: str) -> str:

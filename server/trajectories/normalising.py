@@ -8,8 +8,9 @@ normalised.
 | policy | makes no difference |
 |---|---|
 | ``strict`` | null or empty content and reasoning |
-| ``default`` | also reasoning, call ids, how arguments are written, names of results, what Claude Code adds |
-| ``loose`` | also system messages behind the first message, white space around content, thoughts in content, names |
+| ``default`` | also reasoning, call ids, how arguments are written, names of results, what Claude Code adds; around |
+|             | the model's own words a name, white space, a thought before them, words for none |
+| ``loose`` | also system messages behind the first message, white space around anybody's content, anybody's names |
 """
 
 import importlib
@@ -33,6 +34,8 @@ _BILLING_HEADER = re.compile(r"^x-anthropic-billing-header:[^\n]*\n?", re.MULTIL
 #: What Claude Code puts into messages, and takes out of them again, as it goes on.
 _REMINDER, _REMINDER_END = "<system-reminder>", "</system-reminder>"
 _THOUGHT, _THOUGHT_END = "<think>", "</think>"
+#: What Claude Code sends where an answer had no text, since Anthropic's protocol takes no empty ones.
+_NO_TEXT = "(no content)"
 
 
 def strict(message: Message, _index: int) -> Message | None:
@@ -43,6 +46,8 @@ def strict(message: Message, _index: int) -> Message | None:
 def default(message: Message, _index: int) -> Message | None:
     """What clients and their libraries are known to change makes no difference; what they mean to change does."""
     message = arguments_by_value(without_call_ids(without_reasoning(message)))
+    if message.role == "assistant":
+        return without_labels(message)
     kept = without_system_reminders(message)
     return None if kept is None else without_billing_header(kept)
 
@@ -52,7 +57,7 @@ def loose(message: Message, index: int) -> Message | None:
     if index and message.role in ("system", "developer"):
         return None
     kept = default(message, index)
-    return None if kept is None else without_names(trimmed(without_thought_in_content(kept)))
+    return None if kept is None else without_names(trimmed(kept))
 
 
 POLICIES: dict[str, MatchPolicy] = {"strict": strict, "default": default, "loose": loose}
@@ -134,11 +139,17 @@ def _around_reminders(text: str) -> Iterator[str]:
     yield text[at:].lstrip("\n") if at else text
 
 
-def without_thought_in_content(message: Message) -> Message:
-    """An assistant's content without a thought that stands at its beginning."""
-    if message.role != "assistant" or not message.text.lstrip().startswith(_THOUGHT):
+def without_labels(message: Message) -> Message:
+    """What the model said, without what clients put around it: a name, white space, its thought in front of the text,
+    and words for none."""
+    text = message.text.strip()
+    if text.startswith(_THOUGHT):
+        text = text.partition(_THOUGHT_END)[2].lstrip()
+    if text == _NO_TEXT:
+        text = ""
+    if message.name is None and text == message.text:
         return message
-    return replace(message, content=message.text.partition(_THOUGHT_END)[2])
+    return Message("assistant", text, message.reasoning, message.tool_calls)
 
 
 def trimmed(message: Message) -> Message:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from tickertape.server.trajectories.broken_answers import BrokenAnswer, broken_answer
 from tickertape.server.trajectories.turn import Outcome, TokenIds, Turn
 
 #: Outcomes of calls for which nothing was sampled, and nothing ever will be.
@@ -29,6 +30,8 @@ class Node:
     """Of the template's options: another one means that the stream was rendered by other rules."""
     length: int
     """Tokens of the whole stream."""
+    told: str = ""
+    """Digest of the answer, by which it is seen that a client sends it back otherwise; empty where it is not known."""
     children: "list[Node]" = field(default_factory=list)
     extensions: int = 0
     """How often it was extended, by turns that run, failed or became children."""
@@ -86,6 +89,8 @@ class SessionTree:
         self.complete_to = 0
         """All turns with a lower ``seq`` are known here; of later ones some may be, when several processes add."""
         self._ahead: set[int] = set()
+        self.broken_answers: dict[str, list[BrokenAnswer]] = {}
+        """Answers with calls that could not be run, by the digest of the request that they answer, oldest first."""
         self.n_tokens = 0
         """Tokens that its nodes hold."""
         self._nodes: dict[str, Node] = {}
@@ -129,11 +134,14 @@ class SessionTree:
             tools_digest=turn.tools_digest,
             options_digest=options_digest,
             length=length,
+            told=turn.digests.get("told", ""),
         )
         (parent.children if parent else self.roots).append(node)
         self._nodes[turn.id] = node
         self.n_tokens += len(turn.prompt_delta) + len(turn.completion)
         self._by_context.setdefault(turn.context_digest, []).append(node)
+        if broken := broken_answer(turn):
+            self.broken_answers.setdefault(turn.digests.get("request", ""), []).append(broken)
         if answer := turn.digests.get("answer"):
             self._depths[answer] = turn.answer_index
         if line := turn.digests.get("line"):

@@ -3,6 +3,7 @@
 import time
 from typing import Any
 
+from tickertape.renderers.messages import Message
 from tickertape.server.ids import new_id
 from tickertape.server.trajectories import forks
 from tickertape.server.trajectories.forks import Asked
@@ -10,6 +11,9 @@ from tickertape.server.trajectories.matching import value_digest
 from tickertape.server.trajectories.preparing import Prepared
 from tickertape.server.trajectories.turn import Outcome, Turn
 from tickertape.server.turns.request import TurnRequest
+
+#: The recorded field with the answer before as the client sent it back, where it differs from what it was told.
+SENT_OTHERWISE = "sent_otherwise"
 
 
 def opened(session_id: str, request: TurnRequest, asked: Asked) -> Turn:
@@ -31,6 +35,15 @@ def opened(session_id: str, request: TurnRequest, asked: Asked) -> Turn:
         outcome=Outcome.ABORTED,
         digests=digests,
     )
+
+
+def sent_otherwise(request: TurnRequest, prepared: Prepared) -> Message | None:
+    """The answer that the turn goes on from, as the client sent it back, if it differs from what it was told."""
+    parent = prepared.parent
+    if parent is None or not parent.told or not 0 < prepared.covered <= len(request.messages) or request.continues:
+        return None
+    sent = request.messages[prepared.covered - 1]
+    return sent if sent.role == "assistant" and forks.told_digest(sent) != parent.told else None
 
 
 def enter_prompt(turn: Turn, prepared: Prepared, added: list[dict[str, Any]], number: int) -> None:

@@ -66,6 +66,40 @@ async def recall(store: Store, turn_id: str, may_read: MayRead, dialect: str) ->
     return Recalled(turn, messages[:standing], messages[standing:], prompt_ids)
 
 
+async def complete(store: Store, request: TurnRequest, may_read: MayRead) -> str | None:
+    """Puts what the client left out of its answers into the request's messages, by the turns that their ids name.
+
+    Returns:
+        The session of those turns; ``None`` where none is known.
+
+    Raises:
+        NotFound: the client refers to an answer that is not there for it.
+    """
+    known = await store.read(answers.said, {partial.turn_id for partial in request.partial.values()})
+    session_id = None
+    for index, partial in request.partial.items():
+        said = known.get(partial.turn_id)
+        if said is None or not may_read(said.session_id) or session_id not in (None, said.session_id):
+            said = None
+        if partial.param is not None and (said is None or not said.may_be_told_again):
+            raise NotFound(
+                f"{partial.param}: Item not found. Items are not given again where store is false or the answer was"
+                " deleted; refer to what this session's answers hold, or send the item itself.",
+                param=partial.param,
+            )
+        if said is not None:
+            session_id = said.session_id
+            (whole,) = as_messages([said.response])
+            sent = request.messages[index]
+            request.messages[index] = replace(
+                sent,
+                content=whole.content if partial.content else sent.content,
+                reasoning=whole.reasoning if partial.reasoning else sent.reasoning,
+                tool_calls=whole.tool_calls if partial.calls else sent.tool_calls,
+            )
+    return session_id
+
+
 async def go_on(store: Store, request: TurnRequest, follows: Follows, may_read: MayRead, matching: MatchPolicy) -> str:
     """Puts the conversation that a request goes on from between its instructions and its own messages.
 

@@ -46,6 +46,19 @@ class Follows:
     """The field that holds it."""
 
 
+@dataclass(frozen=True, slots=True)
+class PartialAnswer:
+    """What of an answer the client left out and the tape has, by the id of its turn."""
+
+    turn_id: str
+    content: bool
+    """Whether the text is missing."""
+    calls: bool
+    reasoning: bool
+    param: str | None
+    """Where the client refers to it; ``None`` where it only left it out, so that the turn may be unknown."""
+
+
 @dataclass(slots=True, kw_only=True)
 class TurnRequest:
     """One call of the model, in no protocol's own terms."""
@@ -61,6 +74,8 @@ class TurnRequest:
     """In place of messages, what the model goes on with: text in which control tokens mean what they say, or ids."""
     prompt_ids: TokenIds | None = None
     """int32[]: the same as ids, once it was checked."""
+    partial: dict[int, PartialAnswer] = field(default_factory=dict)
+    """Answers among the messages that the tape completes, by their index."""
     follows: Follows | None = None
     """The turn that the messages go on from, where the client leaves its conversation out."""
     tools: list[dict[str, Any]] | None = None
@@ -71,6 +86,8 @@ class TurnRequest:
     tool_choice: ToolChoice = field(default_factory=lambda: ToolChoice())
     response_format: Structure | None = None
     """What the content must look like, where the client says so."""
+    format_param: str = "response_format"
+    """The field that says so."""
     sampling: Sampling
     """All of it but ``max_tokens``, which depends on the prompt."""
     max_tokens: int | None = None
@@ -78,6 +95,10 @@ class TurnRequest:
     template_options: dict[str, Any] = field(default_factory=dict)
     thinking: Thinking | None = None
     """``None``: as the model's template and ``template_options`` have it."""
+    effort: str | None = None
+    """How hard the model is to think, in the client's word for it: a wish, which models without such a word ignore."""
+    effort_param: str = ""
+    """The field that says so."""
     thought_tokens: int | None = None
     """A thought that is as long and not at its end ends the answer; ``None``: it may take all of it."""
     min_version: str | None = None
@@ -92,8 +113,10 @@ class TurnRequest:
     """What only the protocol itself has a use for."""
     fields: dict[str, Any] = field(default_factory=dict)
     """Fields that are kept for the record."""
+    unreadable: dict[str, str] = field(default_factory=dict)
+    """Parts of messages that no text model reads, by their path: what each is. A text stands in the place of each."""
     ignored: list[str] = field(default_factory=list)
-    """Fields outside the protocol, by their path."""
+    """Fields that are not used, by their path: those outside the protocol, and wishes that cannot be met."""
 
 
 @dataclass(slots=True, kw_only=True)

@@ -143,6 +143,7 @@ class Sampler:
         before = asked.digests[index - 1] if index else b""
         turn.context_digest = context_digests([read.repeated], self._matching, after=before, first=index)[-1]
         turn.digests["answer"] = forks.answer_digest(read.repeated, self._matching, index)
+        turn.digests["told"] = forks.told_digest(read.repeated)
         turn.digests["line"] = forks.longest_line_digest(read.repeated.text)
 
 

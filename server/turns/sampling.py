@@ -38,13 +38,12 @@ def complete_sampling(
     """
     if limits.prompt_tokens is not None and prompt_tokens > limits.prompt_tokens:
         raise ContextLengthExceeded(
-            f"the prompt has {prompt_tokens} tokens; this server takes {limits.prompt_tokens} at most"
+            "this server takes no longer prompts", prompt_tokens=prompt_tokens, most=limits.prompt_tokens
         )
     room = info.max_context - prompt_tokens
     if room < 1:
         raise ContextLengthExceeded(
-            f"the prompt has {prompt_tokens} tokens, which leaves no room for an answer in this model's context of "
-            f"{info.max_context} tokens"
+            "that leaves no room for an answer", prompt_tokens=prompt_tokens, most=info.max_context
         )
     sampling = request.sampling
     _check_features(sampling, info)

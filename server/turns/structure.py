@@ -8,17 +8,17 @@ but a stop token can be sampled.
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from tickertape.clients.engines.engine import EngineInfo, Feature, Structure, StructureKind
 from tickertape.renderers.parsing import ResponseFormat
 from tickertape.renderers.renderer import Renderer
-from tickertape.renderers.shape import CallsShape, Either, Json, Repeated, Shape
+from tickertape.renderers.shape import CallsShape, Either, Json, Matching, Repeated, Shape
 from tickertape.server.errors import InvalidRequest
 from tickertape.server.turns.request import TurnRequest
 from tickertape.server.turns.structure_format import structural_tag
 
+_SPECIAL = re.compile(r"[\\^$.|?*+()\[\]{}/-]")
 #: Names that are written the same in every format: no quotes, no tags.
 _PLAIN_NAME = re.compile(r"[\w.:/-]{1,256}")
 
@@ -50,7 +50,7 @@ def _param(request: TurnRequest) -> str:
     """The field that asks for most."""
     if request.tool_choice.must_call:
         return "tool_choice"
-    return "parallel_tool_calls" if request.response_format is None else "response_format"
+    return "parallel_tool_calls" if request.response_format is None else request.format_param
 
 
 def _check_possible(request: TurnRequest, info: EngineInfo, param: str) -> None:
@@ -75,16 +75,30 @@ def _structure(request: TurnRequest, renderer: Renderer, prompt_end: Sequence[in
         if answer is None:
             raise _cannot(param, "this model's calls begin like any other words, so that they cannot be counted")
     else:
-        content = format_.content_shape((Json(_schema(request.response_format)),))
-        if not calls and content == (Json(_schema(request.response_format)),) and not thought:
+        asked = _asked(request.response_format)
+        content = format_.content_shape(asked)
+        if not calls and content == asked and not thought:
             return request.response_format  # which more engines, and more of their grammars, know
+        if not asked:
+            why = f"a {request.response_format.kind.value} is of the whole answer: no thought, and no call beside it"
+            raise _cannot(param, why)
         answer = (Either((content, _called(format_, calls, parallel=choice.parallel))),) if calls else content
     return Structure(StructureKind.STRUCTURAL_TAG, structural_tag((*thought, *answer), renderer.tokenizer))
 
 
-def _schema(asked: Structure) -> Mapping[str, Any]:
-    schema: Mapping[str, Any] = {"type": "object"} if asked.kind is StructureKind.JSON_OBJECT else asked.value
-    return schema
+def _asked(asked: Structure) -> Shape:
+    """What the content is to be; nothing where only the engine can say."""
+    match asked.kind:
+        case StructureKind.JSON_OBJECT:
+            return (Json({"type": "object"}),)
+        case StructureKind.JSON_SCHEMA:
+            return (Json(asked.value),)
+        case StructureKind.REGEX:
+            return (Matching(asked.value),)
+        case StructureKind.CHOICE:
+            # As patterns: a string of a shape may spell control tokens, which a client's must not.
+            return (Matching("|".join(_SPECIAL.sub(r"\\\g<0>", each) for each in asked.value)),)
+    return ()
 
 
 def _calls(request: TurnRequest, format_: ResponseFormat, param: str) -> list[CallsShape]:

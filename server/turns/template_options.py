@@ -28,7 +28,7 @@ def check_options(renderer: Renderer, options: Mapping[str, Any]) -> None:
     for name, value in options.items():
         if name not in declared:
             known = f"it has {', '.join(declared)}" if declared else "it has none"
-            raise _refused(name, f"the renderer {renderer.name!r} has no option of that name; {known}")
+            raise _refused(name, f"this model's chat format has no option of that name; {known}")
         try:
             TypeAdapter(declared[name]).validate_python(value, strict=True)
         except ValidationError as error:

@@ -30,14 +30,19 @@ class ThinkingSwitch:
     """
 
     def __init__(self, get: Callable[[dict[str, Any]], Renderer]) -> None:
-        self._thinks = get({}).response_format.thinks
-        self._usual = _opening(get, {})
+        self.thinks = get({}).response_format.thinks
+        self._usual = opening(get, {})
         self._states: dict[str, tuple[Mapping[str, Any], list[int]]] = {}
         for on, off in _SWITCHES:
-            opened, closed = _opening(get, on), _opening(get, off)
+            opened, closed = opening(get, on), opening(get, off)
             if opened is not None and closed is not None and opened != closed:
                 self._states = {"on": (on, opened), "off": (off, closed)}
                 break
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the model has one."""
+        return bool(self._states)
 
     def options(self, wanted: Thinking) -> Mapping[str, Any]:
         """The template options for it; none where the model does so anyway.
@@ -45,18 +50,18 @@ class ThinkingSwitch:
         Raises:
             InvalidRequest: the model cannot think, or cannot be kept from it.
         """
-        if wanted == "on" and not self._thinks:
+        if wanted == "on" and not self.thinks:
             raise _cannot("this model does not think")
         state = self._states.get("off" if wanted == "off" else "on")
         if state is None:
-            if wanted == "off" and self._thinks:
+            if wanted == "off" and self.thinks:
                 raise _cannot("this model's format has no switch that turns thinking off")
             return {}
-        options, opening = state
-        return {} if opening == self._usual else options
+        options, prompt = state
+        return {} if prompt == self._usual else options
 
 
-def _opening(get: Callable[[dict[str, Any]], Renderer], options: Mapping[str, Any]) -> list[int] | None:
+def opening(get: Callable[[dict[str, Any]], Renderer], options: Mapping[str, Any]) -> list[int] | None:
     """A prompt under these options; ``None`` where the format does not know them, or has no such prompt."""
     try:
         return list(get(dict(options)).build_generation_prompt(_HELLO).token_ids)

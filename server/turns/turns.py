@@ -16,6 +16,7 @@ from tickertape.server.observing.metrics import Metrics
 from tickertape.server.observing.request_context import note_opened
 from tickertape.server.policy.gate import PolicyGate
 from tickertape.server.store.store import Store, StoreError
+from tickertape.server.trajectories.echoes import with_echoes
 from tickertape.server.trajectories.forks import Asked
 from tickertape.server.trajectories.matching import context_digests, token_digest, value_digest
 from tickertape.server.trajectories.normalising import MatchPolicy, default
@@ -32,7 +33,7 @@ from tickertape.server.turns.generator import Generator
 from tickertape.server.turns.limits import TurnLimits
 from tickertape.server.turns.off_loop import off_loop
 from tickertape.server.turns.outcome import Settled, settle, together
-from tickertape.server.turns.records import enter_prompt, opened
+from tickertape.server.turns.records import SENT_OTHERWISE, enter_prompt, opened, sent_otherwise
 from tickertape.server.turns.renderer_pool import RendererPool
 from tickertape.server.turns.repeats import answered_before
 from tickertape.server.turns.request import TurnRequest, TurnResult
@@ -121,6 +122,9 @@ class Turns:
         turns = [opened(session_id, request, asked) for _ in range(request.n)]
         note_opened(*turns)
         tree = await self._tree(session_id, is_new=is_new)
+        asked = with_echoes(tree, asked)
+        for turn in turns:
+            turn.digests["request"] = asked.digests[-1].hex()
         settled: Sequence[Settled]
         try:
             self._refuse_closed(session_id)
@@ -253,6 +257,8 @@ class Turns:
                 raise _cannot_render(error) from error
             raise
         added = [message.to_openai() for message in request.messages[prepared.covered :]]
+        if (sent := sent_otherwise(request, prepared)) is not None:
+            request.fields[SENT_OTHERWISE] = sent.to_openai()
         for number, turn in enumerate(turns):
             enter_prompt(turn, prepared, added, number)
         structure = structure_of(request, renderer, prepared.opening.tolist(), self.info)

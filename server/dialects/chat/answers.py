@@ -19,12 +19,14 @@ def write_response(request: TurnRequest, results: Sequence[TurnResult], tokenize
         {
             "index": index,
             "message": result.turn.response,
-            "logprobs": _logprobs_of(result, tokenizer) if request.wants_tokens else None,
+            "logprobs": _logprobs_of(result, tokenizer) if request.options["logprobs"] else None,
             "finish_reason": finish_reason(result),
+            **({"token_ids": result.turn.completion.tolist()} if request.options["token_ids"] else {}),
         }
         for index, result in enumerate(results)
     ]
-    return {**_head(results[0].turn, "chat.completion"), "choices": choices, "usage": usage(results)}
+    answer = {**_head(results[0].turn, "chat.completion"), "choices": choices, "usage": usage(results)}
+    return answer | ({"prompt_token_ids": results[0].prompt_ids.tolist()} if request.options["token_ids"] else {})
 
 
 def write_error(error: ProxyError) -> dict[str, Any]:
@@ -42,7 +44,8 @@ class ChatStream:
 
     def __init__(self, request: TurnRequest, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self._wants_logprobs = request.wants_tokens
+        self._wants_logprobs = request.options["logprobs"]
+        self._wants_ids = request.options["token_ids"]
         self._wants_usage = bool(request.options.get("include_usage"))
         self._head: dict[str, Any] = {}
         self._has_top_logprobs = bool(request.sampling.top_logprobs)
@@ -56,7 +59,12 @@ class ChatStream:
         return b"".join(chunk for sampled in news for chunk in self._chunks(sampled))
 
     def close(self, results: Sequence[TurnResult]) -> bytes:
-        chunks = [self._chunk(k, {}, finish=finish_reason(result)) for k, result in enumerate(results)]
+        chunks = [
+            self._chunk(
+                k, {}, finish=finish_reason(result), prompt_ids=result.prompt_ids.tolist() if self._wants_ids else None
+            )
+            for k, result in enumerate(results)
+        ]
         if self._wants_usage:
             chunks.append(event({**self._head, "choices": [], "usage": usage(results)}))
         return b"".join([*chunks, _DONE])
@@ -68,20 +76,32 @@ class ChatStream:
         return comment("the engine is at work")
 
     def _chunks(self, sampled: Sampled) -> Iterable[bytes]:
-        """The first chunk has the logprobs of all tokens that were sampled meanwhile."""
+        """The first chunk has the ids and logprobs of all tokens that were sampled meanwhile."""
         logprobs = None
         if self._wants_logprobs and sampled.token_ids:
             tops = sampled.tops if self._has_top_logprobs else None
             logprobs = _logprobs(sampled.token_ids, sampled.logprobs, tops, self._tokenizer)
-        deltas = [_delta(delta) for delta in sampled.deltas] or ([{}] if logprobs else [])
+        ids = sampled.token_ids if self._wants_ids else None
+        deltas = [_delta(delta) for delta in sampled.deltas] or ([{}] if logprobs or ids else [])
         for number, delta in enumerate(deltas):
-            yield self._chunk(sampled.choice, delta, logprobs=None if number else logprobs)
+            first = number == 0
+            yield self._chunk(sampled.choice, delta, logprobs=logprobs if first else None, ids=ids if first else None)
 
     def _chunk(
-        self, index: int, delta: dict[str, Any], *, logprobs: dict[str, Any] | None = None, finish: str | None = None
+        self,
+        index: int,
+        delta: dict[str, Any],
+        *,
+        logprobs: dict[str, Any] | None = None,
+        finish: str | None = None,
+        ids: list[int] | None = None,
+        prompt_ids: list[int] | None = None,
     ) -> bytes:
         choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
-        return event({**self._head, "choices": [choice], **({"usage": None} if self._wants_usage else {})})
+        if ids is not None:
+            choice["token_ids"] = ids
+        chunk = {**self._head, "choices": [choice], **({"usage": None} if self._wants_usage else {})}
+        return event(chunk if prompt_ids is None else {**chunk, "prompt_token_ids": prompt_ids})
 
 
 _DONE = b"data: [DONE]\n\n"

@@ -26,10 +26,24 @@ class ChatToolCall(Fields):
     """Its place in the message, which clients that add up a stream may leave in."""
 
 
+class ThoughtPart(Fields):
+    type: Literal["text"] = "text"
+    text: str
+
+
 class ContentPart(Fields):
     type: str
     text: str | None = None
     refusal: str | None = None
+    thinking: str | list[ThoughtPart] | None = None
+    """Mistral's and others' way to send a thought back."""
+    signature: str | None = None
+    annotations: list[Any] | None = None
+    image_url: Any = None
+    input_audio: Any = None
+    audio_url: Any = None
+    video_url: Any = None
+    file: Any = None
 
 
 class ChatMessage(Fields):
@@ -67,6 +81,17 @@ class JsonSchema(Fields):
 class ResponseFormat(Fields):
     type: str
     json_schema: JsonSchema | None = None
+
+
+class StructuredOutputs(Fields):
+    """vLLM's."""
+
+    json_: str | dict[str, Any] | None = Field(None, alias="json")
+    json_object: bool | None = None
+    regex: str | None = None
+    choice: list[str] | None = Field(None, min_length=1)
+    grammar: str | None = None
+    structural_tag: str | dict[str, Any] | None = None
 
 
 class StreamOptions(Fields):
@@ -118,5 +143,7 @@ class ChatRequest(Fields):
     ignore_eos: bool | None = None
     stop_token_ids: list[int] | None = None
     chat_template_kwargs: dict[str, Any] | None = None
+    structured_outputs: StructuredOutputs | None = None
+    return_token_ids: bool | None = None
     continue_final_message: bool | None = None
     add_generation_prompt: bool | None = None

@@ -12,7 +12,7 @@ from tickertape.renderers.draft import CallDelta, ContentDelta, Delta, Reasoning
 from tickertape.renderers.tokenizer import Tokenizer
 from tickertape.server.dialects.events import event
 from tickertape.server.dialects.messages.history import INVALID_JSON
-from tickertape.server.errors import ProxyError
+from tickertape.server.errors import ContextLengthExceeded, ProxyError
 from tickertape.server.trajectories.turn import Turn
 from tickertape.server.turns.request import TurnRequest, TurnResult
 from tickertape.server.turns.stream_buffer import Sampled
@@ -46,10 +46,21 @@ def write_error(error: ProxyError) -> dict[str, Any]:
     """Anthropic's error shape."""
     usual = "invalid_request_error" if error.status < 500 else "api_error"
     details = {"error_code": error.code, "param": error.param}
-    described: dict[str, Any] = {"type": _ERROR_TYPES.get(error.status, usual), "message": error.message}
+    described: dict[str, Any] = {"type": _ERROR_TYPES.get(error.status, usual), "message": _words(error)}
     if any(details.values()):
         described["details"] = details
     return {"type": "error", "error": described}
+
+
+def _words(error: ProxyError) -> str:
+    """What clients know an overflow by is Anthropic's wording."""
+    if not isinstance(error, ContextLengthExceeded):
+        return error.message
+    if error.prompt_tokens is None or error.most is None:
+        return f"prompt is too long: {error.message}"
+    # At least one token of the context is the answer's.
+    most = min(error.most, error.prompt_tokens - 1)
+    return f"prompt is too long: {error.prompt_tokens} tokens > {most} maximum"
 
 
 def stream_writer(request: TurnRequest, _tokenizer: Tokenizer) -> "MessageStream":

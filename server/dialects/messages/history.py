@@ -12,13 +12,14 @@ from typing import Any, TypeAlias
 from tickertape.renderers.messages import Message, ToolCall
 from tickertape.server.dialects.messages.schema import (
     AnthropicMessage,
+    MediaBlock,
     RedactedThinkingBlock,
     TextBlock,
     ThinkingBlock,
     ToolResultBlock,
     ToolUseBlock,
 )
-from tickertape.server.dialects.reading import Fields, extras, read_fields
+from tickertape.server.dialects.reading import Fields, extras, left_out, read_fields
 from tickertape.server.errors import InvalidRequest
 
 #: The only key of a tool's input that is no JSON object; its value is the text that the model wrote. Anthropic's
@@ -36,6 +37,8 @@ class History:
     messages: list[Message] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
     """Fields and blocks that are not used, by their path."""
+    unreadable: dict[str, str] = field(default_factory=dict)
+    """Blocks that text models cannot read, by their path."""
 
 
 def read_history(system: Content | None, messages: Sequence[AnthropicMessage]) -> History:
@@ -71,7 +74,7 @@ def _user(blocks: list[Placed], history: History) -> Iterator[Message]:
 
 def _tool_result(place: str, block: ToolResultBlock, history: History) -> Message:
     """Models have no word for failure, so an error says so itself."""
-    text = _text(list(_blocks(block.content or "", f"{place}.content", _IN_TEXT, history)), "\n")
+    text = _text(list(_blocks(block.content or "", f"{place}.content", _SHOWN, history)), "\n")
     if block.is_error:
         text = f"Error: {text}" if text else "Error"
     return Message("tool", text, tool_call_id=block.tool_use_id)
@@ -94,9 +97,11 @@ def _arguments(given: dict[str, Any]) -> str | dict[str, Any]:
 
 
 _IN_TEXT: dict[str, type[Fields]] = {"text": TextBlock}
+#: What users and tools may show.
+_SHOWN: dict[str, type[Fields]] = {**_IN_TEXT, "image": MediaBlock, "document": MediaBlock}
 _BLOCKS: dict[str, dict[str, type[Fields]]] = {
     "system": _IN_TEXT,
-    "user": {**_IN_TEXT, "tool_result": ToolResultBlock},
+    "user": {**_SHOWN, "tool_result": ToolResultBlock},
     "assistant": {
         **_IN_TEXT,
         "thinking": ThinkingBlock,
@@ -129,9 +134,19 @@ def _blocks(content: Content, place: str, known: dict[str, type[Fields]], histor
             )
         block = read_fields(model, given, at)
         history.ignored += extras(block, f"{at}.")
+        if isinstance(block, MediaBlock):
+            yield at, TextBlock(type="text", text=_in_words(block, at, history))
+            continue
         if isinstance(block, RedactedThinkingBlock):  # another model's thoughts, which this one cannot read
             history.ignored.append(at)
         yield at, block
+
+
+def _in_words(block: MediaBlock, place: str, history: History) -> str:
+    """A document of plain text is that; of all else the model is told that it was there."""
+    source = block.source or {}
+    text = source.get("data") if source.get("type") == "text" else None
+    return text if isinstance(text, str) else left_out(block.type, place, history.unreadable)
 
 
 def _text(blocks: Sequence[Placed], between: str) -> str:

@@ -14,6 +14,7 @@ from tickertape.server.dialects.messages.history import read_history
 from tickertape.server.dialects.messages.schema import CountRequest, CustomTool, MessagesRequest, ThinkingConfig
 from tickertape.server.dialects.reading import (
     Refused,
+    Wishes,
     extras,
     must_call,
     read_fields,
@@ -21,6 +22,7 @@ from tickertape.server.dialects.reading import (
     recorded_fields,
     refuse,
     sampling,
+    unmet,
 )
 from tickertape.server.errors import InvalidRequest
 from tickertape.server.turns.request import Thinking, ToolChoice, TurnRequest
@@ -38,7 +40,9 @@ __all__ = [
 DIALECT = "messages"
 
 #: Fields that are kept on the turn and change nothing here.
-_RECORDED = ("metadata", "user_profile_id", "diagnostics", "service_tier")
+_RECORDED = ("metadata", "user_profile_id", "diagnostics", "service_tier", "speed")
+
+_WISHES: Wishes = {"speed": ("standard",)}
 
 _NOTHING_CLEARED = {"type": "clear_thinking_20251015", "keep": "all"}
 _REFUSED_IN_PROMPTS: Refused = {
@@ -48,14 +52,12 @@ _REFUSED_IN_PROMPTS: Refused = {
         ({}, {"edits": []}, {"edits": [_NOTHING_CLEARED]}),
         "context is not edited here: what the model read stays on its tape",
     ),
-    "speed": (("standard",), "there is one speed"),
 }
 _REFUSED: Refused = {
     **_REFUSED_IN_PROMPTS,
     "inference_geo": (("global",), "there is one place of inference"),
     "fallbacks": (([],), "there are no fallback models"),
     "compaction": ((), "conversations are not compacted here"),
-    "thread": ((), "there are no threads here: send the messages"),
 }
 
 
@@ -67,6 +69,10 @@ def read_request(body: bytes) -> TurnRequest:
     """
     asked = read_fields(MessagesRequest, read_object(body))
     refuse(asked, _REFUSED)
+    if asked.thread is not None:
+        # By this code Anthropic's SDK knows to go on without: its tool runner asks for a thread unasked.
+        text = "there are no threads here: send the whole conversation without thread"
+        raise InvalidRequest(text, param="thread", code="thread_unsupported_request")
     request = _prompt(asked)
     request.continues = asked.messages[-1].role == "assistant"
     request.tool_choice = _tool_choice(asked)
@@ -89,6 +95,7 @@ def read_request(body: bytes) -> TurnRequest:
         request.fields["thinking"] = asked.thinking.model_dump(exclude_none=True)
     if asked.output_config is not None and asked.output_config.effort is not None:
         request.fields["effort"] = asked.output_config.effort
+        request.effort, request.effort_param = asked.output_config.effort, "output_config.effort"
     return request
 
 
@@ -117,6 +124,7 @@ def _prompt(asked: CountRequest) -> TurnRequest:
         tools=[_as_function(tool) for tool in tools] or None,
         sampling=sampling((), "stop_sequences"),
         options={"eager_tools": frozenset(tool.name for tool in tools if tool.eager_input_streaming)},
+        unreadable=history.unreadable,
         ignored=[*_outside_protocol(asked, tools), *history.ignored],
     )
 
@@ -177,12 +185,11 @@ def _thinking(config: ThinkingConfig | None) -> Thinking | None:
 def _outside_protocol(asked: CountRequest, tools: list[CustomTool]) -> Iterator[str]:
     """Fields that were sent and are not used, by their path; those of messages are found as they are read."""
     yield from extras(asked)
+    yield from unmet(asked, _WISHES)
     parts = ("tool_choice", "thinking", "output_config", "output_format")
     for name in parts:
         part = getattr(asked, name)
         if part is not None:
             yield from extras(part, f"{name}.")
-    if asked.output_config is not None and asked.output_config.effort not in (None, "high"):  # the usual one
-        yield "output_config.effort"
     for k, tool in enumerate(tools):
         yield from extras(tool, f"tools[{k}].")

@@ -20,6 +20,17 @@ class TextBlock(Fields):
     cache_control: CacheControl | None = None
 
 
+class MediaBlock(Fields):
+    """What is no text, or a text in a file's place."""
+
+    type: Literal["image", "document"]
+    source: dict[str, Any] | None = None
+    title: str | None = None
+    context: str | None = None
+    citations: dict[str, Any] | None = None
+    cache_control: CacheControl | None = None
+
+
 class ThinkingBlock(Fields):
     type: Literal["thinking"]
     thinking: str

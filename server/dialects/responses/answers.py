@@ -27,16 +27,16 @@ _ECHOED: Mapping[str, Any] = {
     "prompt_cache_retention": None,
     "reasoning": {"effort": None, "summary": None},
     "safety_identifier": None,
-    "service_tier": "default",
     "store": True,
     "temperature": 1.0,
     "text": {"format": {"type": "text"}},
     "tool_choice": "auto",
     "top_logprobs": 0,
     "top_p": 1.0,
-    "truncation": "disabled",
     "user": None,
 }
+#: What it tells as it is, whatever was wished for.
+_FIXED: Mapping[str, Any] = {"service_tier": "default", "truncation": "disabled"}
 #: What the pipeline calls after chat's fields.
 _PARAMS = {"messages": "input", "response_format": "text.format"}
 _STATUS = {
@@ -84,6 +84,11 @@ def write_result(
     for _ in output.finish(cut=_is_cut(result.turn)):
         pass
     return _ended(_frame(result.turn, instructions), result, output)
+
+
+def write_count(count: int) -> dict[str, Any]:
+    """The number of a prompt's tokens."""
+    return {"object": "response.input_tokens", "input_tokens": count}
 
 
 def write_error(error: ProxyError) -> dict[str, Any]:
@@ -180,6 +185,7 @@ def _frame(turn: Turn, instructions: str | None) -> dict[str, Any]:
         "tools": shown_tools(turn.tools or (), fields.get("tool_forms", {})),
         "usage": None,
         **{name: fields.get(name, default) for name, default in _ECHOED.items()},
+        **_FIXED,
     }
 
 

@@ -11,18 +11,20 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from tickertape.renderers.messages import Message, ToolCall
-from tickertape.server.dialects.reading import Fields, extras, read_fields
+from tickertape.server.dialects.reading import Fields, extras, left_out, read_fields
 from tickertape.server.dialects.responses.opaque_reasoning import unseal
 from tickertape.server.dialects.responses.schema import (
     CallOutputItem,
     CustomCallItem,
     FunctionCallItem,
+    ItemReference,
     MessageItem,
     Part,
     ReasoningItem,
 )
 from tickertape.server.dialects.responses.tools import custom_arguments, flat_name
-from tickertape.server.errors import InvalidRequest
+from tickertape.server.errors import InvalidRequest, NotFound
+from tickertape.server.turns.request import PartialAnswer
 
 _ITEMS: Mapping[str, type[Fields]] = {
     "message": MessageItem,
@@ -31,10 +33,11 @@ _ITEMS: Mapping[str, type[Fields]] = {
     "custom_tool_call": CustomCallItem,
     "function_call_output": CallOutputItem,
     "custom_tool_call_output": CallOutputItem,
+    "item_reference": ItemReference,
 }
-_OWN_ID = re.compile(r"(?:rs|msg|fc|ctc)_([0-9a-f]{32})_[0-9]+")
+_OWN_ID = re.compile(r"(?P<kind>rs|msg|fc|ctc)_(?P<turn>[0-9a-f]{32})_(?P<index>[0-9]+)")
 
-_AnswerItem: TypeAlias = MessageItem | ReasoningItem | FunctionCallItem | CustomCallItem
+_AnswerItem: TypeAlias = MessageItem | ReasoningItem | FunctionCallItem | CustomCallItem | ItemReference
 
 
 def item_id(kind: str, turn_id: str, index: int) -> str:
@@ -46,9 +49,13 @@ def item_id(kind: str, turn_id: str, index: int) -> str:
 class Input:
     """What a request says."""
 
-    messages: list[Message]
-    ignored: list[str]
+    messages: list[Message] = field(default_factory=list)
+    partial: dict[int, PartialAnswer] = field(default_factory=dict)
+    """Answers that the client sent in part, by their index in ``messages``."""
+    ignored: list[str] = field(default_factory=list)
     """Fields outside the protocol, by their path."""
+    unreadable: dict[str, str] = field(default_factory=dict)
+    """Parts that text models cannot read, by their path."""
 
 
 def read_input(given: str | Sequence[Mapping[str, Any]]) -> Input:
@@ -58,22 +65,27 @@ def read_input(given: str | Sequence[Mapping[str, Any]]) -> Input:
         InvalidRequest: an item has the wrong shape, or is of a kind that cannot be read.
     """
     if isinstance(given, str):
-        return Input([Message("user", given)], [])
+        return Input([Message("user", given)])
     conversation = _Conversation()
-    ignored: list[str] = []
+    found = Input()
     for k, item in enumerate(given):
         place = f"input[{k}]"
         read = read_fields(_kind(item, place), item, place)
-        ignored += _extras(read, f"{place}.")
+        found.ignored += _extras(read, f"{place}.")
         match read:
             case CallOutputItem():
-                text = _text(read.output, f"{place}.output")
+                text = _text(read.output, f"{place}.output", unreadable=found.unreadable)
                 conversation.entries.append(Message("tool", text, tool_call_id=read.call_id))
             case MessageItem() if read.role != "assistant":
-                conversation.entries.append(Message(read.role, _text(read.content, f"{place}.content")))
-            case MessageItem() | ReasoningItem() | FunctionCallItem() | CustomCallItem():
-                _add(conversation.answer(read), read, place)
-    return Input(conversation.messages(), ignored)
+                text = _text(read.content, f"{place}.content", unreadable=found.unreadable)
+                conversation.entries.append(Message(read.role, text))
+            case MessageItem() | ReasoningItem() | FunctionCallItem() | CustomCallItem() | ItemReference():
+                _add(conversation.answer(read, place), read, place)
+    for entry in conversation.entries:
+        if isinstance(entry, _Answer) and (partial := entry.partial()) is not None:
+            found.partial[len(found.messages)] = partial
+        found.messages.append(entry if isinstance(entry, Message) else entry.message())
+    return found
 
 
 def _extras(item: Fields, place: str) -> Iterator[str]:
@@ -86,12 +98,6 @@ def _extras(item: Fields, place: str) -> Iterator[str]:
 
 def _kind(item: Mapping[str, Any], place: str) -> type[Fields]:
     kind = item.get("type") or ("message" if "role" in item else "item_reference")
-    if kind == "item_reference":
-        raise InvalidRequest(
-            f"{place} is a reference: send the item itself, or previous_response_id",
-            param=place,
-            code="unsupported_value",
-        )
     model = _ITEMS.get(kind) if isinstance(kind, str) else None
     if model is None:
         raise InvalidRequest(
@@ -109,6 +115,23 @@ class _Answer:
     reasoning: list[str] = field(default_factory=list)
     calls: list[ToolCall] = field(default_factory=list)
     ends_in_text: bool = False
+    indices: set[int] = field(default_factory=set)
+    """Places among the turn's items of those that were sent or referred to, as far as their ids say."""
+    references: dict[str, str] = field(default_factory=dict)
+    """Kinds of items that are sent by their ids alone, and where each is."""
+
+    def partial(self) -> PartialAnswer | None:
+        """What the tape is to complete the message with: what is referred to, and the text that was left out."""
+        has_gap = len(self.indices) < max(self.indices, default=-1) + 1
+        if self.turn_id is None or not (self.references or (has_gap and not self.content)):
+            return None
+        return PartialAnswer(
+            self.turn_id,
+            content="msg" in self.references or not self.content,
+            calls=not self.references.keys().isdisjoint(("fc", "ctc")),
+            reasoning=not self.reasoning,
+            param=next(iter(self.references.values()), None),
+        )
 
     def message(self) -> Message:
         content = "".join(self.content) if self.content else None
@@ -120,10 +143,19 @@ class _Answer:
 class _Conversation:
     entries: list[Message | _Answer] = field(default_factory=list)
 
-    def answer(self, item: _AnswerItem) -> _Answer:
+    def answer(self, item: _AnswerItem, place: str) -> _Answer:
         """The answer that an item is a part of."""
         own = _OWN_ID.fullmatch(item.id or "")
-        turn_id = None if own is None else own[1]
+        if own is None and isinstance(item, ItemReference):
+            raise NotFound(f"{place}: Item with id {item.id!r:.200} not found.", param=place)
+        answer = self._answer(item, None if own is None else own["turn"])
+        if own is not None:
+            answer.indices.add(int(own["index"]))
+        if own is not None and isinstance(item, ItemReference):
+            answer.references.setdefault(own["kind"], place)
+        return answer
+
+    def _answer(self, item: _AnswerItem, turn_id: str | None) -> _Answer:
         behind = next((e for e in reversed(self.entries) if isinstance(e, _Answer) or e.role != "tool"), None)
         if isinstance(behind, _Answer):
             if turn_id is not None and behind.turn_id == turn_id:  # calls may be told with their results in between
@@ -135,9 +167,6 @@ class _Conversation:
         answer = _Answer(turn_id)
         self.entries.append(answer)
         return answer
-
-    def messages(self) -> list[Message]:
-        return [entry if isinstance(entry, Message) else entry.message() for entry in self.entries]
 
 
 def _add(answer: _Answer, item: _AnswerItem, place: str) -> None:
@@ -174,12 +203,21 @@ def _reasoning(item: ReasoningItem, place: str) -> str | None:
 _TEXTS = ("input_text", "output_text", "text", "summary_text", "reasoning_text")
 
 
-def _text(content: str | Sequence[Part], place: str, between: str = "\n") -> str:
+#: Types of parts that no text model reads.
+_UNREADABLE = {"input_image": "image", "input_file": "file", "input_audio": "audio"}
+
+
+def _text(
+    content: str | Sequence[Part], place: str, between: str = "\n", unreadable: dict[str, str] | None = None
+) -> str:
+    """The text of parts; where ``unreadable`` is given, those that the model cannot read are noted in it."""
     if isinstance(content, str):
         return content
     texts = []
     for k, part in enumerate(content):
         text = part.text if part.type in _TEXTS else part.refusal if part.type == "refusal" else None
+        if part.type in _UNREADABLE and unreadable is not None:
+            text = left_out(_UNREADABLE[part.type], f"{place}[{k}]", unreadable)
         if text is None:
             raise InvalidRequest(
                 f'{place}[{k}] is of type {part.type!r}; served models read text: {{"type": "input_text", "text": …}}',

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from tickertape.clients.engines.engine import Structure, StructureKind
 from tickertape.renderers.messages import Message
 from tickertape.server.dialects.reading import (
+    PADDED,
     Refused,
+    Wishes,
     extras,
     openai_sampling,
     read_fields,
@@ -13,11 +15,13 @@ from tickertape.server.dialects.reading import (
     recorded_fields,
     refuse,
     template_options,
+    unmet,
 )
 from tickertape.server.dialects.responses.answers import (
     LOGPROBS,
     stream_writer,
     turn_id_of,
+    write_count,
     write_error,
     write_response,
 )
@@ -27,7 +31,15 @@ from tickertape.server.dialects.responses.tools import read_tool_choice, read_to
 from tickertape.server.errors import InvalidRequest
 from tickertape.server.turns.request import INSTRUCTIONS, Follows, TurnRequest
 
-__all__ = ["DIALECT", "read_request", "stream_writer", "write_error", "write_response"]
+__all__ = [
+    "DIALECT",
+    "read_count_request",
+    "read_request",
+    "stream_writer",
+    "write_count",
+    "write_error",
+    "write_response",
+]
 
 DIALECT = "responses"
 
@@ -35,25 +47,27 @@ DIALECT = "responses"
 _RECORDED = (
     "client_metadata", "include", "max_output_tokens", "max_tool_calls", "metadata", "parallel_tool_calls",
     "previous_response_id", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention", "safety_identifier",
-    "store", "temperature", "tool_choice", "top_logprobs", "top_p", "user",
+    "image", "service_tier", "store", "temperature", "tool_choice", "top_logprobs", "top_p", "truncation", "user",
 )  # fmt: skip
+_WISHES: Wishes = {
+    "image": ({"context_compression": "auto"}, {"context_compression": "disabled"}),
+    "service_tier": ("auto", "default"),
+    "truncation": ("disabled",),
+}
+#: Reasoning is told whole, as ``reasoning_text``: nothing sums it up.
+_WISHES_OF_REASONING: Wishes = {"summary": ("auto",), "generate_summary": ("auto",), "mode": ("standard",)}
+_WISHES_OF_TEXT: Wishes = {"verbosity": ("medium",)}
 _REFUSED: Refused = {
     "background": ((False,), "there are no background responses: stream, or wait"),
     "background_options": (({},), "there are no background responses"),
     "conversation": ((), "there are no conversation objects: send the history, or previous_response_id"),
     "prompt": ((), "there are no stored prompts: send instructions and input"),
-    "truncation": (("disabled",), "nothing is dropped from a conversation: send 'disabled' or leave it out"),
-    "service_tier": (("auto", "default"), "there is one service tier: send 'auto' or leave it out"),
     "context_management": (([],), "nothing is compacted here"),
     "moderation": ((), "there is no moderation here"),
     "access_programs": ((), "there are no access programs here"),
-    "image": (({"context_compression": "auto"}, {"context_compression": "disabled"}), "served models read text only"),
 }
 _REFUSED_REASONING: Refused = {
-    "summary": (("auto",), "reasoning is told whole, as reasoning_text: nothing sums it up"),
-    "generate_summary": (("auto",), "reasoning is told whole, as reasoning_text: nothing sums it up"),
     "context": (("auto", "all_turns"), "reasoning stays in the context"),
-    "mode": (("standard",), "there is one mode of reasoning"),
 }
 #: The rest belong to tools that are not here, of which there is nothing to include.
 _INCLUDABLE = (
@@ -80,36 +94,51 @@ def read_request(body: bytes) -> TurnRequest:
         raise InvalidRequest("input is missing: there is nothing to answer", param="input", code="missing_field")
     parallel = given.parallel_tool_calls is not False
     include = given.include or []
+    instructions = _instructions(given)
+    effort = None if given.reasoning is None else given.reasoning.effort
     return TurnRequest(
         dialect=DIALECT,
         model=given.model,
-        messages=[*_instructions(given), *read.messages],
+        messages=[*instructions, *read.messages],
+        partial={k + len(instructions): each for k, each in read.partial.items()},
         follows=follows,
         tools=toolbox.functions or None,
         tool_choice=read_tool_choice(given.tool_choice, toolbox.names, parallel=parallel),
         response_format=_response_format(given),
         sampling=openai_sampling(given, top_logprobs=given.top_logprobs),
         max_tokens=given.max_output_tokens,
-        template_options=_template_options(given),
+        template_options=template_options(given.chat_template_kwargs, effort, "reasoning.effort"),
+        effort=effort,
+        effort_param="reasoning.effort",
         wants_tokens=LOGPROBS in include,
         counts_reasoning=True,
         stream=bool(given.stream),
         options={"include": include},
         fields=_recorded(given, toolbox.forms),
+        unreadable=read.unreadable,
         ignored=[*_outside_protocol(given), *read.ignored, *toolbox.ignored],
     )
+
+
+def read_count_request(body: bytes) -> TurnRequest:
+    """A request to count a prompt's tokens, as the request whose prompt it is.
+
+    Raises:
+        InvalidRequest: as :func:`read_request`; or it leaves a part of the conversation to this server's tape.
+    """
+    request = read_request(body)
+    if request.follows is not None or request.partial:
+        param = "previous_response_id" if request.follows is not None else "input"
+        raise InvalidRequest("a prompt is counted as it was sent: send the whole input", param=param)
+    return request
 
 
 def _refuse_what_cannot_be_honoured(given: ResponsesRequest) -> None:
     refuse(given, _REFUSED)
     if given.reasoning is not None:
         refuse(given.reasoning, _REFUSED_REASONING, "reasoning.")
-    if given.text is not None and given.text.verbosity not in (None, "medium"):
-        raise InvalidRequest("no served model has verbosity levels", param="text.verbosity", code="unsupported_value")
     if given.stream_options is not None and not given.stream:
         raise InvalidRequest("stream_options needs stream=true", param="stream_options")
-    if given.stream_options is not None and given.stream_options.include_obfuscation:
-        raise InvalidRequest("streams are not padded here", param="stream_options.include_obfuscation")
     for k, name in enumerate(given.include or ()):
         if name not in _INCLUDABLE:
             raise InvalidRequest(
@@ -134,11 +163,6 @@ def _recorded(given: ResponsesRequest, forms: dict[str, dict[str, object]]) -> d
     return fields | ({INSTRUCTIONS: 1} if given.instructions else {})
 
 
-def _template_options(given: ResponsesRequest) -> dict[str, object]:
-    effort = None if given.reasoning is None else given.reasoning.effort
-    return template_options(given.chat_template_kwargs, effort, "reasoning.effort")
-
-
 def _response_format(given: ResponsesRequest) -> Structure | None:
     wanted = None if given.text is None else given.text.format
     if wanted is None or wanted.type == "text":
@@ -156,9 +180,12 @@ def _response_format(given: ResponsesRequest) -> Structure | None:
 
 def _outside_protocol(given: ResponsesRequest) -> Iterator[str]:
     yield from extras(given)
-    for name in ("reasoning", "text", "stream_options"):
+    yield from unmet(given, _WISHES)
+    parts = {"reasoning": _WISHES_OF_REASONING, "text": _WISHES_OF_TEXT, "stream_options": PADDED}
+    for name, wishes in parts.items():
         part = getattr(given, name)
         if part is not None:
             yield from extras(part, f"{name}.")
+            yield from unmet(part, wishes, f"{name}.")
     if given.text is not None and given.text.format is not None:
         yield from extras(given.text.format, "text.format.")

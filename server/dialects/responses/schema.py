@@ -20,6 +20,13 @@ class Part(Fields):
     annotations: list[Any] | None = None
     logprobs: list[Any] | None = None
     prompt_cache_breakpoint: Any = None
+    image_url: Any = None
+    detail: Any = None
+    file_id: Any = None
+    file_url: Any = None
+    file_data: Any = None
+    filename: Any = None
+    input_audio: Any = None
 
 
 class MessageItem(Fields):
@@ -70,6 +77,13 @@ class CallOutputItem(Fields):
     name: str | None = None
     namespace: str | None = None
     status: str | None = None
+
+
+class ItemReference(Fields):
+    """An item of an earlier answer, by its id."""
+
+    type: Literal["item_reference"] | None = None
+    id: str
 
 
 class FunctionTool(Fields):

@@ -48,11 +48,16 @@ def equal_for_default() -> Iterator[Pair]:
     yield "reminder between", Message("user", f"One\n{REMINDER.format('full')}\nTwo"), Message("user", "One\nTwo")
     yield "another reminder", Message("tool", "x" + REMINDER.format("a")), Message("tool", "x" + REMINDER.format("b"))
 
+    yield "white space around", Message("assistant", "\nx "), Message("assistant", "x")
+    yield "white space around no text", called("{}", content="\n"), called("{}")
+    yield "thought in content", Message("assistant", "<think>\nwhy\n</think>\n\nx"), Message("assistant", "x")
+    yield "name of the model", Message("assistant", "x", name="model"), Message("assistant", "x")
+    yield "words for no text", called("{}", content="(no content)"), called("{}")
+
 
 def equal_for_loose() -> Iterator[Pair]:
-    yield "white space around", Message("assistant", "\nx "), Message("assistant", "x")
-    yield "thought in content", Message("assistant", "<think>\nwhy\n</think>\n\nx"), Message("assistant", "x")
-    yield "names", Message("user", "x", name="ann"), Message("user", "x")
+    yield "white space around a user's words", Message("user", "\nx "), Message("user", "x")
+    yield "names of users", Message("user", "x", name="ann"), Message("user", "x")
 
 
 def different_for_all() -> Iterator[Pair]:

@@ -123,7 +123,6 @@ def test_what_is_not_used_is_named() -> None:
     request = read(
         novelty=1,
         nothing=None,
-        output_config={"effort": "max"},
         tools=[{**LOOK_UP, "strict": True}],
         system=[{**TEXT, "citations": []}],
         messages=[
@@ -137,7 +136,6 @@ def test_what_is_not_used_is_named() -> None:
         "messages[2].content[0].mood",
         "messages[2].id",
         "novelty",
-        "output_config.effort",
         "system[0].citations",
         "tools[0].strict",
     ]
@@ -154,15 +152,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"messages": []}, "messages"),
     ({"messages": [{"role": "tool", "content": "a"}]}, "messages[0].role"),
     ({"messages": [{"role": "user", "content": None}]}, "messages[0].content"),
-    ({"messages": user(TEXT, IMAGE)}, "messages[0].content[1]"),
-    ({"messages": user({"type": "document"})}, "messages[0].content[0]"),
+    ({"messages": user({"type": "search_result"})}, "messages[0].content[0]"),
     ({"messages": user(USE)}, "messages[0].content[0]"),
     ({"messages": user({"type": ["text"]})}, "messages[0].content[0]"),
     ({"messages": user({"type": "text"})}, "messages[0].content[0].text"),
-    (
-        {"messages": user({"type": "tool_result", "tool_use_id": "a", "content": [TEXT, IMAGE]})},
-        "messages[0].content[0].content[1]",
-    ),
     ({"messages": user({"type": "tool_result"})}, "messages[0].content[0].tool_use_id"),
     ({"messages": [*USER, {"role": "assistant", "content": [{**USE, "input": "{}"}]}]}, "messages[1].content[0].input"),
     ({"system": [IMAGE]}, "system[0]"),
@@ -183,7 +176,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"container": "c"}, "container"),
     ({"context_management": {"edits": [{"type": "clear_tool_uses_20250919"}]}}, "context_management"),
     ({"output_format": {"type": "grammar"}}, "output_format.type"),
-    ({"speed": "fast"}, "speed"),
+    ({"thread": {"type": "create"}}, "thread"),
 ]
 
 
