@@ -44,6 +44,11 @@ class HuggingFaceTokenizer(Protocol):
 TokenizerLike: TypeAlias = "Tokenizer | HuggingFaceTokenizer | str | Path"
 
 
+def as_ids(ids: Sequence[int]) -> Sequence[int]:
+    """Token ids as a list of Python's integers, whatever sequence holds them: an array of NumPy's, a tensor."""
+    return ids if isinstance(ids, list | tuple) else [int(i) for i in ids]
+
+
 def _encoded(backend: tokenizers.Tokenizer, text: str) -> tokenizers.Encoding:
     """A text by the slow encoder. A batch of one lets other threads run meanwhile.
 
