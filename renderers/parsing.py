@@ -131,8 +131,8 @@ def _think(
     label: str,
 ) -> Reading[None]:
     """Reads a thought up to and including the tag that closes it. Models forget that tag in front of a call: where one
-    ends its turn in a thought, the thought ends before the first call in it. One that is closed, or was cut off, may hold
-    drafts of calls."""
+    ends its turn in a thought, the thought ends before the first call in it. One that is closed, or was cut off, may
+    hold drafts of calls."""
     draft.open_thought()
     close = source.marks(reasoning.close)
     marks = source.marks(reasoning.close, *(calls.opens if calls else ()))
