@@ -111,6 +111,8 @@ class Draft:
     # Reasoning.
 
     def open_thought(self) -> None:
+        if self._has_thought:  # one after the other, not glued together
+            self.begin_part()
         self.in_thought = True
         self._lead_in = "" if self.has_content else self._padding.after_thought
         self._has_thought = True
@@ -194,7 +196,7 @@ class Draft:
         need not be among those that were offered."""
         call = replace(self._open_call, arguments=self.arguments)
         is_known = built_in or self._tool_names is None or call.name in self._tool_names
-        if status is CallStatus.OK and not is_known:
+        if status in (CallStatus.OK, CallStatus.REPAIRED) and not is_known:
             status = CallStatus.UNKNOWN_TOOL
         self.calls.append(ParsedCall(status, raw, call))
         self._to_drop, self._breaks_line = self._padding.after_call, True

@@ -52,7 +52,7 @@ _JOINED: dict[tuple[str, ...], str] = {
     ),
 }
 
-_PROBES = (
+PROBES = (
     "".join(map(chr, range(0x20)))
     + " \x7f\x80\x85\xa0\xad "
     + "\u200b\u200d\u2028\u2029\u202f\u3000\ufeff\ufffd\ufffe",
@@ -118,7 +118,7 @@ class FastBPE:
             raise NotFast(f"tiktoken does not read its split pattern: {error}") from error
         lengths = {(rank if ids is None else ids[rank]): len(token) for token, rank in ranks.items()}
         made = cls(encoding, ids, lengths, nfc=nfc, missing=missing_bytes(words))
-        for probe in (*_PROBES, _every_script()):
+        for probe in (*PROBES, _every_script()):
             if (found := made.encode(probe)) is not None and found != words.encode(probe, add_special_tokens=False).ids:
                 raise NotFast(f"tiktoken encodes {probe[:40]!r} differently")
         return made

@@ -86,7 +86,7 @@ class _Brackets:
     def __init__(self, marks: Marks, depth: int) -> None:
         self._marks = marks
         self._depth = depth
-        self._in_string = False
+        self.in_string = False
 
     def scan(self, text: str, *, more: bool) -> tuple[int, bool | None]:
         """How far ``text`` is understood, and whether the value ends there: ``False`` at a mark, ``None`` if it goes
@@ -94,12 +94,12 @@ class _Brackets:
         With ``more`` to come, an end that may be the beginning of an escape or of a mark is left for later."""
         at = 0
         while at < len(text):
-            if self._in_string:
+            if self.in_string:
                 rest = _REST_OF_STRING.match(text, at)
                 at = rest.end() if rest else at
                 if at == len(text) or text[at] == "\\":
                     break
-                self._in_string = False
+                self.in_string = False
                 at += 1
                 continue
             limit = len(text) - self._marks.held_back(text) if more else len(text)
@@ -111,7 +111,7 @@ class _Brackets:
                 return max(at, limit), None
             at = found.end()
             if found.group() == '"':
-                self._in_string = True
+                self.in_string = True
             else:
                 self._depth += 1 if found.group() in "{[" else -1
                 if self._depth <= 0:
@@ -121,7 +121,8 @@ class _Brackets:
 
 def copy_json(source: Source, sink: Sink, marks: Marks, *, depth: int = 0) -> Reading[bool]:
     """Passes on the JSON object or array at the start of the text as it comes. ``False`` where it does not end before
-    one of the marks; a mark that is spelled in text does not count inside a string. With ``depth``, the text starts
+    one of the marks. Inside a string a mark counts only if it is a token, and what stands behind it is another, or a
+    call's object, or nothing: elsewhere it is a word of the string. With ``depth``, the text starts
     inside so many objects or arrays, and goes on to the end of the outermost."""
     brackets = _Brackets(marks, depth)
     while True:
@@ -131,8 +132,13 @@ def copy_json(source: Source, sink: Sink, marks: Marks, *, depth: int = 0) -> Re
             return complete
         if source.tag is not None or source.ended:
             sink(source.take(len(source.text)))
-            if source.tag is None or source.tag in marks.tokens:
+            tag = source.tag
+            if tag is None:
                 return False
-            sink(source.take_tag(source.tag))
+            if tag in marks.tokens:
+                behind = source.marks(*marks.tags, "{")  # a call's object, or another tag
+                if not brackets.in_string or (yield from source.followed_by(tag, behind)):
+                    return False
+            sink(source.take_tag(tag))
         else:
             yield

@@ -8,18 +8,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tickertape.renderers.draft import Delta, Draft, Padding
+from tickertape.renderers.draft import UNPADDED, Delta, Draft, Padding
 from tickertape.renderers.prompt import ParsedResponse
 from tickertape.renderers.reasoning import TaggedReasoning, ThoughtAt
 from tickertape.renderers.shape import AtMostOne, CallsShape, Perhaps, Shape, white_space
 from tickertape.renderers.source import Reading, Source, viable_beginnings
-from tickertape.renderers.tokenizer import Tokenizer
+from tickertape.renderers.tokenizer import Tokenizer, as_ids
 from tickertape.renderers.tool_calls.offered import Offered
 from tickertape.renderers.tool_calls.syntax import CallSyntax
 
 #: Ids that are read at once. Readers look through all the text that is unread: a long completion in one piece would
 #: cost the square of its length.
 _AT_ONCE = 256
+
+
+#: In a thought that is never closed, so many openings of calls are tried; each may be looked through to the end.
+_MOST_TRIES = 64
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,7 @@ class ResponseFormat:
         outside = source.marks(*opens, *((reasoning.open,) if reasoning else ()))
         may_be_bare = calls is not None
         if reasoning and self.starts_in_reasoning:
-            yield from _think(source, draft, reasoning, label="")
+            yield from _think(source, draft, offered, reasoning, calls, label="")
         while True:
             if calls is not None and may_be_bare:
                 while (yield from calls.read_bare(source, draft, offered)):
@@ -111,21 +115,52 @@ class ResponseFormat:
                 return
             source.take_tag(tag)
             if reasoning and tag == reasoning.open:
-                yield from _think(source, draft, reasoning, label=reasoning.label)
+                yield from _think(source, draft, offered, reasoning, calls, label=reasoning.label)
             elif calls is not None:
                 yield from calls.read(tag, source, draft, offered)
             may_be_bare = calls is not None and not draft.has_content
 
 
-def _think(source: Source, draft: Draft, reasoning: TaggedReasoning, *, label: str) -> Reading[None]:
+def _think(
+    source: Source,
+    draft: Draft,
+    offered: Offered,
+    reasoning: TaggedReasoning,
+    calls: CallSyntax | None,
+    *,
+    label: str,
+) -> Reading[None]:
+    """Reads a thought up to and including the tag that closes it. Models forget that tag in front of a call: where one
+    ends its turn in a thought, the thought ends before the first call in it. One that is closed, or was cut off, may
+    hold drafts of calls."""
     draft.open_thought()
-    marks = source.marks(reasoning.close)
+    close = source.marks(reasoning.close)
+    marks = source.marks(reasoning.close, *(calls.opens if calls else ()))
     if label:
-        yield from source.head(re.compile(re.escape(label)), viable_beginnings(map(re.escape, label)), marks)
-    tag = yield from source.copy_until(marks, draft.think)
+        yield from source.head(re.compile(re.escape(label)), viable_beginnings(map(re.escape, label)), close)
+    tries = 0
+    while (tag := (yield from source.copy_until(marks, draft.think))) is not None and tag != reasoning.close:
+        if (yield from source.comes(close)):
+            marks = close
+        elif calls and source.stopped and tries < _MOST_TRIES and _begins_call(tag, source, offered, calls):
+            draft.close_thought()
+            return
+        tries += 1
+        draft.think(source.take_tag(tag))
     if tag is not None:
         source.take_tag(tag)
         draft.close_thought()
+
+
+def _begins_call(tag: str, source: Source, offered: Offered, calls: CallSyntax) -> bool:
+    """Whether a call can be read where ``tag`` stands, in a completion that is all there."""
+    place = source.hold()
+    source.take_tag(tag)
+    tried = Draft(UNPADDED, offered.names)
+    for _ in calls.read(tag, source, tried, offered):
+        raise RuntimeError("a reader waited for more of a completion that has ended")
+    source.put_back(place)
+    return any(found.call is not None for found in tried.calls)
 
 
 class StreamParser:
@@ -152,6 +187,7 @@ class StreamParser:
         Raises:
             RuntimeError: after :meth:`finish`.
         """
+        token_ids = as_ids(token_ids)
         if self._source.ended and self._stop_token is None:
             raise RuntimeError("this completion was finished; a new one needs a new parser")
         for start in range(0, len(token_ids), _AT_ONCE):

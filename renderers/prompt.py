@@ -66,6 +66,8 @@ class CallStatus(StrEnum):
     """What became of a tool call that the model wrote."""
 
     OK = "ok"
+    REPAIRED = "repaired"
+    """Not quite as the format has it, but only one call can be meant, which it was taken for."""
     INVALID_JSON = "invalid_json"
     """The call's body is not JSON."""
     MALFORMED = "malformed"

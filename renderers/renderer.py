@@ -22,9 +22,11 @@ from tickertape.renderers.pieces import Kind, Piece, Placed, output_markup, plac
 from tickertape.renderers.prompt import ParsedResponse, Prompt
 from tickertape.renderers.reasoning import ThoughtAt
 from tickertape.renderers.supervised import TrainOn, supervised_weights
-from tickertape.renderers.tokenizer import Tokenizer, TokenizerLike
+from tickertape.renderers.tokenizer import Tokenizer, TokenizerLike, as_ids
 from tickertape.renderers.tool_calls.offered import Offered
 
+#: So many tokens of a bridge the model may have sampled behind its stop token.
+_LONGEST_OVERLAP = 16
 #: So many tokens at the end of a prompt show whether it opens a thought.
 _PROMPT_END = 16
 
@@ -127,15 +129,17 @@ class Renderer(ABC):
             BridgeRefused: that this extends the turn exactly cannot be proven.
             RenderError, ValueError: as :meth:`build_generation_prompt`.
         """
+        completion_ids, prompt_ids = as_ids(completion_ids), as_ids(prompt_ids)
         messages = as_messages(new_messages)
         if not messages:
             raise BridgeRefused("there is no new message to answer")
         continuation = self._continuation(prompt_ids, completion_ids, messages, tools, call_ids)
         suffix = self.encoder.encode(continuation, continues=True)
-        closed_by = completion_ids[-1] if completion_ids and completion_ids[-1] in self.get_stop_sequences() else None
-        if closed_by is not None and suffix.token_ids[:1] == [closed_by]:
-            return suffix.behind(1)
-        if closed_by is None and self._ends_in_thought(prompt_ids, completion_ids):
+        stops = self.get_stop_sequences()
+        if suffix.token_ids and suffix.token_ids[0] in stops and (n_there := _overlap(completion_ids, suffix)):
+            return suffix.behind(n_there)
+        is_closed = bool(completion_ids) and completion_ids[-1] in stops
+        if not is_closed and self._ends_in_thought(prompt_ids, completion_ids):
             unfinished = output_markup(self.response_format.unfinished_close)
             closed = self.encoder.encode(place(-1, [unfinished]), continues=True)
             closed.extend(suffix)
@@ -160,8 +164,8 @@ class Renderer(ABC):
         except BridgeRefused:
             return None
         bridged = Prompt()
-        bridged.add(prompt_ids, -1, Kind.SCAFFOLD)
-        bridged.add(completion_ids, -1, Kind.SAMPLED)
+        bridged.add(as_ids(prompt_ids), -1, Kind.SCAFFOLD)
+        bridged.add(as_ids(completion_ids), -1, Kind.SAMPLED)
         bridged.extend(suffix)
         return bridged
 
@@ -212,7 +216,7 @@ class Renderer(ABC):
         reasoning = self.response_format.reasoning
         if reasoning is None:
             return ThoughtAt.BEFORE if self.response_format.thinks else ThoughtAt.BEHIND
-        ending = self.tokenizer.decode(prompt_ids[-_PROMPT_END:]).rstrip()
+        ending = self.tokenizer.decode(as_ids(prompt_ids[-_PROMPT_END:])).rstrip()
         if ending.endswith((reasoning.open + reasoning.label).rstrip()):
             return ThoughtAt.INSIDE
         return ThoughtAt.BEHIND if ending.endswith(reasoning.close.rstrip()) else ThoughtAt.BEFORE
@@ -262,4 +266,13 @@ class Renderer(ABC):
     def _ends_in_thought(self, prompt_ids: Sequence[int], completion_ids: Sequence[int]) -> bool:
         parser = self.stream_parser(prompt_ids=prompt_ids or None)
         parser.feed(completion_ids)
+        parser.finish()
         return parser.in_thought
+
+
+def _overlap(completion_ids: Sequence[int], suffix: Prompt) -> int:
+    """How many tokens at the beginning of a bridge the model sampled already: its stop token, and what it wrote behind
+    that as the format has it."""
+    longest = min(_LONGEST_OVERLAP, len(suffix), len(completion_ids))
+    ends = (n for n in range(longest, 0, -1) if list(completion_ids[-n:]) == suffix.token_ids[:n])
+    return next(ends, 0)

@@ -53,6 +53,12 @@ class Marks:
         """The first spelled tag in ``text`` from ``start`` on."""
         return self._spelled.search(text, start) if self._spelled else None
 
+    def begins(self, text: str) -> bool | None:
+        """Whether ``text`` begins with a spelled tag; ``None`` where it may yet."""
+        if self._spelled is not None and self._spelled.match(text):
+            return True
+        return None if text in self._beginnings else False
+
     def held_back(self, text: str) -> int:
         """How many characters at the end of ``text`` may be the beginning of a spelled tag."""
         if not self._beginnings:
@@ -77,7 +83,10 @@ class Source:
         self._marks: dict[tuple[str, ...], Marks] = {}
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._queue: deque[tuple[str, bool]] = deque()  # (text, whether it is a tag)
-        self._record: list[str] = []
+        self._taken: list[tuple[str, bool]] = []
+        """What was consumed, as in the queue."""
+        self._recorded_from = 0
+        self._holds = 0
         self.text = ""
         """Unread text, up to ``tag``."""
         self.tag: str | None = None
@@ -143,14 +152,14 @@ class Source:
     def take(self, length: int) -> str:
         """The next ``length`` characters of the text."""
         taken, self.text = self.text[:length], self.text[length:]
-        self._record.append(taken)
+        self._taken.append((taken, False))
         return taken
 
     def take_tag(self, tag: str) -> str:
         """Consumes a tag that :meth:`copy_until` stopped at."""
         if self.text:
             return self.take(len(tag))
-        self._record.append(tag)
+        self._taken.append((tag, True))
         self.tag = None
         self._pull()
         return tag
@@ -161,13 +170,68 @@ class Source:
         self.tag = None
         self._pull()
 
+    # Looking ahead.
+
+    def hold(self) -> int:
+        """From here on what is consumed can be put back: gives the place for :meth:`put_back`."""
+        self._holds += 1
+        return len(self._taken)
+
+    def put_back(self, place: int) -> None:
+        """Makes unread again what was consumed since :meth:`hold`."""
+        self._holds -= 1
+        pieces = self._taken[place:]
+        del self._taken[place:]
+        unread = [*pieces, (self.text, False), *([] if self.tag is None else [(self.tag, True)])]
+        self._queue.extendleft(reversed(unread))
+        self.text, self.tag = "", None
+        self._pull()
+
+    def comes(self, marks: Marks) -> Reading[bool]:
+        """Whether one of the marks stands anywhere in the rest of the completion; nothing is consumed."""
+        place = self.hold()
+        tag = yield from self.copy_until(marks, drop)
+        self.put_back(place)
+        return tag is not None
+
+    def followed_by(self, tag: str, marks: Marks) -> Reading[bool]:
+        """Whether what stands behind ``tag``, at which :meth:`copy_until` stopped, is white space and then one of the
+        marks, or the end of the completion: whether the tag can be meant as one. Nothing is consumed."""
+        while True:
+            text, following = self._behind(tag)
+            text = text.lstrip()
+            if text:
+                begins = marks.begins(text)
+                if begins is not None or following is not None or self.ended:
+                    return begins is True
+            elif following is not None:
+                return following in marks.tokens
+            elif self.ended:
+                return True
+            yield
+
+    def _behind(self, tag: str) -> tuple[str, str | None]:
+        """The text behind a tag, as far as it has come, and the tag token behind that."""
+        if self.text:
+            return self.text[len(tag) :], self.tag
+        text = ""
+        for piece, is_tag in self._queue:
+            if is_tag:
+                return text, piece
+            text += piece
+        return text, None
+
+    # What was consumed.
+
     def start_record(self) -> None:
         """From here on what is consumed is kept, for :meth:`recorded`."""
-        self._record.clear()
+        if not self._holds:
+            self._taken.clear()
+        self._recorded_from = len(self._taken)
 
     def recorded(self) -> str:
         """All that was consumed since :meth:`start_record`."""
-        return "".join(self._record)
+        return "".join([text for text, _ in self._taken[self._recorded_from :]])
 
     # Readers.
 
@@ -189,6 +253,12 @@ class Source:
                 return None
             sink(self.take(len(self.text) - marks.held_back(self.text)))
             yield
+
+    def next_character(self) -> Reading[str]:
+        """The next character of the text, consumed; empty at a tag or at the end."""
+        while not self.text and not self.is_last and self.tag is None:
+            yield
+        return self.take(1)
 
     def head(self, pattern: re.Pattern[str], viable: re.Pattern[str], marks: Marks) -> Reading[re.Match[str] | None]:
         """The match of ``pattern`` at the start of the text, consumed; ``None``, with nothing consumed, as soon as
@@ -234,3 +304,7 @@ class Source:
                 return None
             else:
                 yield
+
+
+def drop(_text: str) -> None:
+    """Of text that is only looked through."""

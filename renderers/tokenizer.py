@@ -17,7 +17,8 @@ import orjson
 import tokenizers
 
 from tickertape.renderers.errors import TokenizerError
-from tickertape.renderers.fast_bpe import FastBPE, NotFast, begins_in
+from tickertape.renderers.fast_bpe import PROBES, FastBPE, NotFast, begins_in
+from tickertape.renderers.kimi_files import RANKS
 from tickertape.renderers.tokenizer_files import read_directory
 from tickertape.renderers.tokenizer_place import Place, find_tokenizer
 from tickertape.renderers.vocabulary import (
@@ -42,6 +43,11 @@ class HuggingFaceTokenizer(Protocol):
 
 
 TokenizerLike: TypeAlias = "Tokenizer | HuggingFaceTokenizer | str | Path"
+
+
+def as_ids(ids: Sequence[int]) -> Sequence[int]:
+    """Token ids as a list of Python's integers, whatever sequence holds them: an array of NumPy's, a tensor."""
+    return ids if isinstance(ids, list | tuple) else [int(i) for i in ids]
 
 
 def _encoded(backend: tokenizers.Tokenizer, text: str) -> tokenizers.Encoding:
@@ -119,11 +125,12 @@ class Tokenizer:
         """
         if isinstance(source, Tokenizer):
             return source
-        if isinstance(source, str | Path) and (files := read_directory(Path(source))) is not None:
-            backend, template, special = files
-            stop_ids = _generation_stop_ids(str(source))
-            return cls(backend, chat_template=template, special_tokens=special, stop_ids=stop_ids, name=str(source))
         place = find_tokenizer(str(source)) if isinstance(source, str | Path) else None
+        directory = _files_of(place) if place else None
+        if directory is not None and (files := read_directory(directory)) is not None:
+            backend, template, special = files
+            stop_ids = _generation_stop_ids(Place(str(directory), is_directory=True))
+            return cls(backend, chat_template=template, special_tokens=special, stop_ids=stop_ids, name=str(source))
         hf = _from_pretrained(place) if place else cast("HuggingFaceTokenizer", source)
         if not hasattr(hf, "backend_tokenizer"):
             raise TokenizerError(f"{hf.name_or_path}: only fast tokenizers (with a tokenizer.json) are supported")
@@ -132,10 +139,10 @@ class Tokenizer:
             template = template.get("default")
         special = {k: str(v) for k, v in hf.special_tokens_map.items() if isinstance(v, str) or hasattr(v, "content")}
         return cls(
-            hf.backend_tokenizer,
+            _as_in_its_file(hf, _fetched(place, "tokenizer.json")) if place else hf.backend_tokenizer,
             chat_template=template,
             special_tokens=special,
-            stop_ids=_generation_stop_ids(hf.name_or_path, local_files_only=place is not None and place.is_local),
+            stop_ids=_generation_stop_ids(place or Place(hf.name_or_path, Path(hf.name_or_path).is_dir())),
             name=hf.name_or_path,
         )
 
@@ -304,30 +311,71 @@ def _from_pretrained(place: Place) -> HuggingFaceTokenizer:
 
     try:
         tokenizer: HuggingFaceTokenizer = transformers.AutoTokenizer.from_pretrained(
-            place.source, local_files_only=place.is_local
+            place.source, local_files_only=place.is_local, trust_remote_code=False
         )
     except (OSError, ValueError, KeyError) as error:
         raise TokenizerError(place.explained(error)) from error
     return tokenizer
 
 
-def _generation_stop_ids(source: str, *, local_files_only: bool = False) -> list[int]:
-    """``eos_token_id`` of the model's ``generation_config.json`` (an id or a list of ids), where it has one."""
-    path = Path(source) / "generation_config.json"
-    if not path.is_file():
-        if not source or Path(source).exists():
-            return []
-        from transformers.utils.hub import cached_file
+def _files_of(place: Place) -> Path | None:
+    """The directory with a model's files, those of the hub fetched as far as they are read without ``transformers``;
+    ``None`` where the hub has none of them."""
+    if place.is_directory:
+        return Path(place.source)
+    try:
+        if _fetched(place, "tokenizer.json") or not _fetched(place, "tokenizer_config.json"):
+            return None
+        ranks, _ = _fetched(place, RANKS), _fetched(place, "chat_template.jinja")
+    except OSError:  # no such model, of which transformers tells
+        return None
+    return ranks.parent if ranks else None
 
-        found = cached_file(
-            source,
-            "generation_config.json",
-            local_files_only=local_files_only,
-            _raise_exceptions_for_missing_entries=False,
-            _raise_exceptions_for_connection_errors=False,
-        )
-        if found is None:
-            return []
-        path = Path(found)
-    eos = json.loads(path.read_text()).get("eos_token_id", [])
+
+def _as_in_its_file(hf: HuggingFaceTokenizer, file: Path | None) -> tokenizers.Tokenizer:
+    """What ``transformers`` made of a model's files, as far as it encodes text as the model's own ``tokenizer.json``
+    does; else what is in the file. For some classes ``transformers`` puts a split rule of its own in place of the
+    file's."""
+    made = hf.backend_tokenizer
+    if file is None:
+        return made
+    own = tokenizers.Tokenizer.from_file(str(file))
+    differs = next((text for text in PROBES if _encoded(own, text).ids != _encoded(made, text).ids), None)
+    if differs is None:
+        return made
+    _log.warning(
+        "%s: transformers' %s encodes %r otherwise than tokenizer.json does; tokenizer.json is used",
+        file.parent,
+        type(hf).__name__,
+        differs[:40],
+    )
+    added = sorted(made.get_added_tokens_decoder().items())
+    own.add_tokens([token for _, token in added if own.token_to_id(token.content) is None])
+    if moved := [token.content for i, token in added if own.token_to_id(token.content) != i]:
+        raise TokenizerError(f"{file}: the added tokens {moved} have other ids in tokenizer_config.json")
+    return own
+
+
+def _fetched(place: Place, name: str) -> Path | None:
+    """A file of a model; ``None`` where there is none."""
+    if place.is_directory:
+        file = Path(place.source) / name
+        return file if file.is_file() else None
+    from transformers.utils.hub import cached_file
+
+    found = cached_file(
+        place.source,
+        name,
+        local_files_only=place.is_local,
+        _raise_exceptions_for_gated_repo=False,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+    return None if found is None else Path(found)
+
+
+def _generation_stop_ids(place: Place) -> list[int]:
+    """``eos_token_id`` of the model's ``generation_config.json`` (an id or a list of ids), where it has one."""
+    file = _fetched(place, "generation_config.json") if place.source else None
+    eos = json.loads(file.read_text()).get("eos_token_id", []) if file else []
     return [eos] if isinstance(eos, int) else list(eos)

@@ -12,6 +12,7 @@ import orjson
 import tokenizers
 from tokenizers import models
 
+from tickertape.renderers.kimi_files import read_kimi
 from tickertape.renderers.vocabulary import rules_of
 
 #: Of ``tokenizer_class`` in ``tokenizer_config.json``: those that are their ``tokenizer.json``.
@@ -50,6 +51,8 @@ class TokenizerFiles(NamedTuple):
 def read_directory(directory: Path) -> TokenizerFiles | None:
     """What ``transformers`` would read there; ``None`` where only it knows."""
     config = _json(directory / "tokenizer_config.json")
+    if (kimi := read_kimi(directory, config)) is not None:
+        return TokenizerFiles(kimi, _template(directory, config), _special_tokens(config))
     kind = config.get("tokenizer_class")
     if kind not in _GENERIC | _QWEN or "auto_map" in config or not (directory / "tokenizer.json").is_file():
         return None
@@ -61,16 +64,24 @@ def read_directory(directory: Path) -> TokenizerFiles | None:
         return None
     if kind in _QWEN and not {"eos_token", "pad_token", "unk_token"} <= config.keys():
         return None  # there are defaults
-    template = config.get("chat_template")
+    template = _template(directory, config)
     if (directory / "additional_chat_templates").exists() or not isinstance(template, str | None):
         return None
-    if (written := directory / "chat_template.jinja").is_file():
-        template = written.read_text(encoding="utf-8")
     backend = tokenizers.Tokenizer.from_file(str(directory / "tokenizer.json"))
     if not _adds_nothing(config, backend) or (kind in _QWEN and not _has_rules_of_qwen(backend)):
         return None
-    special = {name: text for name in _NAMED if (text := _text(config.get(name))) is not None}
-    return TokenizerFiles(backend, template, special)
+    return TokenizerFiles(backend, template, _special_tokens(config))
+
+
+def _template(directory: Path, config: dict[str, Any]) -> Any:
+    """The chat template: a text, several, or none."""
+    if (written := directory / "chat_template.jinja").is_file():
+        return written.read_text(encoding="utf-8")
+    return config.get("chat_template")
+
+
+def _special_tokens(config: dict[str, Any]) -> dict[str, str]:
+    return {name: text for name in _NAMED if (text := _text(config.get(name))) is not None}
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -13,11 +13,12 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from tickertape.renderers.errors import TokenizerError
+from tickertape.renderers.kimi_files import RANKS
 
 #: ``name`` or ``owner/name``.
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)?")
 #: One of these is in every tokenizer's directory.
-_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt")
+_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", RANKS, "vocab.json", "vocab.txt")
 _EXAMPLE = "such as Qwen/Qwen3-8B"
 #: Seconds for one address of the hub's, of two at most: a firewall that drops packets is not waited for.
 _CONNECTING = 3.0
@@ -46,6 +47,11 @@ class Place:
 
     def explained(self, error: Exception) -> str:
         """What it means that there is no tokenizer, for people."""
+        if "trust_remote_code" in str(error):
+            return (
+                f"the tokenizer of {self.source} is a program of its own, which is never run here. Give a directory "
+                "that holds tokenizer.json: the program's makers say how to save one"
+            )
         said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if self.is_directory:
             return f"the directory {self.source} holds no tokenizer that can be read: {said}"

@@ -51,7 +51,7 @@ class BytesOfToken(dict[int, bytes]):
         self._find = find
 
     def __missing__(self, token_id: int) -> bytes:
-        found = self[token_id] = self._find(token_id)
+        found = self[token_id] = self._find(int(token_id))
         return found
 
 

@@ -1,7 +1,7 @@
 """Kimi K2: ``<|im_user|>user<|im_middle|>…<|im_end|>``, calls with ids of the model's own making.
 
 Sources: the templates of moonshotai/Kimi-K2-Instruct, Kimi-K2-Instruct-0905, Kimi-K2-Thinking, Kimi-K2.5, Kimi-K2.6,
-Kimi-K2.7-Code and Kimi-Linear-48B-A3B-Instruct.
+Kimi-K2.7-Code and Kimi-Linear-48B-A3B-Instruct; for tools, what :mod:`tickertape.renderers.kimi_tools` names.
 """
 
 import json
@@ -13,6 +13,7 @@ from tickertape.renderers.draft import UNPADDED
 from tickertape.renderers.families.deepseek_v3_1 import TIGHT_THINK as THINK
 from tickertape.renderers.families.deepseek_v3_1 import tight_thought
 from tickertape.renderers.format import Format, History, Place
+from tickertape.renderers.kimi_tools import sorted_deeply, typescript
 from tickertape.renderers.messages import Message, Tool
 from tickertape.renderers.parsing import ResponseFormat
 from tickertape.renderers.pieces import Piece, content, markup, output, output_markup
@@ -41,12 +42,16 @@ class KimiK2(Format):
     def start(self, system: Message | None, tools: Sequence[Tool]) -> Iterator[Piece]:
         if tools:
             yield markup("<|im_system|>tool_declare<|im_middle|>")
-            yield content(json.dumps(tools, ensure_ascii=False, separators=(",", ":")))
+            yield content(self.declared(tools))
             yield markup("<|im_end|>")
         if system is not None:
             yield from _turn("system", system)
         elif self.default_system is not None:
             yield markup(f"<|im_system|>system<|im_middle|>{self.default_system}<|im_end|>{self.behind_default}")
+
+    def declared(self, tools: Sequence[Tool]) -> str:
+        """The tools as the model reads them."""
+        return json.dumps(sorted_deeply(tools), ensure_ascii=False, separators=(",", ":"))
 
     def _known_role(self, message: Message) -> Message:
         return message  # a role is but a word to this format
@@ -140,6 +145,9 @@ class KimiK25(KimiK2Thinking):
         self.thinking = thinking
         self.preserve_thinking = preserve_thinking
         self.response_format = replace(self.response_format, starts_in_reasoning=thinking)
+
+    def declared(self, tools: Sequence[Tool]) -> str:
+        return typescript(tools) or super().declared(tools)
 
     def generation_prompt(self) -> Iterator[Piece]:
         yield from super().generation_prompt()

@@ -8,6 +8,7 @@ from typing import Any
 import jinja2
 
 from tickertape.renderers.errors import RenderError
+from tickertape.renderers.kimi_tools import for_template
 from tickertape.renderers.messages import Message, Tool, ToolCall
 from tickertape.renderers.pieces import Kind, Piece, Placed, Trust
 from tickertape.renderers.reasoning import TaggedReasoning
@@ -169,13 +170,14 @@ class TemplateRenderer(Renderer):
     def _render(
         self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None, generation_prompt: bool
     ) -> str:
+        tools, more = for_template(self.template, tools)
         try:
             return render_template(
                 self.template,
                 [_for_template(message, as_text=self._arguments_as_text) for message in messages],
                 list(tools) if tools else None,
                 add_generation_prompt=generation_prompt,
-                **{**self.tokenizer.special_tokens, **self.options},
+                **{**self.tokenizer.special_tokens, **more, **self.options},
             )
         except _TEMPLATE_FAILURES as error:
             raise RenderError(f"the chat template refuses these messages: {error}") from error

@@ -1,12 +1,12 @@
 """``<｜DSML｜invoke name="f">``, with parameters that say whether they are text: DeepSeek V3.2 and V4."""
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
 from tickertape.renderers.json_text import strict_json
+from tickertape.renderers.source import Reading, Source
 from tickertape.renderers.tool_calls.elements import Elements
-from tickertape.renderers.tool_calls.offered import Offered
+from tickertape.renderers.tool_calls.offered import Offered, Value
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,27 @@ class Dsml(Elements):
     def attribute(self, value: Any) -> str:
         return "true" if isinstance(value, str) else "false"
 
-    def json_of(self, attribute: str, tool: str, key: str, written: str, offered: Offered) -> str:
+    def json_of(self, attribute: str, tool: str, key: str, written: str, offered: Offered) -> Value:
         """What is no JSON although it should be is typed by the schema, as if nothing had been said of its type."""
         try:
             strict_json(written)
         except ValueError:
             return offered.json_of(tool, key, written)
-        return written.strip() if attribute == "false" else json.dumps(written, ensure_ascii=False)
+        return Value(written.strip()) if attribute == "false" else offered.json_of(tool, key, written)
 
-    def is_text(self, attribute: str, tool: str, key: str, offered: Offered) -> bool:  # noqa: ARG002
-        return attribute == "true"
+    def is_text(self, attribute: str, tool: str, key: str, offered: Offered) -> bool:
+        return attribute == "true" or (attribute == "" and offered.is_text(tool, key))
+
+    def _read_key(self, source: Source) -> Reading[tuple[str, str, bool] | None]:
+        """Models forget to say whether a value is text; then its schema does."""
+        parts: list[str] = []
+        tag = yield from source.copy_until(
+            source.marks(self.key_close, self.value_open, self.end, *self.enclosing), parts.append
+        )
+        if tag not in (self.key_close, self.value_open):
+            return None
+        source.take_tag(tag)
+        if tag == self.value_open:
+            return "".join(parts), "", True
+        attribute = yield from self._text_until(self.value_open, source)
+        return None if attribute is None else ("".join(parts), attribute, False)

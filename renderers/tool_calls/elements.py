@@ -15,8 +15,8 @@ from tickertape.renderers.messages import ToolCall
 from tickertape.renderers.pieces import Piece, output_markup, output_value
 from tickertape.renderers.prompt import CallStatus
 from tickertape.renderers.shape import CallsShape, Either, Json, Perhaps, Shape, Text
-from tickertape.renderers.source import Reading, Source
-from tickertape.renderers.tool_calls.offered import Offered
+from tickertape.renderers.source import Reading, Sink, Source, drop
+from tickertape.renderers.tool_calls.offered import Offered, Value
 from tickertape.renderers.tool_calls.syntax import CallSyntax, read_verbatim
 
 _MAYBE_NAME = re.compile(r"\s*[^\s<>\"{}]{0,256}\s*")
@@ -144,8 +144,8 @@ class Elements(CallSyntax):
 
     # Reading.
 
-    def json_of(self, attribute: str, tool: str, key: str, written: str, offered: Offered) -> str:  # noqa: ARG002
-        """JSON text of a value as it was written."""
+    def json_of(self, attribute: str, tool: str, key: str, written: str, offered: Offered) -> Value:  # noqa: ARG002
+        """A value as it was written."""
         return offered.json_of(tool, key, written)
 
     def is_text(self, attribute: str, tool: str, key: str, offered: Offered) -> bool:  # noqa: ARG002
@@ -179,43 +179,91 @@ class Elements(CallSyntax):
         marks = source.marks(self.key_open, self.end, self.name_open, *self.enclosing)
         stray: list[str] = []
         lead = "{"
+        repaired = False
         while True:
             tag = yield from source.copy_until(marks, stray.append)
             if tag == self.key_open:
                 source.take_tag(tag)
-                if not (yield from self._read_parameter(name, lead, source, draft, offered)):
-                    return CallStatus.UNCLOSED
+                status = yield from self._read_parameter(name, lead, source, draft, offered)
+                if status is CallStatus.UNCLOSED:
+                    return status
+                repaired |= status is CallStatus.REPAIRED
                 lead = ", "
             elif tag == self.end:
                 source.take_tag(tag)
                 draft.argue("{}" if lead == "{" else "}")
-                return CallStatus.MALFORMED if "".join(stray).strip() else CallStatus.OK
+                if "".join(stray).strip():
+                    return CallStatus.MALFORMED
+                return CallStatus.REPAIRED if repaired else CallStatus.OK
             else:
                 return CallStatus.UNCLOSED
 
-    def _read_parameter(self, name: str, lead: str, source: Source, draft: Draft, offered: Offered) -> Reading[bool]:
-        """Whether the parameter was closed."""
-        key = yield from self._text_until(self.key_close, source)
-        attribute = (yield from self._text_until(self.value_open, source)) if self.value_open else ""
-        if key is None or attribute is None:
-            return False
+    def _read_parameter(
+        self, name: str, lead: str, source: Source, draft: Draft, offered: Offered
+    ) -> Reading[CallStatus]:
+        """Says of one parameter whether it was closed, and whether it had to be repaired."""
+        head = yield from self._read_key(source)
+        if head is None:
+            return CallStatus.UNCLOSED
+        key, attribute, repaired = head
         draft.argue(f"{lead}{json.dumps(key, ensure_ascii=False)}: ")
-        marks = source.marks(self.value_close, *self.enclosing)
         value = _Unpadded(self.value_pad)
         if self.is_text(attribute, name, key, offered):
             draft.argue('"')
-            tag = yield from source.copy_until(marks, lambda text: draft.argue(_escaped(value.add(text))))
-            if tag == self.value_close:
+            closed = yield from self._read_value(source, lambda text: draft.argue(_escaped(value.add(text))))
+            if closed:
                 draft.argue('"')
         else:
             written: list[str] = []
-            tag = yield from source.copy_until(marks, lambda text: written.append(value.add(text)))
-            if tag == self.value_close:
-                draft.argue(self.json_of(attribute, name, key, "".join(written), offered))
-        if tag != self.value_close:
-            return False
-        source.take_tag(tag)
-        return True
+            closed = yield from self._read_value(source, lambda text: written.append(value.add(text)))
+            if closed:
+                read = self.json_of(attribute, name, key, "".join(written), offered)
+                draft.argue(read.json)
+                repaired |= read.repaired
+        if not closed:
+            return CallStatus.UNCLOSED
+        return CallStatus.REPAIRED if repaired else CallStatus.OK
+
+    def _read_key(self, source: Source) -> Reading[tuple[str, str, bool] | None]:
+        """A parameter's name, its attribute, and whether they were repaired; ``None`` where they break off."""
+        key = yield from self._text_until(self.key_close, source)
+        attribute = (yield from self._text_until(self.value_open, source)) if self.value_open else ""
+        return None if key is None or attribute is None else (key, attribute, False)
+
+    def _read_value(self, source: Source, sink: Sink) -> Reading[bool]:
+        """Passes on a value up to the tag that closes it, which is consumed; ``False`` where it is never closed. A tag
+        is a word of the value where what stands behind it does not fit the format, and a later one does close it."""
+        marks = source.marks(self.value_close, *self.enclosing)
+        closes_later = False
+        while (tag := (yield from source.copy_until(marks, sink))) is not None:
+            fits = yield from self._fits(tag, source)
+            closes_later = not fits and (closes_later or (yield from self._closes_later(tag, source)))
+            if not closes_later:
+                if tag == self.value_close:
+                    source.take_tag(tag)
+                return tag == self.value_close
+            sink(source.take_tag(tag))
+        return False
+
+    def _fits(self, tag: str, source: Source) -> Reading[bool]:
+        """Whether what stands behind a tag in a value lets it be the one that ends the value, or the call."""
+        behind = (self.name_open, *self.enclosing)
+        if tag == self.value_close:
+            behind = (self.key_open, self.end, *behind)
+        return (yield from source.followed_by(tag, source.marks(*behind)))
+
+    def _closes_later(self, tag: str, source: Source) -> Reading[bool]:
+        """Whether a tag that closes the value follows, before another call begins. Nothing is consumed."""
+        place = source.hold()
+        marks = source.marks(self.value_close, self.name_open, *self.enclosing)
+        found: str | None = tag
+        while found is not None:
+            source.take_tag(found)
+            found = yield from source.copy_until(marks, drop)
+            if found == self.name_open or (found == self.value_close and (yield from self._fits(found, source))):
+                break
+        source.put_back(place)
+        return found == self.value_close
 
     def _text_until(self, stop: str, source: Source) -> Reading[str | None]:
         parts: list[str] = []

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from tickertape.renderers.draft import Draft
+from tickertape.renderers.json_text import json_string
 from tickertape.renderers.messages import ToolCall
 from tickertape.renderers.pieces import Piece, output_markup, output_value
 from tickertape.renderers.prompt import CallStatus
-from tickertape.renderers.source import Reading, Source
+from tickertape.renderers.source import Reading, Sink, Source
 from tickertape.renderers.tool_calls.offered import UNTYPED, Offered
+from tickertape.renderers.tool_calls.python_text import json_of_python
 from tickertape.renderers.tool_calls.syntax import CallSyntax, read_verbatim
 
 QUOTE = '<|"|>'
@@ -79,11 +81,12 @@ class _Arguments:
         self._text = ""
         """What was read since the last mark."""
         self._sound = True
+        self._repaired = False
 
     def read(self) -> Reading[CallStatus]:
         """From the first brace on."""
         source, syntax = self._source, self._syntax
-        within, behind = source.marks(*"{}[],:", *syntax.tags), source.marks(syntax.open, syntax.close)
+        within, behind = source.marks(*"{}[],:=\"'", *syntax.tags), source.marks(syntax.open, syntax.close)
         while True:
             tag = yield from source.copy_until(within if self._open or self._first else behind, self._add)
             if tag is None or tag == syntax.open:
@@ -93,12 +96,14 @@ class _Arguments:
                 self._sound &= not self._text.strip()
                 if self._open:
                     return CallStatus.UNCLOSED
-                return CallStatus.OK if self._sound else CallStatus.MALFORMED
-            if tag == QUOTE:
-                tag = yield from self._read_text()
-                if tag == syntax.close:
-                    source.take_tag(tag)
-                if tag != QUOTE:
+                if not self._sound:
+                    return CallStatus.MALFORMED
+                return CallStatus.REPAIRED if self._repaired else CallStatus.OK
+            if tag == QUOTE or (tag in "\"'" and not self._text.strip()):
+                end = yield from self._read_text(tag)
+                if end == syntax.close:
+                    source.take_tag(end)
+                if end != tag:
                     return CallStatus.UNCLOSED
             else:
                 self._mark(tag)
@@ -111,8 +116,9 @@ class _Arguments:
         return bool(self._open) and self._open[-1] == "{" and self._key is None
 
     def _mark(self, mark: str) -> None:
-        if mark == ":":
+        if mark in ":=":
             if self._wants_key:
+                self._repaired |= mark == "="
                 self._take_key(self._text.strip())
             else:
                 self._text += mark
@@ -120,7 +126,7 @@ class _Arguments:
             self._begin_value(mark)
             self._open.append(mark)
             self._first = True
-        elif mark in _BRACKETS:
+        elif mark in _BRACKETS or mark in "\"'":
             self._text += mark
         else:
             self._end_value()
@@ -147,26 +153,52 @@ class _Arguments:
             self._sound &= not text  # words without a value
             self._text = ""
         elif text or self._key is not None:
-            value = UNTYPED.json_of("", "", text)
+            value = UNTYPED.json_of("", "", text).json
             self._sound &= not value.startswith('"')  # a word that nobody quoted
             self._begin_value(value)
 
-    def _read_text(self) -> Reading[str | None]:
-        """Text behind a quotation mark, and the tag that ends it, which is consumed if it is another such mark."""
+    def _read_text(self, quote: str) -> Reading[str | None]:
+        """Text behind a quotation mark, and the tag that ends it, which is consumed if it is another such mark. Models
+        fall back to marks of JSON's or Python's, whose text has escapes."""
         source = self._source
         self._sound &= not self._text.strip()
-        marks = source.marks(QUOTE, self._syntax.open, self._syntax.close)
-        if self._wants_key:
-            self._text = ""
-            tag = yield from source.copy_until(marks, self._add)
+        self._repaired |= quote != QUOTE
+        parts: list[str] = []
+        is_key = self._wants_key
+        if not is_key:
+            self._begin_value('"' if quote == QUOTE else "")
+        tells = quote == QUOTE and not is_key
+        tag = yield from self._copy_text(
+            quote, (lambda text: self._draft.argue(_escaped(text))) if tells else parts.append
+        )
+        text = "".join(parts)
+        if quote != QUOTE:
+            text = json_string(json_of_python(quote + text + quote) or "") or text
+        if is_key:
+            self._text = text
+        elif tells:
+            self._draft.argue('"' if tag == quote else "")
         else:
-            self._begin_value('"')
-            tag = yield from source.copy_until(marks, lambda text: self._draft.argue(_escaped(text)))
-            if tag == QUOTE:
-                self._draft.argue('"')
-        if tag == QUOTE:
-            source.take_tag(tag)
+            self._draft.argue(json.dumps(text, ensure_ascii=False))
+        if tag == quote:
+            source.take_tag(quote)
         return tag
+
+    def _copy_text(self, quote: str, sink: Sink) -> Reading[str | None]:
+        """Passes on text up to the mark that ends it. The tag that closes a call does so only where nothing more of it
+        can follow: elsewhere it is a word of the text."""
+        source, syntax = self._source, self._syntax
+        escape = "" if quote == QUOTE else "\\"
+        marks = source.marks(quote, escape, syntax.open, syntax.close)
+        while True:
+            tag = yield from source.copy_until(marks, sink)
+            if tag is None or tag == quote:
+                return tag
+            if tag != escape and (yield from source.followed_by(tag, source.marks("call:", syntax.open))):
+                return tag
+            sink(source.take_tag(tag))
+            if tag == escape:
+                sink((yield from source.next_character()))
 
 
 def written(value: Any, mark: ToPiece, word: ToPiece, *, quoted_keys: bool = False) -> Iterator[Piece]:

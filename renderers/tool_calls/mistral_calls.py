@@ -8,7 +8,8 @@ from tickertape.renderers.messages import ToolCall
 from tickertape.renderers.pieces import Piece, output_markup, output_value
 from tickertape.renderers.shape import Shape
 from tickertape.renderers.tool_calls.json_list import CALL_ID
-from tickertape.renderers.tool_calls.named_json import NamedJson
+from tickertape.renderers.tool_calls.named_json import Named, NamedJson
+from tickertape.renderers.tool_calls.offered import Offered
 
 _ID = "[CALL_ID]"
 
@@ -32,6 +33,6 @@ class MistralCalls(NamedJson):
     def head_shape(self, name: str) -> Shape:
         return (name + _ID, CALL_ID) if self.has_ids else (name,)
 
-    def name_and_id(self, head: str) -> tuple[str, str | None] | None:
+    def named(self, head: str, offered: Offered) -> Named | None:  # noqa: ARG002
         name, _, call_id = (part.strip() for part in head.partition(_ID))
-        return (name, call_id or None) if name else None
+        return Named(name, call_id or None) if name else None

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from tickertape.renderers.draft import Draft
 from tickertape.renderers.json_text import copy_json, is_object
@@ -14,6 +14,15 @@ from tickertape.renderers.shape import CallsShape, Json, Matching, Shape
 from tickertape.renderers.source import Reading, Source
 from tickertape.renderers.tool_calls.offered import Offered
 from tickertape.renderers.tool_calls.syntax import CallSyntax, read_verbatim
+
+
+class Named(NamedTuple):
+    """The name of a call."""
+
+    name: str
+    id: str | None = None
+    status: CallStatus = CallStatus.OK
+    """Whether it had to be repaired."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +49,11 @@ class NamedJson(CallSyntax):
     def tags(self) -> tuple[str, ...]:
         return (self.open, self.separator) if self.close is None else (self.open, self.separator, self.close)
 
-    def name_and_id(self, head: str) -> tuple[str, str | None] | None:
-        """Name and call id in what stands before the separator; ``None`` where there is no name. Formats that write
-        more than the name there say how it is read."""
+    def named(self, head: str, offered: Offered) -> Named | None:  # noqa: ARG002
+        """What stands before the separator; ``None`` where there is no name. Formats that write more than the name
+        there say how it is read."""
         name = head.strip()
-        return (name, None) if name else None
+        return Named(name) if name else None
 
     @property
     def behind_head(self) -> str:
@@ -73,12 +82,12 @@ class NamedJson(CallSyntax):
             yield output_value(call.arguments_json)
             yield output_markup(self.after_arguments + (self.close or ""))
 
-    def read(self, opening: str, source: Source, draft: Draft, offered: Offered) -> Reading[None]:  # noqa: ARG002
+    def read(self, opening: str, source: Source, draft: Draft, offered: Offered) -> Reading[None]:
         source.start_record()
-        named = yield from self._read_name(source)
+        named = yield from self._read_name(source, offered)
         if named:
-            draft.open_call(*named)
-            yield from self._read_arguments(opening, source, draft)
+            draft.open_call(named.name, named.id)
+            yield from self._read_arguments(opening, source, draft, well=named.status)
         else:
             close, already = self.close or "", source.recorded()
             marks = source.marks(self.open, close)
@@ -86,16 +95,19 @@ class NamedJson(CallSyntax):
             status = CallStatus.UNCLOSED if is_cut else CallStatus.MALFORMED
             yield from read_verbatim(status, source, draft, marks, close, opening=opening, already=already)
 
-    def _read_name(self, source: Source) -> Reading[tuple[str, str | None] | None]:
-        """Name and id, all up to the arguments consumed; ``None`` where there is no name."""
-        found = yield from source.before(source.marks(*self.tags), self.viable_head)
+    def _read_name(self, source: Source, offered: Offered) -> Reading[Named | None]:
+        """Name and id, all up to the arguments consumed; ``None`` where there is no name. Where there is no separator
+        in front of the arguments, what stands before them is the name."""
+        found = yield from source.before(source.marks(*self.tags, "{"), self.viable_head)
         head, tag = found or ("", "")
-        named = self.name_and_id(head) if tag == self.separator else None
-        if named:
+        named = self.named(head, offered) if tag in (self.separator, "{") else None
+        if named and tag == self.separator:
             source.take_tag(self.separator)
+        elif named:
+            named = named._replace(status=CallStatus.REPAIRED)
         return named
 
-    def _read_arguments(self, opening: str, source: Source, draft: Draft) -> Reading[None]:
+    def _read_arguments(self, opening: str, source: Source, draft: Draft, *, well: CallStatus) -> Reading[None]:
         marks = source.marks(*self.tags)
         yield from source.head(_BEFORE_OBJECT, _MAYBE_BEFORE_OBJECT, marks)
         complete = False
@@ -109,7 +121,7 @@ class NamedJson(CallSyntax):
         if tag is not None and tag == self.close:
             source.take_tag(tag)
         well_formed = is_object(draft.arguments) and "".join(behind).strip() in ("", self.after_arguments.strip())
-        status = CallStatus.OK if well_formed else CallStatus.INVALID_JSON
+        status = well if well_formed else CallStatus.INVALID_JSON
         draft.close_call(status if closed else CallStatus.UNCLOSED, opening + source.recorded())
 
 
@@ -117,10 +129,16 @@ class NamedJson(CallSyntax):
 class IdentifiedJson(NamedJson):
     """An id that holds the name, ``functions.name:0``, where others have the name alone: Kimi K2."""
 
-    def name_and_id(self, head: str) -> tuple[str, str | None] | None:
+    def named(self, head: str, offered: Offered) -> Named | None:
+        """An id that is spelled otherwise, ``functions_name_0``, is of the one offered tool that it can be of."""
         given = head.strip()
         found = _IDENTIFIER.fullmatch(given)
-        return (found[1], given) if found else None
+        if found is None:
+            return None
+        if offered.names is None or found[1] in offered.names:
+            return Named(found[1], given)
+        meant = [name for name in offered.names if re.fullmatch(_NEAR_IDENTIFIER.format(re.escape(name)), given)]
+        return Named(meant[0], given, CallStatus.REPAIRED) if len(meant) == 1 else Named(found[1], given)
 
     def head(self, call: ToolCall) -> Iterator[Piece]:
         yield output_value(call.id or f"functions.{call.name}:0")
@@ -148,13 +166,15 @@ class FencedJson(NamedJson):
     def head_shape(self, name: str) -> Shape:
         return (self.kind + self.separator + name,)
 
-    def _read_name(self, source: Source) -> Reading[tuple[str, str | None] | None]:
-        if not (yield from super()._read_name(source)):  # the kind, which is always the same
+    def _read_name(self, source: Source, offered: Offered) -> Reading[Named | None]:
+        kind = yield from super()._read_name(source, offered)  # which is always the same
+        if not kind or kind.status is not CallStatus.OK:
             return None
         found = yield from source.head(_FENCED_NAME, _MAYBE_FENCED_NAME, source.marks(*self.tags))
-        return (found[1], None) if found else None
+        return Named(found[1]) if found else None
 
 
+_NEAR_IDENTIFIER = r"(?:functions?[._:])?{}(?:[._:-]?\d+)?"
 _IDENTIFIER = re.compile(r"(?:functions\.)?(.+?)(?::\d+)?")
 _FENCED_NAME = re.compile(r"\s*([\w.:/-]{1,256})(?=[ \t]*[\n`{])")
 _MAYBE_FENCED_NAME = re.compile(r"\s*[\w.:/-]{0,256}[ \t]*(?:[\n`{]|\Z)")

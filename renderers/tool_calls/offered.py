@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from tickertape.renderers.json_text import strict_json
 from tickertape.renderers.messages import Tool
@@ -17,8 +17,20 @@ _OTHER_NAMES = {
     "bool": "boolean", "dict": "object", "map": "object", "list": "array", "tuple": "array", "none": "null",
 }  # fmt: skip
 
+#: JSON's words, which some models write in capitals where a schema asks for one (``TRUE``).
+_WORDS = ("true", "false", "null")
+
 #: References are followed only so far: a schema may refer to itself.
 _DEEPEST_REFERENCE = 8
+
+
+class Value(NamedTuple):
+    """A value that a model wrote."""
+
+    json: str
+    """Its JSON text."""
+    repaired: bool = False
+    """Whether it was spelled as neither JSON nor Python has it."""
 
 
 class Offered:
@@ -51,15 +63,15 @@ class Offered:
             known = self._types[tool, parameter] = frozenset(_types(declared, schema))
         return known
 
-    def json_of(self, tool: str, parameter: str, written: str) -> str:
-        """JSON text for a value that a model wrote without saying its type, and text without quotes.
+    def json_of(self, tool: str, parameter: str, written: str) -> Value:
+        """What a value is that a model wrote without saying its type, and text without quotes.
 
         The schema decides: text where only text is allowed; else the number, truth value, null, list or object that is
         spelled, in JSON's or Python's way; what fits no type of the schema is text.
         """
         types = self.types(tool, parameter)
         found = None if types == {"string"} else _spelled(written.strip(), types)
-        return json.dumps(written, ensure_ascii=False) if found is None else found
+        return found or Value(json.dumps(written, ensure_ascii=False))
 
     def is_text(self, tool: str, parameter: str) -> bool:
         """Whether a parameter can be nothing but text, so that its value is certain while it is being written."""
@@ -70,10 +82,11 @@ class Offered:
 UNTYPED = Offered(None)
 
 
-def _spelled(text: str, types: frozenset[str]) -> str | None:
-    """JSON for a value of one of the ``types`` (any, where there are none) that ``text`` spells, but for text itself,
-    whose quotes would be its own."""
-    for spelling in (text, json_of_python(text)):
+def _spelled(text: str, types: frozenset[str]) -> Value | None:
+    """The value of one of the ``types`` (any, where there are none) that ``text`` spells, but for text itself, whose
+    quotes would be its own."""
+    word = text.lower() if types and text.lower() in _WORDS else None
+    for spelling in (text, json_of_python(text), word):
         if spelling is None:
             continue
         try:
@@ -81,7 +94,7 @@ def _spelled(text: str, types: frozenset[str]) -> str | None:
         except ValueError:
             continue
         if not isinstance(value, str) and (not types or not types.isdisjoint(_types_of(value))):
-            return spelling
+            return Value(spelling, repaired=spelling is word)
     return None
 
 

@@ -102,8 +102,10 @@ def _copy_arguments(source: Source, written: list[str], ends: Marks) -> Reading[
         source.take_tag(mark)
         if mark == "\\" or (quote and mark != quote):
             written.append(mark)
-            if mark == "\\" and not (yield from _copy_character(source, written)):
-                return False
+            if mark == "\\":
+                written.append((yield from source.next_character()))
+                if not written[-1]:
+                    return False
         elif mark in "'\"":
             quote = "" if quote else mark
             written.append(mark)
@@ -112,14 +114,6 @@ def _copy_arguments(source: Source, written: list[str], ends: Marks) -> Reading[
             if not open_brackets:
                 return True
             written.append(mark)
-
-
-def _copy_character(source: Source, written: list[str]) -> Reading[bool]:
-    """What stands behind a backslash."""
-    while not source.text and not source.is_last and source.tag is None:
-        yield
-    written.append(source.take(1))
-    return bool(written[-1])
 
 
 def _take_close(source: Source, close: str) -> Reading[None]:

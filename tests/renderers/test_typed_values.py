@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.renderers.strategies import json_values, texts, tool
 from tickertape.renderers.json_text import strict_json
 from tickertape.renderers.tool_calls.elements import json_or_text, python_or_json
-from tickertape.renderers.tool_calls.offered import Offered
+from tickertape.renderers.tool_calls.offered import Offered, Value
 
 #: How templates print a value that is not text: GLM, MiniMax and Qwen3.6; Nemotron, Qwen3-Coder and Qwen3.5; Seed-OSS.
 _SPELLINGS = {"as JSON": json_or_text, "as Python, but lists and objects as JSON": python_or_json, "as Python": str}
@@ -34,7 +34,7 @@ def _read(written: str, schema: Any, **root: Any) -> Any:
     """The value of parameter ``x`` of function ``f``, whose schema is given."""
     offer = tool("f", "Does it.", {"x": schema})
     offer["function"]["parameters"].update(root)
-    return strict_json(Offered([offer]).json_of("f", "x", written))
+    return strict_json(Offered([offer]).json_of("f", "x", written).json)
 
 
 def _same(one: Any, other: Any) -> bool:
@@ -146,7 +146,7 @@ def test_a_schema_that_refers_to_itself_or_to_nothing_says_nothing() -> None:
 
 def test_nothing_is_known_of_tools_that_were_not_offered() -> None:
     offered = Offered([tool("f", "d", {"x": {"type": "string"}})])
-    assert offered.json_of("g", "x", "5") == offered.json_of("f", "y", "5") == "5"
-    assert offered.json_of("f", "x", "5") == '"5"'
+    assert offered.json_of("g", "x", "5") == offered.json_of("f", "y", "5") == Value("5")
+    assert offered.json_of("f", "x", "5") == Value('"5"')
     assert offered.names == frozenset({"f"})
     assert Offered(None).names is None

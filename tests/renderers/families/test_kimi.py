@@ -99,7 +99,7 @@ def test_a_default_system_message_stands_behind_the_tools(subject: Subject, defa
     offered = [tool("f", "d", {})]
     renderer = subject.renderers[FAMILY]
     text = subject.tokenizer.decode(renderer.build_generation_prompt([user("q")], offered).token_ids)
-    assert text.startswith("<|im_system|>tool_declare<|im_middle|>[{")
+    assert text.startswith("<|im_system|>tool_declare<|im_middle|>" + ("#" if subject.name == K25 else "[{"))
     assert (_DEFAULT in text) is default
     assert _DEFAULT not in _prompt(renderer, [system("s"), user("q")])
 

@@ -1,25 +1,15 @@
 """GLM-4.5 to GLM-5.2."""
 
-from tests.materials import borrowed
+from tests.materials import GLM5
 from tests.renderers.subjects.subject import Limits, Subject
 
-_VOCABULARY = borrowed(
-    (
-        *("<|endoftext|>", "[MASK]", "[gMASK]", "[sMASK]", "<sop>", "<eop>"),
-        *("<|system|>", "<|user|>", "<|assistant|>", "<|observation|>"),
-        *("<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>"),
-        *("<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>", "/nothink"),
-    ),
-    eos_token="<|endoftext|>",
-    pad_token="<|endoftext|>",
-)
 _SILENT = {"enable_thinking": False}
 _KEPT = {"clear_thinking": False}
 _LIMITS = Limits()
 
 
 def _subject(name: str, family: str, template: str, **options: object) -> Subject:
-    return Subject(name, family, _VOCABULARY, template, options, options, limits=_LIMITS)
+    return Subject(name, family, GLM5, template, options, options, limits=_LIMITS)
 
 
 SUBJECTS = (

@@ -2,17 +2,8 @@
 
 from typing import Any
 
-from tests.materials import borrowed
+from tests.materials import NEMOTRON3
 from tests.renderers.subjects.subject import Conversation, Deviation, Limits, Subject
-
-_VOCABULARY = borrowed(
-    (
-        *("<unk>", "<s>", "</s>", "[INST]", "[/INST]", "<|im_start|>", "<|im_end|>", "<think>", "</think>"),
-        *("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>"),
-    ),
-    bos_token="<s>",
-    eos_token="<|im_end|>",
-)
 
 
 def _begins_with_a_result(conversation: Conversation) -> bool:
@@ -40,7 +31,7 @@ _CASCADE = {"default_system": "You are a helpful and harmless assistant.\n\nYou 
 
 def _subject(name: str, template: str, options: dict[str, Any] | None = None, ultra: bool = False) -> Subject:
     family = "nemotron-3-ultra" if ultra else "nemotron-3"
-    return Subject(name, family, _VOCABULARY, template, options or {}, options or {}, Limits(), _DEVIATIONS)
+    return Subject(name, family, NEMOTRON3, template, options or {}, options or {}, Limits(), _DEVIATIONS)
 
 
 SUBJECTS = (
@@ -56,7 +47,7 @@ SUBJECTS = (
     Subject(
         "nemotron-cascade-2",
         "nemotron-3",
-        _VOCABULARY,
+        NEMOTRON3,
         "nvidia-Nemotron-Cascade-2-30B-A3B",
         _CASCADE,
         deviations=_DEVIATIONS,

@@ -147,7 +147,7 @@ def test_every_operation_says_what_it_takes_and_answers() -> None:
 
 def test_every_route_of_the_application_is_in_the_document() -> None:
     described = {(path, method.upper()) for path, found in DOCUMENT["paths"].items() for method in found}
-    routed = {(route.path, method) for router in ROUTERS for route in router.routes for method in route.methods}
+    routed = {(route.path_format, method) for router in ROUTERS for route in router.routes for method in route.methods}
     assert described == routed
     assert OPERATIONS.keys() == {route.endpoint for router in ROUTERS for route in router.routes}
 
