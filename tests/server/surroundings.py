@@ -1,6 +1,6 @@
-"""What happens around calls, and what becomes of it: ``python -m tests.server.surroundings`` prints the table.
+"""What happens around calls, and what becomes of hostile ones: ``python -m tests.server.surroundings`` prints the tables.
 
-``docs/limits.md`` holds it; ``test_surroundings.py`` checks that the page says the same, and that each row has tests.
+``docs/limits.md`` holds them; ``test_surroundings.py`` checks that the page says the same, and that each row has tests.
 """
 
 from dataclasses import dataclass
@@ -104,9 +104,85 @@ SURROUNDINGS = [
 ]
 
 
+#: What attacks on running servers found.
+HOSTILE = [
+    Surrounding(
+        "a request hidden in the body of one that asks for `Upgrade`, `Expect` or trailers; also through a Caddy and an nginx",
+        "the body is a body; 0 of 500 tries cross, each",
+        (
+            "tests/server/http/test_framing.py::test_requests_are_those_that_were_sent",
+            "tests/server/http/test_framing.py::test_upgrade_is_not_offered_and_the_other_headers_are_as_they_were",
+            "tests/deployment/test_smuggling.py::test_nothing_hidden_in_a_body_crosses_a_proxy",
+        ),
+    ),
+    Surrounding(
+        "lengths, transfer codings, versions or hosts that others could read in another way",
+        "400 `malformed_request`, connection closed",
+        ("tests/server/http/test_framing.py::test_what_could_be_framed_in_two_ways_ends_the_connection",),
+    ),
+    Surrounding(
+        "a request after another one whose body never comes",
+        "408 `request_timeout`",
+        (
+            "tests/server/http/test_framing.py::test_a_body_that_may_never_be_sent_ends_the_connection",
+            "tests/server/http/test_framing.py::test_a_request_behind_another_is_timed_too",
+        ),
+    ),
+    Surrounding(
+        "a forged session key that inflates to gigabytes",
+        "401; nothing of it is decoded",
+        ("tests/server/auth/test_auth.py::test_nothing_of_a_key_is_decoded_before_its_signature_is_verified",),
+    ),
+    Surrounding(
+        'broken arguments of calls: `{{"a": 1}}`, `{["a"]: 1}`, sets, 5,000 digits',
+        "compared as they stand, the same in every process",
+        (
+            "tests/server/trajectories/test_normalising.py::test_a_mistake_in_arguments_is_compared_and_not_raised",
+            "tests/server/trajectories/test_normalising.py::test_arguments_are_compared_alike_in_every_process",
+            "tests/server/calls/test_outcomes.py::test_mistakes_in_arguments_are_answered_and_may_come_back",
+        ),
+    ),
+    Surrounding(
+        "a page of another site, to a server that asks for no key",
+        "403 `host_not_allowed`, `origin_not_allowed`",
+        (
+            "tests/server/auth/test_browsers.py::test_a_page_reads_nothing_by_a_name_of_its_own",
+            "tests/server/auth/test_browsers.py::test_a_page_of_another_site_changes_nothing",
+        ),
+    ),
+    Surrounding(
+        "large bodies on many connections that never end",
+        "503 `too_many_body_bytes` beyond `max_body_memory`; small ones are served",
+        ("tests/server/http/test_bodies.py::test_bodies_that_do_not_end_take_up_no_more_than_they_may",),
+    ),
+    Surrounding(
+        "options that are no client's: `tokenizer`, `history`, text with control tokens",
+        "400",
+        (
+            "tests/server/turns/test_template_options.py::test_what_a_format_does_not_declare_is_refused",
+            "tests/server/turns/test_template_options.py::test_no_family_lets_a_request_choose_its_tokenizer_or_history",
+        ),
+    ),
+    Surrounding(
+        "200,000 messages, 16 MB of one letter, 11 million spaces",
+        "400; `/health` waits for less than 0.25 s of the loop's CPU",
+        ("tests/server/calls/test_large_requests.py::test_a_large_request_does_not_hold_up_others",),
+    ),
+    Surrounding(
+        "a completion of 128k tokens in one piece",
+        "read in time that grows with its length",
+        ("tests/renderers/test_parsing.py::test_a_long_completion_in_one_piece_costs_no_more_than_its_length",),
+    ),
+]
+
+
 def surroundings_table() -> str:
     return table(["what happens", "what becomes of it"], [[each.name, each.outcome] for each in SURROUNDINGS])
 
 
+def hostile_table() -> str:
+    return table(["what is sent", "what becomes of it"], [[each.name, each.outcome] for each in HOSTILE])
+
+
 if __name__ == "__main__":
-    print(surroundings_table())
+    print(surroundings_table(), hostile_table(), sep="\n\n")

@@ -4,17 +4,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.surroundings import SURROUNDINGS, Surrounding, surroundings_table
+from tests.server.surroundings import HOSTILE, SURROUNDINGS, Surrounding, hostile_table, surroundings_table
 
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_page_holds_the_table() -> None:
+def test_the_page_holds_the_tables() -> None:
     page = (ROOT / "docs" / "limits.md").read_text()
-    assert surroundings_table() in page, "python -m tests.server.surroundings prints it"
+    for printed in (surroundings_table(), hostile_table()):
+        assert printed in page, "python -m tests.server.surroundings prints it"
 
 
-@pytest.mark.parametrize("row", SURROUNDINGS, ids=lambda row: row.name.replace(" ", "-"))
+@pytest.mark.parametrize("row", [*SURROUNDINGS, *HOSTILE], ids=lambda row: row.name.replace(" ", "-"))
 def test_each_row_has_its_tests(row: Surrounding) -> None:
     assert row.tests
     for test in row.tests:

@@ -62,7 +62,7 @@ LARGE: dict[str, tuple[str, Any]] = {
     "messages to be tokenized": ("/tokenize", {"messages": [{"role": "user", "content": "word " * 400_000}]}),
     "to be counted": ("/v1/messages/count_tokens", {"max_tokens": 5, **said("word " * 400_000)}),
     "to be detokenized": ("/detokenize", {"tokens": [100] * 1_000_000}),
-    "responses": ("/v1/responses", {"input": [{"role": "user", "content": "x"}] * 10_000}),
+    "responses": ("/v1/responses", {"input": [{"role": "user", "content": "x"}] * 25_000}),
     "blocks": ("/v1/messages", {"max_tokens": 5, **said([{"type": "text", "text": "x"}] * 25_000)}),
     "metadata": ("/sessions", {"metadata": {f"k{k}": k for k in range(300_000)}}),
 }  # fmt: skip
