@@ -1,6 +1,7 @@
-"""What happens around calls, and what becomes of hostile ones: ``python -m tests.server.surroundings`` prints the tables.
+"""What happens around calls, and what becomes of hostile ones.
 
-``docs/limits.md`` holds them; ``test_surroundings.py`` checks that the page says the same, and that each row has tests.
+``python -m tests.server.surroundings`` prints the tables. ``docs/limits.md`` holds them; ``test_surroundings.py``
+checks that the page says the same, and that each row has tests.
 """
 
 from dataclasses import dataclass
@@ -107,7 +108,8 @@ SURROUNDINGS = [
 #: What attacks on running servers found.
 HOSTILE = [
     Surrounding(
-        "a request hidden in the body of one that asks for `Upgrade`, `Expect` or trailers; also through a Caddy and an nginx",
+        "a request hidden in the body of one that asks for `Upgrade`, `Expect` or trailers; also through a Caddy and "
+        "an nginx",
         "the body is a body; 0 of 500 tries cross, each",
         (
             "tests/server/http/test_framing.py::test_requests_are_those_that_were_sent",
