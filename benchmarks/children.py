@@ -57,14 +57,21 @@ class Child:
 
 @contextmanager
 def child(
-    module: str, *arguments: str, core: int | None, ready: str, log: Path, timeout: float = 60
+    module: str,
+    *arguments: str,
+    core: int | None,
+    ready: str,
+    log: Path,
+    timeout: float = 60,
+    python: str = sys.executable,
 ) -> Iterator[Child]:
     """Run `python -m module … --port P` from the moment when GET `ready` answers 200 until the block ends.
 
-    It has the core, or any if that is `None`. Its output goes to `log`, and into the exception if it fails.
+    It has the core, or any if that is `None`. Its output goes to `log`, and into the exception if it fails. `python` is
+    the interpreter, of another environment for a peer.
     """
     port = free_port()
-    command: Sequence[str] = (sys.executable, "-m", module, *arguments, "--port", str(port))
+    command: Sequence[str] = (python, "-m", module, *arguments, "--port", str(port))
     with log.open("wb") as output:
         process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
     try:

@@ -4,12 +4,13 @@ With `stream_interval: N` in the request, the first token and the end come at on
 tokens, as of vLLM 0.32; `--ignore-interval` makes it an older server. It is `null_engine.py` otherwise: events are
 serialised once and what it is asked is not read, but for `max_tokens`, the interval and what Tickertape tries out at
 start. All streams tick together, as in an engine that decodes them in one batch; events that a slow reader does not
-take wait in the socket.
+take wait in the socket. Chat completions (`paced_chat.py`) are for proxies that leave rendering to the engine.
 """
 
 import argparse
 import asyncio
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,12 +20,14 @@ import httptools
 import orjson
 import uvloop
 
+from benchmarks import paced_chat
 from benchmarks.null_engine import MODEL, PROBE, answer_probe, models, response
 from benchmarks.vocabulary import Vocabulary
 
 CYCLE = 512
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
-MAX_TOKENS = re.compile(rb'"max_tokens":(\d+)')
+MAX_TOKENS = re.compile(rb'"max_tokens": ?(\d+)')
+STREAM = re.compile(rb'"stream": ?true')
 INTERVAL = re.compile(rb'"stream_interval":(\d+)')
 
 
@@ -60,8 +63,11 @@ def tokens(token_ids: list[int], finish_reason: str | None = None) -> bytes:
 class Stream:
     """An answer under way."""
 
+    events: Callable[[int, int, str | None], bytes]
+    """From one of its tokens to another, with the reason if it ends there."""
     n_tokens: int
     interval: int
+    end: bytes
     made: int = 1
     sent: int = 1
 
@@ -73,26 +79,48 @@ class Clock:
         ids: of the tokens, which are repeated from the start.
         stop_id: the last token of each answer.
         seconds: between two ticks.
+        prompt_tokens: ids of the prompt that chat completions have.
     """
 
-    def __init__(self, ids: list[int], stop_id: int, seconds: float) -> None:
+    def __init__(self, ids: list[int], stop_id: int, seconds: float, prompt_tokens: int) -> None:
         self._ids = ids
         self._stop_id = stop_id
+        self._prompt = [ids[k % CYCLE] for k in range(prompt_tokens)]
         self._end = event(None, usage={"prompt_tokens": 0, "total_tokens": 0, "completion_tokens": 0})
         self._end += b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"
         self._seconds = seconds
         self._streams: dict[asyncio.Transport, Stream] = {}
         self.tokens = 0
-        self.events = cache(self._event)
+        self._events = cache(self._event)
+        self._chunks = cache(self._chunk)
+        self._answers = cache(self._answer)
+
+    def _from(self, first: int, beyond: int, finish_reason: str | None) -> list[int]:
+        ids = [self._ids[k % CYCLE] for k in range(first, beyond)]
+        return ids if finish_reason is None else [*ids[:-1], self._stop_id]
 
     def _event(self, first: int, beyond: int, finish_reason: str | None) -> bytes:
-        ids = [self._ids[k % CYCLE] for k in range(first, beyond)]
-        return tokens(ids if finish_reason is None else [*ids[:-1], self._stop_id], finish_reason)
+        return tokens(self._from(first, beyond, finish_reason), finish_reason)
+
+    def _chunk(self, first: int, beyond: int, finish_reason: str | None) -> bytes:
+        prompt = self._prompt if first == 0 else None
+        return paced_chat.chunk(self._from(first, beyond, finish_reason), finish_reason, prompt)
+
+    def _answer(self, _first: int, beyond: int, finish_reason: str | None) -> bytes:
+        return paced_chat.answer(self._from(0, beyond, finish_reason), self._prompt)
 
     def start(self, transport: asyncio.Transport, n_tokens: int, interval: int) -> None:
-        """Answers with so many tokens, the first of them at once."""
-        transport.write(HEAD + self.events(0, 1, None))
-        self._streams[transport] = Stream(n_tokens, interval)
+        """Streams a raw completion of so many tokens, the first of them at once."""
+        transport.write(HEAD + self._events(0, 1, None))
+        self._streams[transport] = Stream(self._events, n_tokens, interval, self._end)
+
+    def start_chat(self, transport: asyncio.Transport, n_tokens: int, *, stream: bool) -> None:
+        """Answers a chat completion: an event a token, or all of it when the last token is there."""
+        if stream:
+            transport.write(HEAD + self._chunks(0, 1, None))
+            self._streams[transport] = Stream(self._chunks, n_tokens, 1, self._end)
+        else:
+            self._streams[transport] = Stream(self._answers, n_tokens, n_tokens, b"")
 
     def stop(self, transport: asyncio.Transport) -> None:
         self._streams.pop(transport, None)
@@ -107,10 +135,10 @@ class Clock:
                 stream.made += 1
                 self.tokens += 1
                 if stream.made == stream.n_tokens:
-                    transport.write(self.events(stream.sent, stream.made, "stop") + self._end)
+                    transport.write(stream.events(stream.sent, stream.made, "stop") + stream.end)
                     self.stop(transport)
                 elif stream.made - stream.sent == stream.interval:
-                    transport.write(self.events(stream.sent, stream.made, None))
+                    transport.write(stream.events(stream.sent, stream.made, None))
                     stream.sent = stream.made
 
 
@@ -144,6 +172,10 @@ class Connection(asyncio.Protocol):
             self._transport.write(response(orjson.dumps({"tokens": self._clock.tokens})))
         elif self._path in self._others:
             self._transport.write(response(self._others[self._path]))
+        elif self._path == b"/v1/chat/completions":
+            asked = MAX_TOKENS.search(request)
+            n_tokens = int(asked[1]) if asked else CYCLE
+            self._clock.start_chat(self._transport, n_tokens, stream=bool(STREAM.search(request)))
         elif self._path != b"/v1/completions":
             self._transport.write(response(b'{"detail":"Not Found"}', "404 Not Found"))
         elif PROBE.search(request) and not INTERVAL.search(request):
@@ -167,13 +199,13 @@ def main() -> None:
     options.add_argument("--port", type=int, required=True)
     options.add_argument("--tokenizer", type=Path, required=True, help="directory whose vocabulary the answer is from")
     options.add_argument("--interval", type=float, required=True, help="seconds between two tokens of a stream")
+    options.add_argument("--prompt-tokens", type=int, default=5000, help="that a chat completion's prompt has")
     options.add_argument("--ignore-interval", action="store_true", help="one event a token whatever is asked")
     given = options.parse_args()
     vocabulary = Vocabulary(given.tokenizer)
     _, ids = vocabulary.text(CYCLE)
-    uvloop.run(
-        serve(given.port, Clock(ids, vocabulary.stop_id, given.interval), ignores_interval=given.ignore_interval)
-    )
+    clock = Clock(ids, vocabulary.stop_id, given.interval, given.prompt_tokens)
+    uvloop.run(serve(given.port, clock, ignores_interval=given.ignore_interval))
 
 
 if __name__ == "__main__":

@@ -17,8 +17,6 @@ import os
 import statistics
 import subprocess
 import sys
-import tomllib
-import venv
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -26,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.children import ROOT
+from benchmarks.peers import peer_python
 from benchmarks.table import machine, show_table
 
 #: Measure to the calls of a slice. A first slice is not counted.
@@ -74,16 +73,6 @@ def start(stack: ExitStack, name: str, python: str, directory: Path) -> Worker:
     return worker
 
 
-def peer_python(directory: Path) -> str:
-    """The interpreter of the environment with PrimeIntellect's package, which is made if need be."""
-    python = directory / "bin" / "python"
-    if not python.exists():
-        wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["bench"]
-        venv.create(directory, with_pip=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *wanted], check=True)
-    return str(python)
-
-
 def sections(workers: Sequence[Worker]) -> list[list[list[str]]]:
     """Rows for each measure; the first worker is what the others are compared with."""
     return [
@@ -124,7 +113,7 @@ def main() -> None:
     with ExitStack() as stack:
         workers = [start(stack, name, sys.executable, given.tokenizer) for name in TITLES]
         if given.peer is not None:
-            workers.append(start(stack, "peer", peer_python(given.peer), given.tokenizer))
+            workers.append(start(stack, "peer", peer_python(given.peer, "bench"), given.tokenizer))
         number = 1
         for part in range(SLICES + 1):
             for what, count in CALLS.items():

@@ -29,6 +29,16 @@ class Context:
         """The long first message; no two sessions have the same, so that nothing can be shared between them."""
         return {"role": "user", "content": f"{session}\n{self._text}"}
 
+    def second_turn(self, *, stream: bool) -> bytes:
+        """An agent's request for the turn, for a proxy that only forwards it."""
+        messages = [
+            self.opening("session-0"),
+            {"role": "assistant", "content": " ab" * COMPLETION_TOKENS},
+            {"role": "user", "content": QUESTION % 1},
+        ]
+        asked = {"model": MODEL, "messages": messages, "max_tokens": COMPLETION_TOKENS}
+        return orjson.dumps({**asked, "stream": True} if stream else asked)
+
     def engine_body(self) -> bytes:
         """What an engine is asked for a bridged turn: the context, the former completion and the question, as ids."""
         return orjson.dumps(
@@ -49,15 +59,27 @@ class Context:
 
 
 class Session:
-    """A primed session. Its next turns are siblings: all continue the first answer, each with a question of its own."""
+    """A primed session. Its next turns are siblings: all continue the last answer, each with a question of its own.
 
-    def __init__(self, agent: "Agent", context: Context, name: str, *, stream: bool = False) -> None:
+    Args:
+        agent: primes it.
+        context: what it begins with.
+        name: its id.
+        stream: the turns' answers are sent as they are sampled.
+        depth: turns that it has before those.
+    """
+
+    def __init__(self, agent: "Agent", context: Context, name: str, *, stream: bool = False, depth: int = 1) -> None:
         self.name = name
+        self.depth = depth
         self._path = f"/sessions/{name}/v1/chat/completions"
-        opening = context.opening(name)
-        reply = agent.ask(self._path, [opening])
         ask = {"role": "user", "content": QUESTION}
-        self._before, self._after = agent.body([opening, reply, ask], stream=stream).split(b"%08d")
+        history = [context.opening(name)]
+        for turn in range(depth):
+            if turn:
+                history.append({"role": "user", "content": QUESTION % turn})
+            history.append(agent.ask(self._path, history))
+        self._before, self._after = agent.body([*history, ask], stream=stream).split(b"%08d")
 
     def turn(self, number: int) -> Request:
         return post(self._path, self._before, b"%08d" % number, self._after)
@@ -80,10 +102,10 @@ class Agent:
         return {key: value for key, value in answer["choices"][0]["message"].items() if value is not None}
 
     def bridged(self, session: Session) -> bool:
-        """Whether every turn of the session but the first was bridged onto the first, says the proxy's own record."""
-        record = self._get(f"/sessions/{session.name}/turns")
-        first, *others = record if isinstance(record, list) else record["turns"]
-        return bool(others) and all(turn["parent_id"] == first["id"] for turn in others)
+        """True if every measured turn was bridged onto the last of the primed ones, as the proxy's own record says."""
+        record = self._get(f"/sessions/{session.name}/turns?limit=1000")["turns"]
+        primed, measured = record[: session.depth], record[session.depth :]
+        return bool(measured) and all(turn["parent_id"] == primed[-1]["id"] for turn in measured)
 
     def _get(self, path: str) -> Any:
         return orjson.loads(self.call(get(path)))
