@@ -90,14 +90,17 @@ def proxy(
         yield proxy, engine
 
 
-def test_prefix_verbatim_once_over_20_turns_of_a_real_agent(proxy: tuple[Proxy, RecordingEngine], session: str) -> None:
+@pytest.mark.parametrize("n_turns", [6, pytest.param(20, marks=pytest.mark.slow)])
+def test_prefix_verbatim_once_over_the_turns_of_a_real_agent(
+    proxy: tuple[Proxy, RecordingEngine], session: str, n_turns: int
+) -> None:
     server, engine = proxy
     engine.calls.clear()
     messages: list[Any] = [{"role": "system", "content": SYSTEM}, *worked_examples()]
     questions, outcomes = iter(QUESTIONS), []
     with openai.OpenAI(base_url=server.tape.agent_base_url(session), api_key="none", max_retries=0) as client:
         messages.append({"role": "user", "content": question(*next(questions))})
-        for turn in range(20):
+        for turn in range(n_turns):
             choice = client.chat.completions.create(
                 model=server.model, messages=messages, tools=[TOOL], temperature=0, max_tokens=48
             ).choices[0]
@@ -110,7 +113,7 @@ def test_prefix_verbatim_once_over_20_turns_of_a_real_agent(proxy: tuple[Proxy, 
             if not choice.message.tool_calls:
                 messages.append({"role": "user", "content": question(*next(questions, QUESTIONS[0]))})
     turns = check_all(server.tape, session, engine.calls)
-    assert [turn.fork_reason for turn in turns] == [None] * 20
+    assert [turn.fork_reason for turn in turns] == [None] * n_turns
     assert len(server.tape.samples(session)) == 1
-    assert outcomes.count("tool_calls") >= 5, f"the model calls its tool: {outcomes}"
-    assert outcomes.count("stop") >= 5
+    assert outcomes.count("tool_calls") >= n_turns // 4, f"the model calls its tool: {outcomes}"
+    assert outcomes.count("stop") >= n_turns // 4
