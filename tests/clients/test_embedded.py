@@ -23,7 +23,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")  # one engine, and so one 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def engine(smollm2_file: Path, smollm2_tokenizer: Tokenizer) -> AsyncIterator[EmbeddedEngine]:
-    engine = EmbeddedEngine(smollm2_file, smollm2_tokenizer, context=512, parallel=2)
+    engine = EmbeddedEngine(smollm2_file, smollm2_tokenizer, context=512, parallel=2, threads=1)
     await engine.start()
     yield engine
     await engine.close()
@@ -138,7 +138,7 @@ async def test_closing_a_generation_ends_it_and_the_engine_goes_on(engine: Embed
 async def test_tokenizer_that_splits_unlike_llama_cpp_is_refused(smollm2_file: Path) -> None:
     from tests.materials import qwen3_dir
 
-    engine = EmbeddedEngine(smollm2_file, Tokenizer.load(qwen3_dir()), context=512, parallel=1)
+    engine = EmbeddedEngine(smollm2_file, Tokenizer.load(qwen3_dir()), context=512, parallel=1, threads=1)
     with pytest.raises(EngineNonsense, match="tokenises unlike"):
         await engine.start()
     await engine.close()
