@@ -56,9 +56,9 @@ def question(thing: str, price: int, count: int) -> str:
     return f"A {thing} costs {price} dollars. How much are {count} {thing}s?"
 
 
-def worked_examples() -> Iterator[dict[str, Any]]:
-    """A tiny model learns from what it sees: four questions with their calls and answers."""
-    for thing, price, count in EXAMPLES:
+def worked_examples(number: int) -> Iterator[dict[str, Any]]:
+    """A tiny model learns from what it sees: questions with their calls and answers."""
+    for thing, price, count in EXAMPLES[:number]:
         arguments = json.dumps({"expression": f"{price} * {count}"})
         call = {
             "id": f"example_{thing}",
@@ -90,13 +90,13 @@ def proxy(
         yield proxy, engine
 
 
-@pytest.mark.parametrize("n_turns", [6, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n_turns", [4, pytest.param(20, marks=pytest.mark.slow)])
 def test_prefix_verbatim_once_over_the_turns_of_a_real_agent(
     proxy: tuple[Proxy, RecordingEngine], session: str, n_turns: int
 ) -> None:
     server, engine = proxy
     engine.calls.clear()
-    messages: list[Any] = [{"role": "system", "content": SYSTEM}, *worked_examples()]
+    messages: list[Any] = [{"role": "system", "content": SYSTEM}, *worked_examples(2 if n_turns < 20 else 4)]
     questions, outcomes = iter(QUESTIONS), []
     with openai.OpenAI(base_url=server.tape.agent_base_url(session), api_key="none", max_retries=0) as client:
         messages.append({"role": "user", "content": question(*next(questions))})
