@@ -4,6 +4,7 @@ import os
 import sys
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -52,6 +53,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="N",
         help="turns that random agents take in the slow test of whole sessions",
     )
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Files that read the vocabularies of all models go to one worker: to read them takes seconds each."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByVocabulary(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            folder = "tests/renderers/"
+            return folder if nodeid.startswith(folder) else str(super()._split_scope(nodeid))
+
+    return ByVocabulary(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parent.parent
 def proxy(
     tmp_path_factory: pytest.TempPathFactory, smollm2_file: Path, smollm2_tokenizer: Tokenizer
 ) -> Iterator[Proxy]:
-    engine = EmbeddedEngine(smollm2_file, smollm2_tokenizer, context=4096, parallel=4)
+    engine = EmbeddedEngine(smollm2_file, smollm2_tokenizer, context=4096, parallel=4, threads=1)
     settings = Settings(port=0, db=tmp_path_factory.mktemp("tape") / "tape.db")
     with running(engine, choose_renderer(smollm2_tokenizer), settings) as proxy:
         yield proxy

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")  # one engine, and so one 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def engine(smollm2_file: Path, smollm2_tokenizer: Tokenizer) -> AsyncIterator[EmbeddedEngine]:
-    engine = EmbeddedEngine(smollm2_file, smollm2_tokenizer, context=512, parallel=2)
+    engine = EmbeddedEngine(smollm2_file, smollm2_tokenizer, context=512, parallel=2, threads=1)
     await engine.start()
     yield engine
     await engine.close()
@@ -86,8 +86,8 @@ async def test_characters_spread_over_tokens_lose_no_token_and_no_logprob(
     assert chunk.token_ids == parts * 2
     assert all(math.isfinite(value) and value <= 0 for value in chunk.logprobs)
     # A row of first halves never completes a character.
-    chunk = await generate(engine, prompt, max_tokens=20, logit_bias={parts[0]: 100.0})
-    assert (chunk.token_ids, chunk.finish_reason) == ([parts[0]] * 20, "length")
+    chunk = await generate(engine, prompt, max_tokens=8, logit_bias={parts[0]: 100.0})
+    assert (chunk.token_ids, chunk.finish_reason) == ([parts[0]] * 8, "length")
     assert all(math.isfinite(value) for value in chunk.logprobs)
 
 
@@ -138,7 +138,7 @@ async def test_closing_a_generation_ends_it_and_the_engine_goes_on(engine: Embed
 async def test_tokenizer_that_splits_unlike_llama_cpp_is_refused(smollm2_file: Path) -> None:
     from tests.materials import qwen3_dir
 
-    engine = EmbeddedEngine(smollm2_file, Tokenizer.load(qwen3_dir()), context=512, parallel=1)
+    engine = EmbeddedEngine(smollm2_file, Tokenizer.load(qwen3_dir()), context=512, parallel=1, threads=1)
     with pytest.raises(EngineNonsense, match="tokenises unlike"):
         await engine.start()
     await engine.close()

@@ -13,6 +13,7 @@ import httpx
 import openai
 import pytest
 
+from tests.engines import ScriptedEngine
 from tests.materials import qwen3_dir
 from tickertape.clients import TrajectoryClient, TrajectoryError
 from tickertape.clients.engines.engine import Engine
@@ -105,6 +106,14 @@ def start_proxy(tmp_path: Path) -> Iterator[StartProxy]:
             return stack.enter_context(scripted(engine, tmp_path, renderer, **settings))
 
         yield start
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Proxy, ScriptedEngine]]:
+    """A proxy for a file's tests that differ in what is sampled: they set its engine's ``script``."""
+    engine = ScriptedEngine(lambda _ids, _sampling: [])
+    with scripted(engine, tmp_path_factory.mktemp("tape")) as proxy:
+        yield proxy, engine
 
 
 @pytest.fixture

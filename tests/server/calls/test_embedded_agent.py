@@ -56,9 +56,9 @@ def question(thing: str, price: int, count: int) -> str:
     return f"A {thing} costs {price} dollars. How much are {count} {thing}s?"
 
 
-def worked_examples() -> Iterator[dict[str, Any]]:
-    """A tiny model learns from what it sees: four questions with their calls and answers."""
-    for thing, price, count in EXAMPLES:
+def worked_examples(number: int) -> Iterator[dict[str, Any]]:
+    """A tiny model learns from what it sees: questions with their calls and answers."""
+    for thing, price, count in EXAMPLES[:number]:
         arguments = json.dumps({"expression": f"{price} * {count}"})
         call = {
             "id": f"example_{thing}",
@@ -84,20 +84,23 @@ def calculate(arguments: str) -> str:
 def proxy(
     tmp_path_factory: pytest.TempPathFactory, smollm2_file: Path, smollm2_tokenizer: Tokenizer
 ) -> Iterator[tuple[Proxy, RecordingEngine]]:
-    engine = RecordingEngine(EmbeddedEngine(smollm2_file, smollm2_tokenizer, context=4096, parallel=2))
+    engine = RecordingEngine(EmbeddedEngine(smollm2_file, smollm2_tokenizer, context=4096, parallel=2, threads=1))
     settings = Settings(port=0, db=tmp_path_factory.mktemp("tape") / "tape.db")
     with running(engine, choose_renderer(smollm2_tokenizer), settings) as proxy:
         yield proxy, engine
 
 
-def test_prefix_verbatim_once_over_20_turns_of_a_real_agent(proxy: tuple[Proxy, RecordingEngine], session: str) -> None:
+@pytest.mark.parametrize("n_turns", [4, pytest.param(20, marks=pytest.mark.slow)])
+def test_prefix_verbatim_once_over_the_turns_of_a_real_agent(
+    proxy: tuple[Proxy, RecordingEngine], session: str, n_turns: int
+) -> None:
     server, engine = proxy
     engine.calls.clear()
-    messages: list[Any] = [{"role": "system", "content": SYSTEM}, *worked_examples()]
+    messages: list[Any] = [{"role": "system", "content": SYSTEM}, *worked_examples(2 if n_turns < 20 else 4)]
     questions, outcomes = iter(QUESTIONS), []
     with openai.OpenAI(base_url=server.tape.agent_base_url(session), api_key="none", max_retries=0) as client:
         messages.append({"role": "user", "content": question(*next(questions))})
-        for turn in range(20):
+        for turn in range(n_turns):
             choice = client.chat.completions.create(
                 model=server.model, messages=messages, tools=[TOOL], temperature=0, max_tokens=48
             ).choices[0]
@@ -110,7 +113,7 @@ def test_prefix_verbatim_once_over_20_turns_of_a_real_agent(proxy: tuple[Proxy, 
             if not choice.message.tool_calls:
                 messages.append({"role": "user", "content": question(*next(questions, QUESTIONS[0]))})
     turns = check_all(server.tape, session, engine.calls)
-    assert [turn.fork_reason for turn in turns] == [None] * 20
+    assert [turn.fork_reason for turn in turns] == [None] * n_turns
     assert len(server.tape.samples(session)) == 1
-    assert outcomes.count("tool_calls") >= 5, f"the model calls its tool: {outcomes}"
-    assert outcomes.count("stop") >= 5
+    assert outcomes.count("tool_calls") >= n_turns // 4, f"the model calls its tool: {outcomes}"
+    assert outcomes.count("stop") >= n_turns // 4

@@ -42,9 +42,10 @@ def without_ids(message: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize("answer", ANSWERS)
 @pytest.mark.parametrize("fields", [{}, {"stop": ["STOP", "a STOQ"]}, {"max_tokens": 3}], ids=["", "stop", "cut"])
 def test_stream_adds_up_to_the_whole_message(
-    start_proxy: StartProxy, session: str, answer: str, fields: dict[str, Any]
+    played: tuple[Proxy, ScriptedEngine], session: str, answer: str, fields: dict[str, Any]
 ) -> None:
-    proxy = start_proxy(ScriptedEngine(lambda _ids, _sampling: encode(answer)))
+    proxy, engine = played
+    engine.script = lambda _ids, _sampling: encode(answer)
     heard = read_along(proxy, session, HELLO, tools=TOOLS, **fields)
     whole = proxy.chat(f"{session}-whole", HELLO, tools=TOOLS, **fields).json()["choices"][0]
     assert without_ids(heard.message()) == without_ids(whole["message"])

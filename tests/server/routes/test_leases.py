@@ -76,9 +76,9 @@ def test_acking_again_changes_nothing_so_that_a_lost_answer_can_be_asked_for_ane
 
 
 def test_expired_lease_keeps_its_samples_until_somebody_asks(proxy: Proxy) -> None:
-    late = proxy.tape.lease("late", limit=2, expires_in=2)
-    lost = proxy.tape.lease("lost", limit=2, expires_in=2)
-    time.sleep(2.1)
+    late = proxy.tape.lease("late", limit=2, expires_in=0.5)
+    lost = proxy.tape.lease("lost", limit=2, expires_in=0.5)
+    time.sleep(0.6)
     assert late.id
     assert lost.id
     assert proxy.tape.ack(late.id).acked == 2, "nobody else had them"
@@ -276,12 +276,12 @@ class Leasing(RuleBasedStateMachine):
 
 
 TestLeasing = Leasing.TestCase
-TestLeasing.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+TestLeasing.settings = settings(max_examples=15, stateful_step_count=30, deadline=None)
 
 
 def test_any_order_of_leases_on_postgresql(postgres_url: str) -> None:
     run_state_machine_as_test(
-        lambda: Leasing(postgres_url), settings=settings(max_examples=10, stateful_step_count=20, deadline=None)
+        lambda: Leasing(postgres_url), settings=settings(max_examples=5, stateful_step_count=20, deadline=None)
     )
 
 

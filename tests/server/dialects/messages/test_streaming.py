@@ -1,14 +1,14 @@
 """Anthropic's events: STREAM, event by event, and what goes wrong on the way."""
 
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from typing import Any
 
 import pytest
 
 from tests.engines import ScriptedEngine
 from tests.server.calls.test_streaming import ANSWERS, CALL, encode
-from tests.server.conftest import StartProxy
+from tests.server.conftest import Proxy, StartProxy, scripted
 from tests.server.dialects.messages.reading_along import LOOK_UP, USER, ask, post, read_along, without_ids
 from tests.server.invariants import check_all
 from tickertape.clients.engines.engine import Chunk, Sampling, TokenIds
@@ -40,14 +40,23 @@ class StoppingEngine(ScriptedEngine):
                 return
 
 
+@pytest.fixture(scope="module")
+def stopping(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Proxy, StoppingEngine]]:
+    """A proxy whose engine's ``script`` each test sets."""
+    engine = StoppingEngine(lambda _ids, _sampling: [])
+    with scripted(engine, tmp_path_factory.mktemp("tape")) as proxy:
+        yield proxy, engine
+
+
 @pytest.mark.parametrize("answer", [*ANSWERS, INTERLEAVED, BROKEN])
 @pytest.mark.parametrize(
     "fields", [{}, {"stop_sequences": ["STOP", "a STOQ"]}, {"max_tokens": 3}], ids=["", "stop", "cut"]
 )
 def test_stream_adds_up_to_the_whole_message(
-    start_proxy: StartProxy, session: str, answer: str, fields: dict[str, Any]
+    stopping: tuple[Proxy, StoppingEngine], session: str, answer: str, fields: dict[str, Any]
 ) -> None:
-    proxy = start_proxy(StoppingEngine(lambda _ids, _sampling: encode(answer)))
+    proxy, engine = stopping
+    engine.script = lambda _ids, _sampling: encode(answer)
     heard = read_along(proxy, session, USER, tools=[LOOK_UP], **fields)
     whole = ask(proxy, f"{session}-whole", USER, tools=[LOOK_UP], **fields)
     assert without_ids(heard.message()) == without_ids(whole)

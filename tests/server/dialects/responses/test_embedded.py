@@ -24,7 +24,7 @@ CALCULATOR = {"type": "function", **TOOL["function"]}
 def proxy(
     tmp_path_factory: pytest.TempPathFactory, smollm2_file: Path, smollm2_tokenizer: Tokenizer
 ) -> Iterator[tuple[Proxy, RecordingEngine]]:
-    engine = RecordingEngine(EmbeddedEngine(smollm2_file, smollm2_tokenizer, context=4096, parallel=2))
+    engine = RecordingEngine(EmbeddedEngine(smollm2_file, smollm2_tokenizer, context=4096, parallel=2, threads=1))
     settings = Settings(port=0, db=tmp_path_factory.mktemp("tape") / "tape.db")
     with running(engine, choose_renderer(smollm2_tokenizer), settings) as proxy:
         yield proxy, engine

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.engines import ScriptedEngine
-from tests.server.conftest import StartProxy, qwen3_tokenizer
+from tests.server.conftest import Proxy, StartProxy, qwen3_tokenizer
 from tests.server.dialects.responses.following import answer, check_response, follow
 from tests.server.invariants import check_all
 from tickertape.clients.engines.errors import EngineRefused, EngineUnavailable
@@ -61,9 +61,11 @@ def without_ids(value: Any, turn_id: str) -> Any:
     ids=["", "stop", "cut"],
 )
 def test_events_add_up_to_the_whole_answer_and_the_tape_tells_it_again(
-    start_proxy: StartProxy, session: str, said: str, fields: dict[str, Any]
+    played: tuple[Proxy, ScriptedEngine], session: str, said: str, fields: dict[str, Any]
 ) -> None:
-    proxy = start_proxy(engine := ScriptedEngine(lambda _ids, _sampling: encode(said)))
+    proxy, engine = played
+    engine.script = lambda _ids, _sampling: encode(said)
+    engine.calls.clear()
     followed = follow(proxy, session, input="Hello", tools=TOOLS, **fields)
     streamed = check_response(followed.response)
     assert followed.output() == streamed["output"]
