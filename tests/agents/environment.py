@@ -4,7 +4,7 @@ once; and what keeps any agent on loopback."""
 import fcntl
 import os
 import subprocess
-import venv
+import sys
 from pathlib import Path
 
 from tests.materials.fetch import unavailable
@@ -12,25 +12,37 @@ from tests.materials.fetch import unavailable
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "tickertape-tests" / "python"
 
 
-def python_environment(*requirements: str) -> Path:
+def python_environment(*requirements: str, python: str = "") -> Path:
     """The folder of a virtual environment's programs, with packages from the index that pip is set to. Skips the test
     where they cannot be installed; in CI it fails.
 
     Args:
         *requirements: such as ``litellm==1.106.2``; exact, as the folder is kept.
+        python: the version of Python that they need; empty: the one that runs the tests.
     """
     folder = _CACHE / "+".join(requirement.replace("==", "@") for requirement in requirements)
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # other test processes may want the same one
         if not (folder / "installed").exists():
-            venv.create(folder, with_pip=True)
-            command = (str(folder / "bin" / "python"), "-m", "pip", "install", "-q", *requirements)
-            done = subprocess.run(command, capture_output=True, text=True, timeout=600)
-            if done.returncode:
-                unavailable(" ".join(requirements), done.stderr[-500:], command)
+            uv = (sys.executable, "-m", "uv")
+            make = (*uv, "venv", "-q", "--allow-existing", "--python", _interpreter(python), str(folder))
+            install = (*uv, "pip", "install", "-q", "--python", str(folder / "bin" / "python"), *requirements)
+            for command in (make, install):
+                done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+                if done.returncode:
+                    unavailable(" ".join(requirements), done.stderr[-500:], command)
             (folder / "installed").touch()
     return folder / "bin"
+
+
+def _interpreter(version: str) -> str:
+    """A Python of this version: the one that runs the tests, pyenv's, or what uv finds or fetches."""
+    if version in ("", f"{sys.version_info.major}.{sys.version_info.minor}"):
+        return sys.executable
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    found = sorted(pyenv.glob(f"{version}*/bin/python"))
+    return str(found[-1]) if found else version
 
 
 def litellm_environment() -> Path:
