@@ -12,6 +12,7 @@ from typing import Any
 from tickertape.renderers.choose import Choice, choose_renderer
 from tickertape.renderers.errors import BridgeRefused, RenderError
 from tickertape.renderers.messages import Message, Tool, as_messages
+from tickertape.renderers.renderer import Renderer
 from tickertape.renderers.template.renderer import TemplateRenderer
 from tickertape.renderers.tokenizer import Tokenizer
 
@@ -49,10 +50,20 @@ class Growth:
 
 
 @dataclass(frozen=True, slots=True)
+class Understood:
+    """What is known of how the model writes, each with how it is known; for people."""
+
+    thoughts: str
+    calls: str
+    stops: str
+
+
+@dataclass(frozen=True, slots=True)
 class Audit:
     """The whole report."""
 
     choice: Choice
+    understood: "Understood"
     growths: tuple[Growth, ...]
 
     @property
@@ -71,7 +82,37 @@ def audit(tokenizer: Tokenizer) -> Audit:
         raise RenderError(f"{tokenizer.name} has no chat template: there is nothing to audit")
     choice = choose_renderer(tokenizer)
     reference = TemplateRenderer(tokenizer)
-    return Audit(choice, tuple(_grow(reference, choice, *conversation) for conversation in _growths()))
+    growths = tuple(_grow(reference, choice, *conversation) for conversation in _growths())
+    return Audit(choice, _understood(reference, choice.renderer), growths)
+
+
+def _understood(reference: TemplateRenderer, renderer: Renderer) -> Understood:
+    format_, probed = renderer.response_format, reference.probed
+    by_template = isinstance(renderer, TemplateRenderer)
+    known = None if by_template else f"as {renderer.name} has it, which renders like the template"
+    thoughts, calls = "not found: the template shows none", "not found: the template shows none"
+    if format_.reasoning is not None:
+        opened = ", opened by the prompt" if format_.starts_in_reasoning else ""
+        tags = " … ".join((format_.reasoning.open, format_.reasoning.close))
+        thoughts = f"between {tags}{opened} ({known or probed.thoughts_by})"
+    elif format_.thinks:
+        thoughts = f"in messages of their own ({known})"
+    if format_.tool_calls is not None:
+        opens = " or ".join(format_.tool_calls.opens)
+        way = f"behind {opens}" if opens else "at the start of the answer, without a tag"
+        calls = f"{way} ({known or f'{probed.calls_by}; read as those of {probed.calls_of}'})"
+    elif format_.thinks and known and not format_.reasoning:
+        calls = f"in messages of their own ({known})"
+    elif probed.shows_calls:
+        calls = "not found: the template shows calls, in no way that is known here; they stay text"
+    own = [renderer.tokenizer.decode([stop]) for stop in renderer.get_stop_sequences()]
+    named = {renderer.tokenizer.decode([stop]) for stop in renderer.tokenizer.stop_ids}
+    stops = [f"{stop} ({_STOPS[stop in named]})" for stop in own]
+    return Understood(thoughts, calls, ", ".join(stops) or "not found")
+
+
+#: How a stop token is known, by whether the model's configuration names it.
+_STOPS = {True: "the model's configuration names it", False: "it closes a turn"}
 
 
 def _grow(

@@ -9,12 +9,13 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
 from tickertape.renderers.families import FAMILIES
+from tickertape.renderers.template.jinja import TEMPLATE_FAILURES, render_template
 from tickertape.renderers.tokenizer import Tokenizer
 from tickertape.renderers.vocabulary import byte_level_alphabet
 
 #: How control tokens of open models are spelled: <|x|>, <｜x｜>, <|x>, <x|>, [X], <x>, ]~b], [e~[.
 _SPELLED = re.compile(
-    r"<\|[^|<>\s']{1,40}\|?>|<[^|<>\s']{1,40}\|>|<｜[^｜<>\s]{1,40}｜>|\[/?[A-Z][A-Z_]+\]|</?[a-z][\w:]{0,40}>"
+    r"<\|[^|<>\s']{1,40}\|?>|<[^|<>\s']{1,40}\|>|<｜[^｜<>\s]{1,40}｜>|\[/?[A-Z][A-Z_]+\]|<SPECIAL_\d+>|</?[a-z][\w:]{0,40}>"
     r"|\]~!?b[\]\[]|\[e~\["
 )
 _SPECIAL = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
@@ -33,6 +34,17 @@ def tokenizer_for_template(source: str, name: str) -> Tokenizer:
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     backend.decoder = decoders.ByteLevel()
     markers = [marker for family in FAMILIES.values() for marker in family.markers if marker in source]
-    spelled = dict.fromkeys([*_SPELLED.findall(source), *markers, *_SPECIAL.values()])
+    spelled = dict.fromkeys(
+        [*_SPELLED.findall(source), *_SPELLED.findall(_shown(source)), *markers, *_SPECIAL.values()]
+    )
     backend.add_tokens([tokenizers.AddedToken(token, special=True, normalized=False) for token in spelled])
     return Tokenizer(backend, chat_template=source, special_tokens=_SPECIAL, name=name)
+
+
+def _shown(source: str) -> str:
+    """What the template makes of a short conversation: it may put its tokens together out of parts."""
+    said = [{"role": role, "content": "Well."} for role in ("user", "assistant", "user")]
+    try:
+        return render_template(source, said, None, add_generation_prompt=True, **_SPECIAL)
+    except TEMPLATE_FAILURES:  # a template may want more than that
+        return ""

@@ -38,12 +38,14 @@ class ResponseFormat:
     """Whether the generation prompt itself opens a thought."""
     behind_calls: str = ""
     """What the format writes between the last call and the stop token."""
+    silent: tuple[str, ...] = ()
+    """Tags around what is said that say nothing themselves (``<|START_RESPONSE|>``)."""
 
     @property
     def tags(self) -> tuple[str, ...]:
         """The reasoning and tool-call tags."""
         reasoning = self.reasoning.tags if self.reasoning else ()
-        return (*reasoning, *(self.tool_calls.tags if self.tool_calls else ()))
+        return (*reasoning, *(self.tool_calls.tags if self.tool_calls else ()), *self.silent)
 
     @property
     def speakable(self) -> tuple[str, ...]:
@@ -102,7 +104,7 @@ class ResponseFormat:
         """Reads a whole completion, up to its stop token, into ``draft``."""
         reasoning, calls = self.reasoning, self.tool_calls
         opens = calls.opens if calls else ()
-        outside = source.marks(*opens, *((reasoning.open,) if reasoning else ()))
+        outside = source.marks(*opens, *((reasoning.open,) if reasoning else ()), *self.silent)
         may_be_bare = calls is not None
         if reasoning and self.starts_in_reasoning:
             yield from _think(source, draft, offered, reasoning, calls, label="")
@@ -116,7 +118,7 @@ class ResponseFormat:
             source.take_tag(tag)
             if reasoning and tag == reasoning.open:
                 yield from _think(source, draft, offered, reasoning, calls, label=reasoning.label)
-            elif calls is not None:
+            elif calls is not None and tag in opens:
                 yield from calls.read(tag, source, draft, offered)
             may_be_bare = calls is not None and not draft.has_content
 

@@ -136,7 +136,7 @@ class Renderer(ABC):
         continuation = self._continuation(prompt_ids, completion_ids, messages, tools, call_ids)
         suffix = self.encoder.encode(continuation, continues=True)
         stops = self.get_stop_sequences()
-        if suffix.token_ids and suffix.token_ids[0] in stops and (n_there := _overlap(completion_ids, suffix)):
+        if not set(stops).isdisjoint(suffix.token_ids[: (n_there := _overlap(completion_ids, suffix))]):
             return suffix.behind(n_there)
         is_closed = bool(completion_ids) and completion_ids[-1] in stops
         if not is_closed and self._ends_in_thought(prompt_ids, completion_ids):

@@ -28,7 +28,7 @@ class MistralV3Tekken(Format):
     markers: tuple[str, ...] = ("<s>", "</s>", "[INST]", "[/INST]", "[AVAILABLE_TOOLS]", "[TOOL_CALLS]")
     stop_tokens = ("</s>",)
     close = (output_markup("</s>"),)
-    response = ResponseFormat(tool_calls=JsonList(), padding=UNPADDED)
+    response = ResponseFormat(tool_calls=JsonList(has_ids=True), padding=UNPADDED)
     space = ""
     """Behind a tag, where the tokenizer is SentencePiece's."""
 
@@ -102,7 +102,7 @@ class MistralV3(MistralV3Tekken):
     """Mistral 7B v0.3."""
 
     name = "mistral-v3"
-    response = ResponseFormat(tool_calls=JsonList(space=" "), padding=replace(UNPADDED, lead=" "))
+    response = ResponseFormat(tool_calls=JsonList(space=" ", has_ids=True), padding=replace(UNPADDED, lead=" "))
     space = " "
 
 

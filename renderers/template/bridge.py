@@ -153,7 +153,8 @@ class Derivation:
         return ""
 
     @cached_property
-    def _close_before_user(self) -> str:
+    def close_before_user(self) -> str:
+        """What the template puts behind an assistant's last word where a user message follows."""
         return self._behind_answer(Message("user", "Go on."))
 
     def _after_turn(
@@ -191,7 +192,7 @@ class Derivation:
             alone = behind([], False)
         except (RenderError, BridgeRefused):  # a call without a result
             alone = ""
-        at = close_of_call(gap, alone, self._close_before_user, self.close, self.generation_prompt, self._stops)
+        at = close_of_call(gap, alone, self.close_before_user, self.close, self.generation_prompt, self._stops)
         if at is None:
             raise BridgeRefused(f"where a turn with a tool call ends cannot be told: {gap!r}")
         return followed[at:]

@@ -20,6 +20,11 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from tickertape.renderers.errors import RenderError
 
+#: A template is somebody's program: on messages that it was not written for it can raise any of these.
+TEMPLATE_FAILURES = (
+    jinja2.TemplateError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError,
+)  # fmt: skip
+
 
 def render_template(
     template: str,

@@ -5,8 +5,6 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
-import jinja2
-
 from tickertape.renderers.errors import RenderError
 from tickertape.renderers.kimi_tools import for_template
 from tickertape.renderers.messages import Message, Tool, ToolCall
@@ -15,17 +13,15 @@ from tickertape.renderers.reasoning import TaggedReasoning
 from tickertape.renderers.renderer import Renderer
 from tickertape.renderers.template.attribution import attribute
 from tickertape.renderers.template.bridge import Derivation
-from tickertape.renderers.template.jinja import render_template, variables_of
+from tickertape.renderers.template.jinja import TEMPLATE_FAILURES, render_template, variables_of
 from tickertape.renderers.template.literals import looked_for
 from tickertape.renderers.template.probing import probe
 from tickertape.renderers.template.quoting import Manner, Quoter, unescape
 from tickertape.renderers.tokenizer import TokenizerLike
 
-#: A template is somebody's program: on messages that it was not written for it can raise any of these.
-_TEMPLATE_FAILURES = (
-    jinja2.TemplateError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError,
-)  # fmt: skip
 _Tools = Sequence[Mapping[str, Any]] | None
+#: Tokens on which a model stops beside the one that closes a turn: behind calls, for Llama's interpreter.
+_BESIDE = {"<|eot|>": "<|eom|>", "<|eot_id|>": "<|eom_id|>"}
 _RenderQuoted = Callable[[Sequence[Message], _Tools], str]
 #: So many tokens at the end of a prompt hold its generation prompt.
 _PROMPT_END = 256
@@ -62,9 +58,12 @@ class TemplateRenderer(Renderer):
         self.probed = probe(self.tokenizer, source, self._render, self.derivation.generation_prompt)
         syntax = self.probed.format
         self.quoter = Quoter(control, syntax.tags, words)
-        self._close_token = self._first_control(self.derivation.close)
-        closes = [self._close_token, self._first_control(self.derivation.close_of_call)]
-        own_stop = [control[token] for token in closes if token]
+        closes = (self.derivation.close or self.derivation.close_before_user, self.derivation.close_of_call)
+        # A tag that closes what was said, or a call, is not yet the turn's end.
+        own = [next((t for t in self._control_in(close) if t not in syntax.tags), None) for close in closes]
+        self._close_token = own[0]
+        own = [*own, *(_BESIDE[token] for token in own if token in _BESIDE)]
+        own_stop = [control[token] for token in own if token in control]
         self.response_format = replace(
             syntax,
             stop_ids=tuple(dict.fromkeys([*own_stop, *self.tokenizer.stop_ids])),
@@ -164,9 +163,6 @@ class TemplateRenderer(Renderer):
     def _control_in(self, text: str) -> list[str]:
         return [part for part in self.tokenizer.split_control(text) if part in self.tokenizer.control]
 
-    def _first_control(self, text: str) -> str | None:
-        return next(iter(self._control_in(text)), None)
-
     def _render(
         self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None, generation_prompt: bool
     ) -> str:
@@ -179,7 +175,7 @@ class TemplateRenderer(Renderer):
                 add_generation_prompt=generation_prompt,
                 **{**self.tokenizer.special_tokens, **more, **self.options},
             )
-        except _TEMPLATE_FAILURES as error:
+        except TEMPLATE_FAILURES as error:
             raise RenderError(f"the chat template refuses these messages: {error}") from error
 
     def _wants_arguments_as_text(self) -> bool:

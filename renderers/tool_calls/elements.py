@@ -82,7 +82,8 @@ class Elements(CallSyntax):
 
     @property
     def tags(self) -> tuple[str, ...]:
-        marks = (self.name_open, self.key_open, self.key_close, self.value_open, self.value_close, self.end)
+        of_name, of_key = (self.name_open, self.name_close), (self.key_open, self.key_close)
+        marks = (*of_name, *of_key, self.value_open, self.value_close, self.end)
         return tuple(tag for tag in marks if len(tag) > 2)  # '">' is no tag by itself
 
     # Writing.

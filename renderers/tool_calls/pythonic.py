@@ -25,6 +25,11 @@ _FIRST = re.compile(r"\s*\[\s*([^\W\d][\w.-]*)\(")
 _VIABLE_FIRST = viable_beginnings((r"\s*", r"\[", r"\s*", *_CALL))
 _NEXT = re.compile(r"\s*,\s*([^\W\d][\w.-]*)\(|\s*\]")
 _VIABLE_NEXT = viable_beginnings((r"\s*", ",", r"\s*", *_CALL), (r"\s*", r"\]"))
+#: Of calls without brackets around them.
+_FIRST_LINE = re.compile(r"\s*([^\W\d][\w.-]*)\(")
+_VIABLE_FIRST_LINE = viable_beginnings((r"\s*", *_CALL))
+_NEXT_LINE = re.compile(r"\s*[,;]?\s*([^\W\d][\w.-]*)\(")
+_VIABLE_NEXT_LINE = viable_beginnings((r"\s*", "[,;]?", r"\s*", *_CALL))
 _JSON_WORDS = {"true": True, "false": False, "null": None}
 #: What Python's parser raises on a text that is no expression, or on a hostile one.
 _NO_PYTHON = (SyntaxError, ValueError, RecursionError, MemoryError)
@@ -37,6 +42,8 @@ class Pythonic(CallSyntax):
 
     open: str = ""
     close: str = ""
+    brackets: bool = True
+    """Whether the calls are a list; else each stands on a line, between the tags."""
     padding: str = ""
     streams_arguments: ClassVar[bool] = False
 
@@ -50,14 +57,15 @@ class Pythonic(CallSyntax):
 
     def write(self, calls: Sequence[ToolCall]) -> Iterator[Piece]:
         for k, call in enumerate(calls):
-            yield output_markup(", " if k else (self.open if self.close else "") + "[")
+            before = (self.open if self.close else "") + "[" * self.brackets
+            yield output_markup((", " if self.brackets else "\n") if k else before)
             yield output_value(call.name)
             yield output_markup("(")
             value = call.arguments_value
             given = value.items() if isinstance(value, dict) else ()
             yield output_value(", ".join(f"{key}={argument!r}" for key, argument in given))
             yield output_markup(")")
-        yield output_markup(f"]{self.close}")
+        yield output_markup("]" * self.brackets + self.close)
 
     def read_bare(self, source: Source, draft: Draft, offered: Offered) -> Reading[bool]:  # noqa: ARG002
         if self.close:
@@ -74,18 +82,23 @@ class Pythonic(CallSyntax):
     def _read_list(self, opening: str, source: Source, draft: Draft) -> Reading[bool]:
         """Whether something was there that began like a call."""
         marks = source.marks(*self.tags)
-        head = yield from source.head(_FIRST, _VIABLE_FIRST, marks)
+        listed = self.brackets
+        head = yield from source.head(
+            *((_FIRST, _VIABLE_FIRST) if listed else (_FIRST_LINE, _VIABLE_FIRST_LINE)), marks
+        )
         if head is None:
             return False
+        following = (_NEXT, _VIABLE_NEXT) if listed else (_NEXT_LINE, _VIABLE_NEXT_LINE)
         name: str | None = head[1]
         while name:
             written: list[str] = []
             is_complete = yield from _copy_arguments(source, written, marks)
-            behind = (yield from source.head(_NEXT, _VIABLE_NEXT, marks)) if is_complete else None
+            behind = (yield from source.head(*following, marks)) if is_complete else None
             call, name = name, behind[1] if behind else None
-            if behind and not name and self.close:
-                yield from _take_close(source, self.close)
-            _tell(call, "".join(written), opening + source.recorded(), draft, closed=behind is not None)
+            closed = behind is not None
+            if self.close and is_complete and not name:
+                closed = (yield from _take_close(source, self.close)) or closed
+            _tell(call, "".join(written), opening + source.recorded(), draft, closed=closed)
             opening = ""
             source.start_record()
         return True
@@ -116,9 +129,12 @@ def _copy_arguments(source: Source, written: list[str], ends: Marks) -> Reading[
             written.append(mark)
 
 
-def _take_close(source: Source, close: str) -> Reading[None]:
-    if (yield from source.before(source.marks(close), re.compile(r"\s*"))):
-        source.take_tag(close)
+def _take_close(source: Source, close: str) -> Reading[bool]:
+    """Whether the tag that closes the calls was there."""
+    if (yield from source.before(source.marks(close), re.compile(r"\s*"))) is None:
+        return False
+    source.take_tag(close)
+    return True
 
 
 def _tell(name: str, written: str, raw: str, draft: Draft, *, closed: bool) -> None:

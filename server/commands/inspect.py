@@ -15,7 +15,6 @@ from tickertape.renderers.bare_template_tokenizer import tokenizer_for_template
 from tickertape.renderers.choose import choose_renderer, get_renderer
 from tickertape.renderers.colorize import format_colorized
 from tickertape.renderers.messages import flatten_content
-from tickertape.renderers.parsing import ResponseFormat
 from tickertape.renderers.renderer import Renderer
 from tickertape.renderers.supervised import TrainOn
 from tickertape.renderers.tokenizer import Tokenizer
@@ -66,23 +65,15 @@ def _print_growth(growth: Growth, console: Console) -> None:
 def _print_choice(report: Audit, console: Console) -> None:
     choice = report.choice
     renderer = choice.renderer
-    stops = " ".join(renderer.tokenizer.decode([stop]) for stop in renderer.get_stop_sequences())
     console.print(f"[bold]Renderer: {renderer.name}[/]: {escape(choice.reason)}", soft_wrap=True)
-    console.print(f"  stop tokens: {escape(stops) or 'none known'}")
-    console.print(f"  {escape(_describe(renderer.response_format))}")
+    for what in ("thoughts", "calls", "stops"):
+        console.print(f"  {what}: {escape(getattr(report.understood, what))}", soft_wrap=True)
     if renderer.name == "template":
         near = [line for line in choice.disagreements if _LACKS not in line]
         for line in near:
             console.print(Text(f"  not {line}", style="dim"), soft_wrap=True)
         if others := len(choice.disagreements) - len(near):
             console.print(Text(f"  not {others} families whose control tokens it lacks", style="dim"))
-
-
-def _describe(format_: ResponseFormat) -> str:
-    reasoning = f"reasoning in {' '.join(format_.reasoning.tags)}" if format_.reasoning else "no reasoning syntax"
-    opened = ", opened by the prompt" if format_.starts_in_reasoning else ""
-    calls = f"tool calls in {' … '.join(format_.tool_calls.opens)}" if format_.tool_calls else "no tool-call syntax"
-    return f"{reasoning}{opened}; {calls}"
 
 
 def _print_difference(difference: Difference, console: Console) -> None:

@@ -87,8 +87,10 @@ def drive(name: str) -> Finding:
     if answered is not None and SAID in answered:
         finding.closes = answered.rpartition(SAID)[2]
     finding.trained = _trained(renderer)
-    _bridge(finding, renderer, "user", f"Done.</think>{SAID}", [NEXT], None)
-    written = f'Done.</think><tool_call>\n{{"name": "look_up", "arguments": {{"city": "{CITY}"}}}}\n</tool_call>'
+    reasoning = renderer.response_format.reasoning
+    close = reasoning.close if reasoning else "</think>"
+    _bridge(finding, renderer, "user", f"Done.{close}{SAID}", [NEXT], None)
+    written = f'Done.{close}<tool_call>\n{{"name": "look_up", "arguments": {{"city": "{CITY}"}}}}\n</tool_call>'
     _bridge(finding, renderer, "tool", written, [RESULT], [TOOL])
     return finding
 

@@ -124,10 +124,10 @@ def test_a_turn_with_a_call_is_closed_as_its_template_closes_it(name: str, close
     prompt = renderer.build_generation_prompt([_QUESTION], [_TOOL]).token_ids
     wrote = guest_tokenizer().encode_text("a call that was cut")
     suffix = guest_tokenizer().decode(renderer.bridge_suffix(wrote, [_RESULT], [_TOOL], prompt_ids=prompt).token_ids)
-    assert suffix.removeprefix("\n</think>\n\n").startswith(close)
+    assert suffix.removeprefix(renderer.response_format.unfinished_close).startswith(close)
     whole = guest_text(name, [_QUESTION, assistant("", call(_CALLED, {"city": "Rome"})), _RESULT], [_TOOL])
     assert whole is not None
-    assert whole.endswith(suffix.removeprefix("\n</think>\n\n"))
+    assert whole.endswith(suffix.removeprefix(renderer.response_format.unfinished_close))
 
 
 @pytest.mark.parametrize(

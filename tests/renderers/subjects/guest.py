@@ -8,6 +8,7 @@ from typing import Any
 from tests.materials import QWEN3, template
 from tests.materials.sharing import added_tokens, sharing_words, spelled_out
 from tests.renderers.subjects.subject import OpenAIMessage
+from tickertape.renderers.kimi_tools import for_template
 from tickertape.renderers.template.renderer import TemplateRenderer
 from tickertape.renderers.tokenizer import Tokenizer
 
@@ -54,15 +55,18 @@ def guest_text(
     *,
     prompt: bool = True,
 ) -> str | None:
-    """What ``transformers`` renders with another model's template, or ``None`` where that refuses."""
+    """What ``transformers`` renders with another model's template, or ``None`` where that refuses. Kimi's templates are
+    given tools as Kimi's own tokenizers give them."""
+    offered, more = for_template(template(template_name), tools)
     try:
         text: str = QWEN3.oracle.apply_chat_template(
             messages,
-            tools=tools,
+            tools=offered,
             chat_template=template(template_name),
             add_generation_prompt=prompt,
             tokenize=False,
             bos_token="<|endoftext|>",
+            **more,
         )
     except Exception:  # noqa: BLE001 - a template is a program that raises what it likes
         return None

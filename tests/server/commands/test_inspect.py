@@ -45,7 +45,9 @@ def test_a_directory_is_audited_with_its_own_tokenizer() -> None:
     result = _run("audit", str(qwen3_dir("Qwen-Qwen3-4B-Instruct-2507")))
     assert result.exit_code == 0, result.output
     assert "Renderer: qwen3-instruct-2507" in result.output
-    assert "stop tokens: <|im_end|> <|endoftext|>" in result.output
+    assert "stops: <|im_end|> (the model's configuration names it), <|endoftext|>" in result.output
+    assert "calls: behind <tool_call> (as qwen3-instruct-2507 has it" in result.output
+    assert "thoughts: not found: the template shows none" in result.output
 
 
 def test_what_differs_from_each_family_is_said(tmp_path: Path) -> None:
