@@ -62,4 +62,4 @@ def test_commands_are_the_ones_that_ci_runs() -> None:
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     assert "pip install -e '.[dev]' && .venv/bin/pytest" in README
     assert "-e '.[dev]'" in script
-    assert "\npytest\n" in script
+    assert "\npytest --durations=25\n" in script
