@@ -4,11 +4,17 @@ import orjson
 from fastapi import APIRouter, Request, Response
 
 from tickertape.server.auth.access import Access, allow
+from tickertape.server.auth.guard import SESSION_HEADER
 from tickertape.server.calls.calls import answer_call, answer_count
 from tickertape.server.dialects import completions
 from tickertape.server.dialects.chat import request as chat
+from tickertape.server.dialects.chat.schema import ChatRequest
+from tickertape.server.dialects.completions import CompletionRequest
 from tickertape.server.dialects.messages import request as messages
+from tickertape.server.dialects.messages.schema import CountRequest, MessagesRequest
 from tickertape.server.observing.access import request_id_of
+from tickertape.server.routes import shapes
+from tickertape.server.routes.described import described, described_call
 
 router = APIRouter(tags=["agents"])
 
@@ -18,24 +24,30 @@ _MESSAGES_PATHS = ("/v1/messages", "/sessions/{session_id}/v1/messages")
 
 
 @allow(Access.AGENT)
+@described_call(shapes.ChatCompletion, ChatRequest)
 async def chat_completions(request: Request) -> Response:
     """OpenAI's chat completions."""
     return await answer_call(chat, request)
 
 
 @allow(Access.AGENT)
+@described_call(shapes.Completion, CompletionRequest)
 async def plain_completions(request: Request) -> Response:
     """OpenAI's plain completions."""
     return await answer_call(completions, request)
 
 
 @allow(Access.AGENT)
+@described_call(shapes.AnthropicAnswer, MessagesRequest, shapes.AnthropicError)
 async def anthropic_messages(request: Request) -> Response:
     """Anthropic's Messages."""
     return _with_request_id(request, await answer_call(messages, request))
 
 
 @allow(Access.AGENT)
+@described(
+    shapes.CountedTokens, (400, 404, 500), body=CountRequest, headers=(SESSION_HEADER,), error=shapes.AnthropicError
+)
 async def count_tokens(request: Request) -> Response:
     """How many tokens a prompt of Anthropic's Messages has."""
     return _with_request_id(request, await answer_count(messages, request))
@@ -48,6 +60,7 @@ def _with_request_id(request: Request, answer: Response) -> Response:
 
 
 @allow(Access.OPEN)
+@described(shapes.Alive)
 async def alive(_request: Request) -> Response:
     """Agents look whether anybody is there before they begin."""
     return Response(orjson.dumps({"name": "tickertape"}), media_type="application/json")

@@ -7,6 +7,7 @@ from starlette.responses import StreamingResponse
 
 from tickertape.server.auth.access import Access, allow
 from tickertape.server.calls.service import service_of
+from tickertape.server.routes.described import BINARY, TAPE, described
 from tickertape.server.store import arrays
 from tickertape.server.store.arrays import ArrayFacts
 from tickertape.server.store.store import Store
@@ -19,6 +20,7 @@ PIECE = 4 * 2**20
 
 @router.get("/sessions/{session_id}/turns/{turn_id}/arrays/{name}")
 @allow(Access.TRAINER)
+@described(errors=(404, *TAPE), also={"application/octet-stream": BINARY})
 async def get_array(request: Request, session_id: str, turn_id: str, name: str) -> Response:
     """One array of a turn as a ``.npy`` file, sent in pieces. If the session is deleted meanwhile, the connection
     breaks before ``Content-Length`` is reached."""

@@ -12,7 +12,9 @@ from tickertape.clients.engines.pool import EnginePool, Member
 from tickertape.server.auth.access import Access, allow
 from tickertape.server.calls.service import service_of
 from tickertape.server.errors import Conflict, InvalidRequest, NotFound, ProxyError, from_engine
+from tickertape.server.routes import shapes
 from tickertape.server.routes.answers import json_answer
+from tickertape.server.routes.described import described
 from tickertape.server.routes.queries import read_query
 
 router = APIRouter(prefix="/admin/engines", tags=["operators"])
@@ -49,6 +51,7 @@ class Removal:
 
 @router.get("")
 @allow(Access.ADMIN)
+@described(shapes.Engines)
 async def list_engines(request: Request) -> Response:
     """All engines, and the version of weights that is expected of them."""
     pool = _pool(request)
@@ -58,6 +61,7 @@ async def list_engines(request: Request) -> Response:
 
 @router.post("")
 @allow(Access.ADMIN)
+@described(shapes.EngineShown, (400, 409, 500, 502), 201)
 async def add_engine(request: Request, given: NewEngine) -> Response:
     """Starts an engine and takes it in: same model, at least the context that is promised."""
     pool = _pool(request)
@@ -76,6 +80,7 @@ async def add_engine(request: Request, given: NewEngine) -> Response:
 
 @router.delete("/{name}")
 @allow(Access.ADMIN)
+@described(None, (400, 404, 409, 500, 502), 204, query=(Removal,))
 async def remove_engine(request: Request, name: str) -> Response:
     """Gives it nothing new, lets what it runs end for ``drain`` seconds, and answers when it is gone."""
     (removal,) = read_query(request, Removal)
@@ -90,6 +95,7 @@ async def remove_engine(request: Request, name: str) -> Response:
 
 @router.post("/{name}/confirm")
 @allow(Access.ADMIN)
+@described(shapes.EngineShown, (400, 404, 409, 500, 502))
 async def confirm_version(request: Request, name: str, given: Confirmation) -> Response:
     """Says which weights an engine has that cannot say so itself, after it was away."""
     pool = _pool(request)

@@ -5,12 +5,16 @@ from fastapi import APIRouter, Request, Response
 from tickertape.server.auth.access import Access, allow
 from tickertape.server.calls.calls import answer_call, answer_count
 from tickertape.server.dialects.gemini.dialect import Gemini
+from tickertape.server.dialects.gemini.schema import GenerateRequest
 from tickertape.server.errors import InvalidRequest, NotFound
+from tickertape.server.routes import shapes
+from tickertape.server.routes.described import described_call
 
 router = APIRouter(tags=["agents"])
 
 
 @allow(Access.AGENT)
+@described_call(shapes.GeminiAnswerOrCount, GenerateRequest, shapes.AnyError)
 async def call_model(request: Request) -> Response:
     """Gemini's ``generateContent``, ``streamGenerateContent?alt=sse`` and ``countTokens``."""
     model, _, method = request.path_params["target"].rpartition(":")

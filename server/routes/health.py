@@ -6,12 +6,15 @@ from fastapi import APIRouter, Request, Response
 from tickertape.clients.engines.errors import EngineError
 from tickertape.server.auth.access import Access, allow
 from tickertape.server.calls.service import service_of
+from tickertape.server.routes import shapes
+from tickertape.server.routes.described import described
 
 router = APIRouter(tags=["operators"])
 
 
 @router.get("/health")
 @allow(Access.OPEN)
+@described(shapes.Status)
 async def health() -> Response:
     """This process is alive."""
     return Response(b'{"status":"ok"}', media_type="application/json")
@@ -19,6 +22,7 @@ async def health() -> Response:
 
 @router.get("/ready")
 @allow(Access.OPEN)
+@described(shapes.Status, (500, 503), special={503: shapes.NotReady})
 async def ready(request: Request) -> Response:
     """Turns can be taken: the tape can be written and the engine answers."""
     if service_of(request).is_stopping:

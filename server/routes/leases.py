@@ -10,10 +10,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tickertape.server.auth.access import Access, allow
 from tickertape.server.calls.service import service_of
+from tickertape.server.routes import shapes
 from tickertape.server.routes.answers import SampleAnswer, json_answer
+from tickertape.server.routes.described import FILES, SAMPLING, TAPE, described
 from tickertape.server.routes.queries import Shape, checked, read_query
 from tickertape.server.store import leases
 from tickertape.server.store.filters import SessionFilter
+from tickertape.server.store.leases import LeaseRecord
 from tickertape.server.store.store import Store
 from tickertape.server.trajectories.formats import Format, wanted_format
 from tickertape.server.trajectories.options import SampleOptions
@@ -61,6 +64,7 @@ class Extension(BaseModel):
 
 @router.post("")
 @allow(Access.TRAINER)
+@described(shapes.Leased, (400, 406, *TAPE), also=FILES, query=(Shape,))
 async def take_lease(request: Request, given: LeaseRequest) -> Response:
     """Hands samples out. JSON: ``lease`` (null if there is nothing to hand out), ``remaining``, ``samples``; the other
     formats have the lease's id, its expiry and what remains in headers."""
@@ -90,6 +94,7 @@ async def take_lease(request: Request, given: LeaseRequest) -> Response:
 
 @router.get("/{lease_id}")
 @allow(Access.TRAINER)
+@described(LeaseRecord, (404, *TAPE))
 async def get_lease(request: Request, lease_id: str) -> Response:
     """One lease."""
     return json_answer(await _store(request).read(leases.get, lease_id))
@@ -97,6 +102,7 @@ async def get_lease(request: Request, lease_id: str) -> Response:
 
 @router.get("/{lease_id}/samples")
 @allow(Access.TRAINER)
+@described(shapes.LeasedAgain, (*SAMPLING, 409), also=FILES, query=(Shape,))
 async def get_leased_samples(request: Request, lease_id: str) -> Response:
     """The samples that a lease still holds, once more."""
     (shape,) = read_query(request, Shape)
@@ -110,6 +116,7 @@ async def get_leased_samples(request: Request, lease_id: str) -> Response:
 
 @router.post("/{lease_id}/ack")
 @allow(Access.TRAINER)
+@described(LeaseRecord, (400, 404, 409, *TAPE))
 async def ack_lease(request: Request, lease_id: str, given: Named | None = None) -> Response:
     """The consumer is done: these are never handed out again."""
     sessions = None if given is None else given.sessions
@@ -118,6 +125,7 @@ async def ack_lease(request: Request, lease_id: str, given: Named | None = None)
 
 @router.post("/{lease_id}/release")
 @allow(Access.TRAINER)
+@described(LeaseRecord, (400, 404, 409, *TAPE))
 async def release_lease(request: Request, lease_id: str, given: Named | None = None) -> Response:
     """The consumer gives them back."""
     sessions = None if given is None else given.sessions
@@ -126,6 +134,7 @@ async def release_lease(request: Request, lease_id: str, given: Named | None = N
 
 @router.post("/{lease_id}/extend")
 @allow(Access.TRAINER)
+@described(LeaseRecord, (400, 404, 409, *TAPE))
 async def extend_lease(request: Request, lease_id: str, given: Extension) -> Response:
     """More time."""
     return json_answer(await _store(request).write(leases.extend, lease_id, given.expires_in, time.time()))

@@ -8,11 +8,14 @@ from fastapi import APIRouter, Request, Response
 from tickertape.server.auth.access import Access, allow
 from tickertape.server.calls.service import Service, service_of
 from tickertape.server.dialects.gemini.dialect import is_spoken, write_model
+from tickertape.server.routes import shapes
+from tickertape.server.routes.described import described
 
 router = APIRouter(tags=["agents"])
 
 
 @allow(Access.AGENT)
+@described(shapes.AnyModels, (500, 503), error=shapes.AnyError)
 async def models(request: Request) -> Response:
     """The models that are served: in OpenAI's shape, to Google's clients in theirs."""
     service = service_of(request)
@@ -21,6 +24,7 @@ async def models(request: Request) -> Response:
 
 
 @allow(Access.AGENT)
+@described(shapes.AnyModel, (404, 500, 503), error=shapes.AnyError)
 async def model(request: Request) -> Response:
     """One of them. A name may hold slashes."""
     service, name = service_of(request), request.path_params["model"]

@@ -8,7 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from tickertape.server.auth.access import Access, allow
 from tickertape.server.calls.service import service_of
 from tickertape.server.policy.gate import Pausing, PolicyGate
+from tickertape.server.routes import shapes
 from tickertape.server.routes.answers import json_answer
+from tickertape.server.routes.described import described
 
 router = APIRouter(prefix="/admin/policy", tags=["operators"])
 
@@ -42,6 +44,7 @@ class Resume(_Given):
 
 @router.get("")
 @allow(Access.ADMIN)
+@described(shapes.PolicyShown)
 async def get_policy(request: Request) -> Response:
     """The version, and whether it is paused."""
     return json_answer(_shown(_policy(request)))
@@ -49,6 +52,7 @@ async def get_policy(request: Request) -> Response:
 
 @router.post("")
 @allow(Access.ADMIN)
+@described(shapes.PolicyShown, (400, 500))
 async def set_policy(request: Request, given: GivenVersion) -> Response:
     """Sets the version without a pause: for weights that were updated while engines sampled on."""
     await service_of(request).shared_policy.set_version(given.version)
@@ -57,6 +61,7 @@ async def set_policy(request: Request, given: GivenVersion) -> Response:
 
 @router.post("/pause")
 @allow(Access.ADMIN)
+@described(shapes.PolicyChanged, (400, 409, 500))
 async def pause(request: Request, given: Pause | None = None) -> Response:
     """Returns when no engine samples for this proxy any more: weights may be updated. 409 if something still runs."""
     given = given or Pause()
@@ -66,6 +71,7 @@ async def pause(request: Request, given: Pause | None = None) -> Response:
 
 @router.post("/resume")
 @allow(Access.ADMIN)
+@described(shapes.PolicyChanged, (400, 500))
 async def resume(request: Request, given: Resume | None = None) -> Response:
     """Goes on, generations that were broken off first."""
     told = await service_of(request).shared_policy.resume((given or Resume()).version)

@@ -7,13 +7,17 @@ import orjson
 from fastapi import APIRouter, Query, Request, Response
 
 from tickertape.server.auth.access import Access, allow
+from tickertape.server.auth.guard import SESSION_HEADER
 from tickertape.server.calls.calls import answer_call, answer_count
 from tickertape.server.calls.identity import caller_of
 from tickertape.server.calls.service import service_of
 from tickertape.server.dialects.responses import request as responses
 from tickertape.server.dialects.responses.answers import ENCRYPTED, LOGPROBS, turn_id_of, write_result
 from tickertape.server.dialects.responses.listing import input_items
+from tickertape.server.dialects.responses.schema import ResponsesRequest
 from tickertape.server.errors import InvalidRequest, NotFound
+from tickertape.server.routes import shapes
+from tickertape.server.routes.described import TAPE, described, described_call
 from tickertape.server.store.answers import hide
 from tickertape.server.turns.replay import Recalled, read_again, recall
 
@@ -23,18 +27,21 @@ _PREFIXES = ("/v1/responses", "/sessions/{session_id}/v1/responses")
 
 
 @allow(Access.AGENT)
+@described_call(shapes.ResponseObject, ResponsesRequest)
 async def create(request: Request) -> Response:
     """OpenAI's Responses."""
     return await answer_call(responses, request)
 
 
 @allow(Access.AGENT)
+@described(shapes.CountedInput, (400, 404, 500), body=ResponsesRequest, headers=(SESSION_HEADER,))
 async def count_input(request: Request) -> Response:
     """How many tokens a prompt of OpenAI's Responses has."""
     return await answer_count(responses, request)
 
 
 @allow(Access.AGENT)
+@described(status=None, errors=(400, 500))
 async def compact(_request: Request) -> Response:
     """Refused: who shortens a conversation has the model sum it up, in a turn that is on tape."""
     raise InvalidRequest(
@@ -44,6 +51,7 @@ async def compact(_request: Request) -> Response:
 
 
 @allow(Access.AGENT)
+@described(shapes.ResponseObject, (400, 404, *TAPE), headers=(SESSION_HEADER,))
 async def retrieve(
     request: Request,
     response: str,
@@ -65,6 +73,7 @@ async def retrieve(
 
 
 @allow(Access.AGENT)
+@described(shapes.DeletedResponse, (400, 404, *TAPE), headers=(SESSION_HEADER,))
 async def delete(request: Request, response: str) -> Response:
     """An answer is not given again. Its turn stays on tape, for those who train on it."""
     recalled = await _recalled(request, response)
@@ -73,6 +82,7 @@ async def delete(request: Request, response: str) -> Response:
 
 
 @allow(Access.AGENT)
+@described(status=None, errors=(400, 404, *TAPE), headers=(SESSION_HEADER,))
 async def cancel(request: Request, response: str) -> Response:
     """Refused: only background responses can be cancelled, and there are none. A client cancels by going away."""
     if not service_of(request).turns.sessions.is_running(turn_id_of(response)):
@@ -83,6 +93,7 @@ async def cancel(request: Request, response: str) -> Response:
 
 
 @allow(Access.AGENT)
+@described(shapes.InputItems, (400, 404, *TAPE), headers=(SESSION_HEADER,))
 async def list_input(
     request: Request,
     response: str,

@@ -8,8 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from tickertape.server.auth.access import Access, allow
 from tickertape.server.calls.service import service_of
 from tickertape.server.routes.answers import json_answer
+from tickertape.server.routes.described import TAPE, described
 from tickertape.server.store.retention import Limits
-from tickertape.server.store.retention_cycle import keep_within
+from tickertape.server.store.retention_cycle import Kept, keep_within
 
 router = APIRouter(tags=["retention"])
 
@@ -33,6 +34,7 @@ class RetentionRequest(BaseModel):
 
 @router.post("/retention")
 @allow(Access.ADMIN)
+@described(Kept, (400, *TAPE))
 async def apply_retention(request: Request, given: RetentionRequest) -> Response:
     """Drops what is over the limits, except what is open or leased; the report counts both."""
     limits = Limits(given.keep_seconds, given.max_tokens, given.max_bytes)

@@ -8,10 +8,13 @@ from pydantic import Field
 
 from tickertape.server.auth.access import Access, allow
 from tickertape.server.calls.service import service_of
+from tickertape.server.routes import shapes
 from tickertape.server.routes.answers import SampleAnswer, json_answer
+from tickertape.server.routes.described import FILES, SAMPLING, TAPE, described
 from tickertape.server.routes.queries import Shape, read_query
 from tickertape.server.store import rollouts, sessions
 from tickertape.server.store.filters import SessionFilter
+from tickertape.server.store.rollouts import Totals
 from tickertape.server.trajectories.formats import wanted_format
 from tickertape.server.trajectories.options import SampleOptions
 from tickertape.server.trajectories.paths import plan
@@ -33,6 +36,7 @@ class Page:
 
 @router.get("/sessions/{session_id}/samples")
 @allow(Access.TRAINER)
+@described(shapes.SessionSamples, SAMPLING, also=FILES, query=(SampleOptions, Shape))
 async def get_samples(request: Request, session_id: str) -> Response:
     """A session's samples, finished or not: each sampled token that is trained at all is trained exactly once. JSON
     also has its statistics, and the turns that the options leave out."""
@@ -47,6 +51,7 @@ async def get_samples(request: Request, session_id: str) -> Response:
 
 @router.get("/samples")
 @allow(Access.TRAINER)
+@described(shapes.SamplePage, (400, 406, *TAPE), also=FILES, query=(SessionFilter, SampleOptions, Page, Shape))
 async def list_samples(request: Request) -> Response:
     """Samples of finished sessions in the order of finishing. ``next`` (in the body of JSON and in the header
     ``X-Tickertape-Next``) is the ``after`` of the next page, now or when more sessions are finished; ``more`` says
@@ -70,6 +75,7 @@ class After:
 
 @router.get("/samples/summary")
 @allow(Access.TRAINER)
+@described(Totals, (400, *TAPE), query=(SessionFilter, After))
 async def summarise_samples(request: Request) -> Response:
     """What finished sessions hold together, and what the same turns would be as samples of one turn each."""
     wanted, place = read_query(request, SessionFilter, After)

@@ -13,12 +13,16 @@ from tickertape.server.auth.session_keys import LONGEST_LIFE, SessionKey
 from tickertape.server.calls.identity import checked_session_id
 from tickertape.server.calls.service import service_of
 from tickertape.server.errors import SessionClosed
+from tickertape.server.routes import shapes
 from tickertape.server.routes.answers import json_answer, read_cursor, write_cursor
+from tickertape.server.routes.described import TAPE, described
 from tickertape.server.routes.queries import read_query
 from tickertape.server.store import arrays, rewards, sessions
 from tickertape.server.store.arrays import ArrayFacts
 from tickertape.server.store.filters import SessionFilter
+from tickertape.server.store.rewards import Rewards
 from tickertape.server.store.schema import State
+from tickertape.server.store.sessions import SessionRecord
 from tickertape.server.store.store import Store
 from tickertape.server.trajectories.turn import Turn
 
@@ -82,6 +86,7 @@ class Page:
 
 @router.post("/sessions")
 @allow(Access.TRAINER)
+@described(CreatedSession, (400, 409, *TAPE), 201)
 async def create_session(request: Request, given: NewSession) -> Response:
     """Makes a session before its first turn. A session that an agent's call names first is made without this."""
     session_id = principal_of(request).new_session_id() if given.id is None else checked_session_id(given.id, "id")
@@ -95,6 +100,7 @@ async def create_session(request: Request, given: NewSession) -> Response:
 
 @router.post("/sessions/{session_id}/key")
 @allow(Access.TRAINER)
+@described(SessionKey, (404, 400, 409, *TAPE), 201)
 async def create_session_key(request: Request, session_id: str, given: WantedSessionKey | None = None) -> Response:
     """Makes a key for the session's agent, which reaches this session's calls of the model and nothing else. It is not
     kept, and ends by itself."""
@@ -107,6 +113,7 @@ async def create_session_key(request: Request, session_id: str, given: WantedSes
 
 @router.get("/sessions")
 @allow(Access.TRAINER)
+@described(shapes.SessionPage, (400, *TAPE), query=(SessionFilter, Page))
 async def list_sessions(request: Request) -> Response:
     """Sessions in order of creation. ``next`` is the ``after`` of the next page, null on the last one."""
     wanted, page = read_query(request, SessionFilter, Page)
@@ -118,6 +125,7 @@ async def list_sessions(request: Request) -> Response:
 
 @router.get("/sessions/{session_id}")
 @allow(Access.TRAINER)
+@described(SessionRecord, (404, *TAPE))
 async def get_session(request: Request, session_id: str) -> Response:
     """One session, counted up; an open one as if it were finished now."""
     return json_answer(await _store(request).read(sessions.get, session_id))
@@ -125,6 +133,7 @@ async def get_session(request: Request, session_id: str) -> Response:
 
 @router.patch("/sessions/{session_id}")
 @allow(Access.TRAINER)
+@described(SessionRecord, (404, 400, *TAPE))
 async def change_session(request: Request, session_id: str, given: Changes) -> Response:
     """Sets the fields that are sent. Metadata is replaced as a whole."""
     await _store(request).write(sessions.update, session_id, given.model_dump(exclude_unset=True))
@@ -133,6 +142,7 @@ async def change_session(request: Request, session_id: str, given: Changes) -> R
 
 @router.post("/sessions/{session_id}/finish")
 @allow(Access.TRAINER)
+@described(SessionRecord, (404, 409, *TAPE))
 async def finish_session(request: Request, session_id: str) -> Response:
     """Makes its samples ready. Later calls of an agent are refused; turns under way are recorded, as late ones."""
     await _store(request).write(sessions.finish, session_id, time.time())
@@ -142,6 +152,7 @@ async def finish_session(request: Request, session_id: str) -> Response:
 
 @router.post("/sessions/{session_id}/discard")
 @allow(Access.TRAINER)
+@described(SessionRecord, (404, 409, *TAPE))
 async def discard_session(request: Request, session_id: str) -> Response:
     """Keeps it for the record, out of the samples. What is being sampled for it is aborted."""
     await _store(request).write(sessions.discard, session_id)
@@ -152,6 +163,7 @@ async def discard_session(request: Request, session_id: str) -> Response:
 
 @router.delete("/sessions/{session_id}")
 @allow(Access.TRAINER)
+@described(None, (404, 409, *TAPE), 204)
 async def delete_session(request: Request, session_id: str) -> Response:
     """Takes a session that is finished or discarded off the tape, its turns and rewards with it."""
     await _store(request).write(sessions.delete, session_id)
@@ -161,6 +173,7 @@ async def delete_session(request: Request, session_id: str) -> Response:
 
 @router.post("/sessions/{session_id}/reward")
 @allow(Access.TRAINER)
+@described(Rewards, (404, 400, *TAPE))
 async def reward_session(request: Request, session_id: str, given: GivenRewards) -> Response:
     """Sets rewards: the session's, turns' by turn id, tokens' by turn id. They may be set anew at any time; samples
     that were read before do not change."""
@@ -171,6 +184,7 @@ async def reward_session(request: Request, session_id: str, given: GivenRewards)
 
 @router.get("/sessions/{session_id}/reward")
 @allow(Access.TRAINER)
+@described(Rewards, (404, *TAPE))
 async def get_rewards(request: Request, session_id: str) -> Response:
     """The rewards on tape."""
     return json_answer(await _store(request).read(_rewards, session_id))
@@ -178,6 +192,7 @@ async def get_rewards(request: Request, session_id: str) -> Response:
 
 @router.get("/sessions/{session_id}/turns")
 @allow(Access.TRAINER)
+@described(shapes.Turns, (404, 400, *TAPE))
 async def get_turns(
     request: Request,
     session_id: str,

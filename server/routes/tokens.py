@@ -12,6 +12,8 @@ from tickertape.server.calls.service import Service, service_of
 from tickertape.server.dialects.chat.schema import ChatMessage, ChatTool
 from tickertape.server.dialects.reading import Fields, extras, read_fields, read_object
 from tickertape.server.errors import InvalidRequest
+from tickertape.server.routes import shapes
+from tickertape.server.routes.described import described
 from tickertape.server.turns.off_loop import off_loop
 from tickertape.server.turns.raw_prompt import check_ids
 
@@ -35,6 +37,7 @@ class DetokenizeRequest(Fields):
 
 
 @allow(Access.AGENT)
+@described(shapes.Tokenized, (400, 404, 500), body=TokenizeRequest)
 async def tokenize(request: Request) -> Response:
     """The ids of a text as the model reads it, or of the prompt that messages are rendered to."""
     service = service_of(request)
@@ -64,6 +67,7 @@ def _tokenize(service: Service, body: bytes) -> Response:
 
 
 @allow(Access.AGENT)
+@described(shapes.Detokenized, (400, 404, 500), body=DetokenizeRequest)
 async def detokenize(request: Request) -> Response:
     """The text of token ids."""
     service = service_of(request)

@@ -1,180 +1,25 @@
-"""The OpenAPI document: what FastAPI knows of the routes, completed by what it does not.
+"""The OpenAPI document: what FastAPI knows of the routes, completed by what is said beside them (``@described``)."""
 
-Agents' routes are plain ones, which read their bodies themselves; trainers' read their queries themselves and write
-their answers as JSON. ``OPERATIONS`` says of every route what goes in and what may come out, all of it from the types
-that the routes use. A route that is not in it is an error.
-"""
-
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from inspect import cleandoc
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from pydantic import BaseModel, TypeAdapter
+from pydantic import TypeAdapter
 from starlette.routing import BaseRoute, Route
 
 from tickertape.server.auth.access import Access, access_of
 from tickertape.server.auth.guard import SESSION_HEADER
-from tickertape.server.auth.keyring import NewKey
-from tickertape.server.auth.session_keys import SessionKey
-from tickertape.server.calls.calls import MIN_VERSION_HEADER, RESAMPLE_HEADER
 from tickertape.server.calls.identity import SESSION_ID
-from tickertape.server.dialects.chat.schema import ChatRequest
-from tickertape.server.dialects.completions import CompletionRequest
-from tickertape.server.dialects.gemini.schema import GenerateRequest
-from tickertape.server.dialects.messages.schema import CountRequest, MessagesRequest
-from tickertape.server.dialects.responses.schema import ResponsesRequest
-from tickertape.server.routes import (
-    agents,
-    arrays,
-    engines,
-    google,
-    health,
-    keys,
-    leases,
-    metrics,
-    models,
-    policy,
-    responses,
-    retention,
-    samples,
-    sessions,
-    tokens,
-)
-from tickertape.server.routes.queries import LISTS, METADATA, Shape
-from tickertape.server.serving import openapi_shapes as shapes
-from tickertape.server.store.filters import SessionFilter
-from tickertape.server.store.keys import KeyRecord
-from tickertape.server.store.leases import LeaseRecord
-from tickertape.server.store.retention_cycle import Kept
-from tickertape.server.store.rewards import Rewards
-from tickertape.server.store.rollouts import Totals
-from tickertape.server.store.sessions import SessionRecord
-from tickertape.server.trajectories.formats import MEDIA_TYPES, Format
-from tickertape.server.trajectories.options import SampleOptions
+from tickertape.server.routes import shapes
+from tickertape.server.routes.described import TEXT, Operation, operation_of
+from tickertape.server.routes.queries import LISTS, METADATA
 
 JSON = "application/json"
-_EVENTS = "text/event-stream"
-_BINARY: dict[str, Any] = {"type": "string", "format": "binary"}
-_TEXT: dict[str, Any] = {"type": "string"}
 _REF = "#/components/schemas/{model}"
 _ID_PATTERN = f"^{SESSION_ID.pattern}$"
-
-#: Any route may fail. Those that read or write the tape cannot where that is not there.
-_TAPE = (500, 503)
-_CALL = (400, 404, 409, 500, 502, 503, 504)
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """What a route takes and answers, beside what FastAPI knows."""
-
-    answer: shapes.Shape = None
-    """As JSON; ``None``: nothing that is JSON."""
-    errors: Sequence[int] = (500,)
-    status: int | None = 200
-    """Of success; ``None``: there is none."""
-    also: Mapping[str, dict[str, Any]] = field(default_factory=dict)
-    """Other content types of success, and the schema of each."""
-    body: type[BaseModel] | None = None
-    """Of a plain route."""
-    query: Sequence[type[Any]] = ()
-    """What ``read_query`` reads."""
-    headers: Sequence[str] = ()
-    error: shapes.Shape = shapes.OpenAIError
-    special: Mapping[int, shapes.Shape] = field(default_factory=dict)
-    """Error statuses that have a shape of their own."""
-
-
-_STREAMED = {_EVENTS: _TEXT}
-_FILES = {
-    MEDIA_TYPES[Format.NDJSON]: _TEXT,
-    MEDIA_TYPES[Format.ARROW]: _BINARY,
-    MEDIA_TYPES[Format.PARQUET]: _BINARY,
-}
-_OF_CALLS = (SESSION_HEADER, RESAMPLE_HEADER, MIN_VERSION_HEADER)
-_SAMPLING = (400, 404, 406, *_TAPE)
-
-
-def _call(answer: shapes.Shape, body: type[BaseModel], error: shapes.Shape = shapes.OpenAIError) -> Operation:
-    return Operation(answer, _CALL, also=_STREAMED, body=body, headers=_OF_CALLS, error=error)
-
-
-def _of_session(answer: shapes.Shape, *more: int, status: int = 200) -> Operation:
-    return Operation(answer, (404, *more, *_TAPE), status)
-
-
-OPERATIONS: Mapping[Callable[..., Any], Operation] = {
-    agents.chat_completions: _call(shapes.ChatCompletion, ChatRequest),
-    agents.plain_completions: _call(shapes.Completion, CompletionRequest),
-    agents.anthropic_messages: _call(shapes.AnthropicAnswer, MessagesRequest, shapes.AnthropicError),
-    agents.count_tokens: Operation(
-        shapes.CountedTokens,
-        (400, 404, 500),
-        body=CountRequest,
-        headers=(SESSION_HEADER,),
-        error=shapes.AnthropicError,
-    ),
-    agents.alive: Operation(shapes.Alive),
-    models.models: Operation(shapes.AnyModels, (500, 503), error=shapes.AnyError),
-    models.model: Operation(shapes.AnyModel, (404, 500, 503), error=shapes.AnyError),
-    responses.create: _call(shapes.ResponseObject, ResponsesRequest),
-    responses.count_input: Operation(
-        shapes.CountedInput, (400, 404, 500), body=ResponsesRequest, headers=(SESSION_HEADER,)
-    ),
-    responses.compact: Operation(status=None, errors=(400, 500)),
-    responses.retrieve: Operation(shapes.ResponseObject, (400, 404, *_TAPE), headers=(SESSION_HEADER,)),
-    responses.delete: Operation(shapes.DeletedResponse, (400, 404, *_TAPE), headers=(SESSION_HEADER,)),
-    responses.cancel: Operation(status=None, errors=(400, 404, *_TAPE), headers=(SESSION_HEADER,)),
-    responses.list_input: Operation(shapes.InputItems, (400, 404, *_TAPE), headers=(SESSION_HEADER,)),
-    google.call_model: _call(shapes.GeminiAnswerOrCount, GenerateRequest, shapes.AnyError),
-    metrics.metrics: Operation(also={"text/plain": _TEXT, "application/openmetrics-text": _TEXT}),
-    tokens.tokenize: Operation(shapes.Tokenized, (400, 404, 500), body=tokens.TokenizeRequest),
-    tokens.detokenize: Operation(shapes.Detokenized, (400, 404, 500), body=tokens.DetokenizeRequest),
-    sessions.create_session: Operation(sessions.CreatedSession, (400, 409, *_TAPE), 201),
-    sessions.create_session_key: _of_session(SessionKey, 400, 409, status=201),
-    sessions.list_sessions: Operation(shapes.SessionPage, (400, *_TAPE), query=(SessionFilter, sessions.Page)),
-    sessions.get_session: _of_session(SessionRecord),
-    sessions.change_session: _of_session(SessionRecord, 400),
-    sessions.finish_session: _of_session(SessionRecord, 409),
-    sessions.discard_session: _of_session(SessionRecord, 409),
-    sessions.delete_session: _of_session(None, 409, status=204),
-    sessions.reward_session: _of_session(Rewards, 400),
-    sessions.get_rewards: _of_session(Rewards),
-    sessions.get_turns: _of_session(shapes.Turns, 400),
-    arrays.get_array: Operation(errors=(404, *_TAPE), also={"application/octet-stream": _BINARY}),
-    samples.get_samples: Operation(shapes.SessionSamples, _SAMPLING, also=_FILES, query=(SampleOptions, Shape)),
-    samples.list_samples: Operation(
-        shapes.SamplePage,
-        (400, 406, *_TAPE),
-        also=_FILES,
-        query=(SessionFilter, SampleOptions, samples.Page, Shape),
-    ),
-    samples.summarise_samples: Operation(Totals, (400, *_TAPE), query=(SessionFilter, samples.After)),
-    leases.take_lease: Operation(shapes.Leased, (400, 406, *_TAPE), also=_FILES, query=(Shape,)),
-    leases.get_lease: Operation(LeaseRecord, (404, *_TAPE)),
-    leases.get_leased_samples: Operation(shapes.LeasedAgain, (*_SAMPLING, 409), also=_FILES, query=(Shape,)),
-    leases.ack_lease: Operation(LeaseRecord, (400, 404, 409, *_TAPE)),
-    leases.release_lease: Operation(LeaseRecord, (400, 404, 409, *_TAPE)),
-    leases.extend_lease: Operation(LeaseRecord, (400, 404, 409, *_TAPE)),
-    retention.apply_retention: Operation(Kept, (400, *_TAPE)),
-    engines.list_engines: Operation(shapes.Engines),
-    engines.add_engine: Operation(shapes.EngineShown, (400, 409, 500, 502), 201),
-    engines.remove_engine: Operation(None, (400, 404, 409, 500, 502), 204, query=(engines.Removal,)),
-    engines.confirm_version: Operation(shapes.EngineShown, (400, 404, 409, 500, 502)),
-    policy.get_policy: Operation(shapes.PolicyShown),
-    policy.set_policy: Operation(shapes.PolicyShown, (400, 500)),
-    policy.pause: Operation(shapes.PolicyChanged, (400, 409, 500)),
-    policy.resume: Operation(shapes.PolicyChanged, (400, 500)),
-    keys.create_key: Operation(NewKey, (400, *_TAPE), 201),
-    keys.get_keys: Operation(shapes.Keys, _TAPE),
-    keys.revoke_key: Operation(KeyRecord, (404, *_TAPE)),
-    health.health: Operation(shapes.Status),
-    health.ready: Operation(shapes.Status, (500, 503), special={503: shapes.NotReady}),
-}
 
 _ABOUT = """
 Agents' calls of a model, in OpenAI's, Anthropic's and Google's protocols, and what trainers and operators ask. Errors
@@ -187,10 +32,10 @@ _KEYS = "An API key, where the server asks for one; also as ``x-api-key``. See `
 
 
 class UndescribedRoute(LookupError):
-    """A route that ``OPERATIONS`` does not have."""
+    """A route that nothing was said of."""
 
 
-def describe(app: FastAPI, routes: Iterable[BaseRoute]) -> dict[str, Any]:
+def describe(app: FastAPI, routes: Sequence[BaseRoute]) -> dict[str, Any]:
     """The document.
 
     Args:
@@ -198,7 +43,7 @@ def describe(app: FastAPI, routes: Iterable[BaseRoute]) -> dict[str, Any]:
         routes: FastAPI's and plain ones.
 
     Raises:
-        UndescribedRoute: there is one that is not in ``OPERATIONS``.
+        UndescribedRoute: there is one without ``@described``.
     """
     document = get_openapi(title=app.title, version=app.version, description=cleandoc(_ABOUT), routes=app.routes)
     components = document.setdefault("components", {})
@@ -206,17 +51,28 @@ def describe(app: FastAPI, routes: Iterable[BaseRoute]) -> dict[str, Any]:
     schemas = components.setdefault("schemas", {})
     for unused in ("HTTPValidationError", "ValidationError"):  # FastAPI's own errors, which are never sent
         schemas.pop(unused, None)
-    references, definitions = _schemas()
+    described = _operations(routes)
+    references, definitions = _schemas(described.values())
     schemas.update(definitions)
     for route in routes:
         assert isinstance(route, Route)  # noqa: S101
-        known = OPERATIONS.get(route.endpoint)
-        if known is None:
-            raise UndescribedRoute(f"{route.path} ({route.endpoint.__name__}) is not in OPERATIONS")
+        known = described[route.endpoint]
         for method in sorted(route.methods or ()):
             operations = document["paths"].setdefault(route.path_format, {})
             _complete(operations.setdefault(method.lower(), _plain(route, method)), route, known, references)
     return document
+
+
+def _operations(routes: Sequence[BaseRoute]) -> dict[Callable[..., Any], Operation]:
+    """What is said of the routes' functions."""
+    said = {}
+    for route in routes:
+        assert isinstance(route, Route)  # noqa: S101
+        known = operation_of(route.endpoint)
+        if known is None:
+            raise UndescribedRoute(f"{route.path} ({route.endpoint.__name__}) has no @described")
+        said[route.endpoint] = known
+    return said
 
 
 def _plain(route: Route, method: str) -> dict[str, Any]:
@@ -256,8 +112,12 @@ def _complete(operation: dict[str, Any], route: Route, known: Operation, referen
     if access_of(route.endpoint) is not Access.OPEN:
         operation["security"] = [{"key": []}]
         errors |= {401, 403}
+    special = dict(known.special)
+    if "requestBody" in operation:
+        errors |= {408, 413, 415, 503}
+        special[408] = shapes.OpenAIError  # of which protocol it would have been was not read
     for status in sorted(errors):
-        shape = known.special.get(status, known.error)
+        shape = special.get(status, known.error)
         operation["responses"][str(status)] = _response(status, {JSON: {"schema": references[shape]}})
 
 
@@ -277,7 +137,7 @@ def _query(kind: type[Any]) -> Iterator[dict[str, Any]]:
         parameter = {"name": name, "in": "query", "required": False, "schema": _sent(given, schema.get("$defs", {}))}
         if name == METADATA:  # its keys are parameters of their own
             names = {"pattern": rf"^{METADATA}\."}
-            parameter["schema"] = {"type": "object", "propertyNames": names, "additionalProperties": _TEXT}
+            parameter["schema"] = {"type": "object", "propertyNames": names, "additionalProperties": TEXT}
             parameter |= {"style": "form", "explode": True}
         elif name in LISTS:
             parameter |= {"style": "form", "explode": False}
@@ -297,12 +157,12 @@ def _sent(schema: Any, definitions: Mapping[str, Any]) -> Any:
     return {**plain.pop("anyOf")[0], **plain} if len(only) == 1 else plain
 
 
-def _schemas() -> tuple[dict[Any, Any], dict[str, Any]]:
+def _schemas(operations: Collection[Operation]) -> tuple[dict[Any, Any], dict[str, Any]]:
     """References to the schemas of all bodies and answers, and the schemas."""
-    bodies: set[Any] = {known.body for known in OPERATIONS.values() if known.body is not None}
+    bodies: set[Any] = {known.body for known in operations if known.body is not None}
     answers: set[Any] = {shapes.OpenAIError, shapes.AnthropicError, shapes.NotReady}
-    answers |= {known.error for known in OPERATIONS.values()}
-    answers |= {known.answer for known in OPERATIONS.values() if known.answer is not None}
+    answers |= {known.error for known in operations}
+    answers |= {known.answer for known in operations if known.answer is not None}
     adapters: list[tuple[Any, Any, TypeAdapter[Any]]] = [
         *((kind, "validation", TypeAdapter(kind)) for kind in sorted(bodies, key=lambda kind: kind.__name__)),
         *((kind, "serialization", TypeAdapter(kind)) for kind in sorted(answers, key=lambda kind: kind.__name__)),
