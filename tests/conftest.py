@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.postgres import place, postgres_server, postgres_url  # noqa: F401  (fixtures, for every test)
 from tickertape.clients.engines.embedded.gguf import tokenizer_from_gguf
@@ -18,6 +19,13 @@ from tickertape.renderers.tokenizer import Tokenizer
 # environment says not to. That takes three quarters off a start.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# Loading a vocabulary is slow, and only the first example pays for it: no deadline, no complaint about slow inputs. Set
+# here, before any module of tests is read: settings that those make take the rest from the profile.
+settings.register_profile(
+    "tests", deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
+settings.load_profile("tests")
 
 # Each client of httpx, and each SDK makes one, would read the certificates of all authorities: more work than a test's
 # own. Servers here speak plain HTTP, so one context does.
