@@ -36,7 +36,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--parity-examples",
         type=int,
-        default=50,
+        default=30,
         metavar="N",
         help="conversations per model and renderer in the slow tests of parity with the models' templates",
     )
