@@ -72,8 +72,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     class ByVocabulary(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            folder = "tests/renderers/"
-            return folder if nodeid.startswith(folder) else str(super()._split_scope(nodeid))
+            read = nodeid.startswith(("tests/renderers/", "tests/server/turns/test_structure_families.py"))
+            return "vocabularies" if read else str(super()._split_scope(nodeid))
 
     return ByVocabulary(config, log)
 
