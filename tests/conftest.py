@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.postgres import place, postgres_server, postgres_url  # noqa: F401  (fixtures, for every test)
 from tickertape.clients.engines.embedded.gguf import tokenizer_from_gguf
@@ -19,6 +20,13 @@ from tickertape.renderers.tokenizer import Tokenizer
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
+# Loading a vocabulary is slow, and only the first example pays for it: no deadline, no complaint about slow inputs. Set
+# here, before any module of tests is read: settings that those make take the rest from the profile.
+settings.register_profile(
+    "tests", deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
+settings.load_profile("tests")
+
 # Each client of httpx, and each SDK makes one, would read the certificates of all authorities: more work than a test's
 # own. Servers here speak plain HTTP, so one context does.
 httpx._transports.default.create_ssl_context = cache(httpx.create_ssl_context)
@@ -28,7 +36,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--parity-examples",
         type=int,
-        default=50,
+        default=30,
         metavar="N",
         help="conversations per model and renderer in the slow tests of parity with the models' templates",
     )
@@ -64,8 +72,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     class ByVocabulary(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            folder = "tests/renderers/"
-            return folder if nodeid.startswith(folder) else str(super()._split_scope(nodeid))
+            read = nodeid.startswith(("tests/renderers/", "tests/server/turns/test_structure_families.py"))
+            return "vocabularies" if read else str(super()._split_scope(nodeid))
 
     return ByVocabulary(config, log)
 

@@ -1,18 +1,11 @@
-"""Fixtures, options and the hypothesis profile of the renderer tests."""
+"""Fixtures of the renderer tests."""
 
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import HealthCheck, settings
 
 from tests.renderers.subjects import KINDS, MODELS, SUBJECTS, Subject, on_that_day
 from tickertape.renderers.renderer import Renderer
-
-# Loading a vocabulary is slow, and only the first example pays for it: no deadline, no complaint about slow inputs.
-settings.register_profile(
-    "renderers", deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow], print_blob=True
-)
-settings.load_profile("renderers")
 
 
 @pytest.fixture(scope="session", autouse=True)

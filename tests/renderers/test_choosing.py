@@ -157,7 +157,7 @@ def _written_unlike(source: str, renderer: Renderer) -> list[tuple[str, str]]:
 @slow
 def test_every_fourth_template_gets_a_renderer_that_writes_as_it_does() -> None:
     unlike = {}
-    for name in template_names()[::4]:  # one at a time: each has a vocabulary of 60 MB
+    for name in template_names()[::4]:
         renderer = choose_renderer(with_template(template(name)), history="template").renderer
         if not isinstance(renderer, TemplateRenderer) and (texts := _written_unlike(template(name), renderer)):
             unlike[name] = texts

@@ -43,7 +43,9 @@ def driven(template_name: str, **options: Any) -> TemplateRenderer:
 
 def with_template(source: str) -> Tokenizer:
     """That vocabulary as if a model with the template had it."""
-    tokenizer = copy(guest_tokenizer())
+    shared = guest_tokenizer()
+    assert shared.encoder  # built here, once: copies of the tokenizer have it in common
+    tokenizer = copy(shared)
     tokenizer.chat_template = source
     return tokenizer
 

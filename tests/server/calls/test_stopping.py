@@ -118,9 +118,9 @@ def stop_and_check(directory: Path, grace: int, tell: Callable[["subprocess.Pope
         threads = [ask(url, "whole", heard), ask(url, "streamed", heard, stream=True)]
         body = {"model": "faulty", "messages": [{"role": "user", "content": "unread"}], "stream": True}
         with slow_reader(url, "/sessions/unread/v1/chat/completions", json.dumps(body).encode()):
-            until(lambda: httpx.get(f"{url}/admin/engines").json()["engines"][0]["running"] == 3)
+            until(lambda: httpx.get(f"{url}/admin/engines", timeout=30).json()["engines"][0]["running"] == 3)
             threads += [ask(url, f"queued-{number}", heard) for number in range(2)]
-            until(lambda: httpx.get(f"{url}/admin/engines").json()["waiting"] == 2)
+            until(lambda: httpx.get(f"{url}/admin/engines", timeout=30).json()["waiting"] == 2)
             time.sleep(0.3)  # tokens have come
             began = time.monotonic()
             tell(process)
