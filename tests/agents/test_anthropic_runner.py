@@ -6,6 +6,7 @@ import anthropic
 import pytest
 from anthropic import beta_tool
 
+from tests.agents.matrix.results import Ran, note
 from tests.agents.playing import FINAL, N_CALLS, QUESTION, playing, weather_answers
 from tests.server.conftest import StartProxy
 from tests.server.invariants import check_all
@@ -38,3 +39,5 @@ def test_a_run_of_20_tool_turns_is_one_sample(start_proxy: StartProxy, session: 
     )
     assert [turn.fork_reason for turn in sampled] == [None] * (N_CALLS + 1)
     assert len(proxy.tape.samples(session)) == 1
+    way = "streamed" if streams else "whole"
+    note(Ran("Anthropic SDK for Python", anthropic.__version__, "messages", way, "run", len(sampled), 1))

@@ -1,5 +1,6 @@
 """LangChain's ``ChatOpenAI``, the real one, works by changing its ``base_url``."""
 
+from importlib.metadata import version
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
 from pydantic import BaseModel
 
+from tests.agents.matrix.results import Ran, note
 from tests.agents.playing import FINAL, N_CALLS, QUESTION, check_one_sample, playing, said, weather_answers
 from tests.server.conftest import Proxy, StartProxy
 from tests.server.invariants import check_all
@@ -70,6 +72,8 @@ async def test_sessions_of_20_tool_turns_are_one_sample_and_streams_say_the_same
         turns = check_one_sample(proxy, name, engine.calls[n_before:])
         assert [turn.ignored_fields for turn in turns] == [[]] * (N_CALLS + 1)
         told.append(said(turns))
+        way = "streamed" if "stream" in mode else "whole"
+        note(Ran("LangChain", version("langchain-openai"), "chat", way, "run", len(turns), 1))
         answers = [message for message in messages if isinstance(message, AIMessage)]
         heard.append([(answer.text, [(c["name"], c["args"]) for c in answer.tool_calls]) for answer in answers])
     assert told[0] == told[1] == told[2] == told[3]

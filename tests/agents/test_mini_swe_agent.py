@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.agents.environment import closed_environ, litellm_environment, run
+from tests.agents.matrix.results import Ran, note
 from tests.agents.playing import call, check_one_sample, playing
 from tests.engines import ScriptedEngine
 from tests.server.conftest import Proxy, StartProxy
@@ -53,6 +54,7 @@ def test_a_run_of_20_commands_and_a_submission_is_one_sample(run_mini: RunMini, 
     assert (info["exit_status"], info["submission"]) == ("Submitted", animals)
     turns = check_one_sample(proxy, session, engine.calls, N_COMMANDS + 1)
     assert [turn.outcome for turn in turns] == ["tool_calls"] * (N_COMMANDS + 1)
+    note(Ran("mini-swe-agent", "2.4.6", "chat", "whole", "run", len(turns), 1))
     assert [turn.ignored_fields for turn in turns] == [[]] * len(turns)
     assert "beaver 19" in turns[-1].messages[0]["content"]
 

@@ -9,6 +9,7 @@ from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletionMessage
 from pydantic import BaseModel
 
+from tests.agents.matrix.results import Ran, note
 from tests.agents.playing import (
     FINAL,
     N_CALLS,
@@ -97,6 +98,8 @@ def test_sessions_of_20_tool_turns_are_one_sample_and_streams_say_the_same(
         assert message.content == FINAL
         turns = check_one_sample(proxy, name, engine.calls[n_before:])
         told.append(said(turns))
+        way = "whole" if ask is whole else "streamed"
+        note(Ran("OpenAI SDK for Python", openai.__version__, "chat", way, "run", len(turns), 1))
         _check_nothing_is_ignored_but(turns, {"tools[0].function.strict"} if ask is helped else set())
     assert told[0] == told[1] == told[2]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.agents.environment import closed_environ, run
+from tests.agents.matrix.results import Ran, note
 from tests.agents.playing import answers_of, call, check_one_sample, playing
 from tests.npm import npm_package
 from tests.server.conftest import StartProxy
@@ -60,6 +61,7 @@ def test_20_tool_turns_are_one_sample(start_proxy: StartProxy, session: str, tmp
     assert (events[-1]["is_error"], events[-1]["result"]) == (False, "The answer is 19.")
     turns = check_one_sample(proxy, session, engine.calls, N_READS + 1)
     assert {turn.model for turn in turns} == {model}
+    note(Ran("Qwen Code", VERSION, "chat", "streamed", "run", len(turns), 1))
     for number, turn in enumerate(turns[1:]):
         assert f"the answer is {number}" in turn.messages[0]["content"]
     assert [turn.ignored_fields for turn in turns] == [[]] * len(turns)

@@ -7,6 +7,7 @@ import pytest
 from google import genai
 from google.genai import errors, types
 
+from tests.agents.matrix.results import Ran, note
 from tests.agents.playing import FINAL, N_CALLS, QUESTION, check_one_sample, playing, said, weather_answers
 from tests.server.conftest import Proxy, StartProxy
 from tests.server.invariants import check_all
@@ -72,6 +73,8 @@ def test_sessions_of_20_tool_turns_are_one_sample_and_streams_say_the_same(
         named = ["tools[0].functionDeclarations[0].response_json_schema"]
         assert [turn.ignored_fields for turn in turns] == [named] * (N_CALLS + 1)
         told.append(said(turns))
+        way = "whole" if run is whole else "streamed"
+        note(Ran("Google Gen AI SDK for Python", genai.__version__, "gemini", way, "run", len(turns), 1))
     assert told[0] == told[1] == told[2]
 
 

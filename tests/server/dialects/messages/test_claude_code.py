@@ -14,13 +14,14 @@ from typing import Any
 
 import pytest
 
+from tests.agents.matrix.results import Ran, note
 from tests.engines import ScriptedEngine
 from tests.npm import npm_package
 from tests.server.calls.test_streaming import encode
 from tests.server.conftest import Proxy, StartProxy
 from tests.server.invariants import check_all
 
-VERSION = "2.1.197"
+VERSION = "2.1.332"
 N_READS = 20
 #: Telemetry off, and a proxy that is not there for all but loopback.
 CLOSED = {
@@ -105,3 +106,30 @@ def test_20_tool_turns_are_one_sample(
         assert f"the answer is {number}" in turn.messages[0]["content"]
     (sample,) = proxy.tape.samples(session)
     assert int(sample.loss_mask.sum()) == sum(len(call.token_ids) for call in engine.calls)
+    note(Ran("Claude Code", VERSION, "messages", "streamed", "run", len(turns), 1))
+
+
+#: One black pixel.
+PNG = bytes.fromhex(
+    "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d4944415478da63606060f80f0001040100"
+    "5fe5c34b0000000049454e44ae426082"
+)
+
+
+@pytest.mark.slow
+def test_a_picture_that_it_reads_ends_no_run(
+    start_proxy: StartProxy, session: str, run_claude: RunClaude, tmp_path: Path
+) -> None:
+    picture = tmp_path / "work" / "picture.png"
+    picture.write_bytes(PNG)
+    arguments = json.dumps({"file_path": str(picture)})
+    answers = [f'<tool_call>\n{{"name": "Read", "arguments": {arguments}}}\n</tool_call>', "I cannot see it."]
+    engine = ScriptedEngine(
+        lambda _ids, _sampling: encode(answers[len(engine.calls) - 1] + "<|im_end|>"), max_context=200_000
+    )
+    proxy = start_proxy(engine)
+    assert run_claude(proxy, session, proxy.model)["result"] == "I cannot see it."
+    turns = check_all(proxy.tape, session, engine.calls)
+    assert "[image left out: you can read text only]" in str(turns[1].messages)
+    assert turns[1].ignored_fields
+    assert len(proxy.tape.samples(session)) == 1

@@ -1,11 +1,13 @@
 """Real clients of Responses: OpenAI's SDK, whole, streamed and asynchronous, and OpenAI's agents SDK."""
 
 import json
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import openai
 import pytest
 
+from tests.agents.matrix.results import Ran, note
 from tests.engines import ScriptedEngine
 from tests.server.conftest import Proxy, StartProxy, qwen3_tokenizer
 from tests.server.invariants import check_all
@@ -144,3 +146,5 @@ async def test_openai_agents_run_of_20_turns_is_one_sample(
     if keeps == "id":
         assert all(turn.request_fields["previous_response_id"] for turn in turns[1:])
     assert len(proxy.tape.samples(session)) == 1
+    way = "streamed" if streams else "whole"
+    note(Ran("OpenAI Agents SDK", version("openai-agents"), "responses", way, "run", len(turns), 1))

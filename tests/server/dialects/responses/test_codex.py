@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.agents.matrix.results import Ran, note
 from tests.engines import ScriptedEngine
 from tests.npm import npm_package
 from tests.server.conftest import StartProxy, qwen3_tokenizer
@@ -15,7 +16,7 @@ from tests.server.invariants import check_all
 from tickertape.clients.engines.engine import Sampling
 
 #: The CLI's npm package, by exact version, so that the test says what it was shown with.
-PACKAGE = ("@openai/codex", "0.169.0")
+PACKAGE = ("@openai/codex", "0.171.0")
 
 CONFIG = """
 model = "{model}"
@@ -97,6 +98,7 @@ def test_codex_completes_a_run_of_20_turns_that_trains_as_one_sample(
     assert [turn.fork_reason for turn in turns] == [None] * 20
     assert "beaver" in str(turns[2].messages)
     assert len(proxy.tape.samples(session)) == 1
+    note(Ran("Codex", PACKAGE[1], "responses", "streamed", "run", len(turns), 1))
 
 
 PATCH = "*** Begin Patch\n*** Add File: animal.txt\n+beaver\n*** End Patch\n"
