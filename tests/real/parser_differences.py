@@ -58,7 +58,10 @@ REASONS = {
     "parsers, which do not know how the completion ended, do as they find a tag",
     "several thoughts": "a second thought, or a stray tag of one, is read as a thought again; vLLM splits once, and "
     "leaves the tags in the content or the thought",
-    "words around calls": "words behind and between calls are content; vLLM keeps those before the first call, or none",
+    "words around calls": "words behind and between calls are content; vLLM keeps those before the first call, or "
+    "none, or then reads no call",
+    "no thought": "what opens no thought is content where the prompt opened none; vLLM, which does not see the "
+    "prompt, takes it for a thought",
     "values": "a value without a type is typed by the tool's schema, or is text where it fits no type; vLLM "
     "converts it otherwise",
     "stray tags": "a tag of the format where it opens nothing is no word of the content; vLLM leaves it there, or "
@@ -172,6 +175,7 @@ def _reason(subject: Subject, text: str, ours: ParsedResponse, theirs: Any) -> s
         return "draft"
     if reasoning and (
         n_tags > 2
+        or text.find(reasoning.open) > text.find(reasoning.close) >= 0
         or reasoning.close in words
         or any(reasoning.open in said for said in (words, thought, _bare(ours.reasoning)))
     ):
@@ -183,12 +187,17 @@ def _reason(subject: Subject, text: str, ours: ParsedResponse, theirs: Any) -> s
     for status, name in ((CallStatus.REPAIRED, "repaired"), (CallStatus.UNKNOWN_TOOL, "unknown tool")):
         if status in statuses:
             return name
+    if thought and not n_tags and ours.reasoning is None:
+        return "no thought"
+    if made and not taken and ours.content.strip():
+        return "words around calls"
     if made == taken and _bare(ours.reasoning) == thought and made and len(words) <= len(_bare(ours.content)):
         return "words around calls"
     if [name for name, _ in made] == [name for name, _ in taken] and made != taken:
         return "values"
     tags = re.compile("|".join(map(re.escape, (*subject.exact.response_format.tags, *subject.tokenizer.control))))
-    if tags.search(words) or tags.search(_bare(ours.content)) or (reasoning and n_tags not in (0, 2)):
+    said = (words, thought, ours.content, ours.reasoning or "")
+    if any(map(tags.search, said)) or (reasoning and n_tags not in (0, 2)):
         return "stray tags"
     return ""
 
