@@ -28,7 +28,7 @@ from tickertape.renderers.tokenizer import Tokenizer
 from tickertape.server.dialects.chat import request as chat
 from tickertape.server.trajectories.samples import samples
 from tickertape.server.trajectories.turn import Turn
-from tickertape.server.turns.waiters import Audience
+from tickertape.server.turns.waiters import Waiters
 
 EVERY = 10
 SESSION = "loop"
@@ -51,7 +51,7 @@ async def play(
             requests.append(list(messages))
             wanted = chat.read_request(body(messages))
             asked = turns.asked(wanted)
-            (result,) = await turns.take(SESSION, wanted, asked, is_new=not number, audience=Audience())
+            (result,) = await turns.take(SESSION, wanted, asked, is_new=not number, waiters=Waiters())
             answer = result.turn.response
             assert answer is not None
             messages += [answer, *next_messages(answer, number)]

@@ -27,7 +27,7 @@ from benchmarks.table import machine, show_table
 from benchmarks.tool_loop import body, hermes_call, next_messages, opening, running_turns, thought
 from tickertape.renderers.choose import choose_renderer
 from tickertape.server.dialects.chat import request as chat
-from tickertape.server.turns.waiters import Audience
+from tickertape.server.turns.waiters import Waiters
 
 STEPS = ("bytes", "read", "match", "take", "write")
 SHOWN = (5, 10, 25, 50, 100, 200)
@@ -55,7 +55,7 @@ async def measure(n_turns: int, sessions: int) -> list[dict[int, list[float]]]:
                 marks.append(time.process_time())
                 asked = turns.asked(wanted)
                 marks.append(time.process_time())
-                results = await turns.take(session, wanted, asked, is_new=turn == 1, audience=Audience())
+                results = await turns.take(session, wanted, asked, is_new=turn == 1, waiters=Waiters())
                 marks.append(time.process_time())
                 orjson.dumps(chat.write_response(results, token_bytes, wants_logprobs=False))
                 marks.append(time.process_time())

@@ -23,8 +23,8 @@ from tickertape.server.turns.off_loop import off_loop
 from tickertape.server.turns.raw_prompt import read_prompt
 from tickertape.server.turns.replay import complete, go_on
 from tickertape.server.turns.request import TurnRequest
-from tickertape.server.turns.stream_buffer import Live, whole
-from tickertape.server.turns.waiters import Audience, ClientGone
+from tickertape.server.turns.stream_buffer import StreamBuffer, whole
+from tickertape.server.turns.waiters import ClientGone, Waiters
 
 _IGNORED_HEADER = "X-Tickertape-Ignored"
 _REPLAYED_HEADER = "X-Tickertape-Replayed"
@@ -90,10 +90,10 @@ async def _answer_admitted(
         answer = _answer(dialect, service, wanted, taken)
         return await _replay(dialect, service, wanted, answer) if answer.turn_ids else _response(answer)
     del body  # while the call waits it is held no more
-    live = Live(with_tokens=wanted.wants_tokens) if wanted.stream else None
-    call = service.in_flight.start(key, partial(_take, dialect, service, caller, key, wanted, live), live)
+    buffer = StreamBuffer(with_tokens=wanted.wants_tokens) if wanted.stream else None
+    call = service.in_flight.start(key, partial(_take, dialect, service, caller, key, wanted, buffer), buffer)
     place.keep_until(call.task)
-    if live is not None:
+    if buffer is not None:
         writer = dialect.stream_writer(wanted, service.turns.renderers.tokenizer)
         return LiveResponse(call, writer, _headers(None, wanted.ignored), service.heartbeat)
     taken = await call.taken(partial(disconnected, request))
@@ -155,30 +155,30 @@ async def _take(
     caller: Caller,
     key: Key,
     wanted: TurnRequest,
-    live: Live | None,
-    audience: Audience,
+    buffer: StreamBuffer | None,
+    waiters: Waiters,
 ) -> Taken:
     """Takes the turns of a call."""
     turns, named = service.turns, caller.session_id
     try:
         known = await _followed(service, caller, wanted)
     except ProxyError as error:
-        return _refused(dialect, error, named, wanted, live)
+        return _refused(dialect, error, named, wanted, buffer)
     asked = await off_loop(wanted.n_bytes, turns.asked, wanted)
     known = known or service.recognise(caller.client, asked)
     session_id = known or caller.principal.new_session_id()
     try:
-        results = await turns.take(session_id, wanted, asked, is_new=known is None, audience=audience, live=live)
+        results = await turns.take(session_id, wanted, asked, is_new=known is None, waiters=waiters, buffer=buffer)
     except ProxyError as error:
-        return _refused(dialect, error, session_id, wanted, live)
+        return _refused(dialect, error, session_id, wanted, buffer)
     except ClientGone:
         return Taken(refusal=Answer(_CLIENT_CLOSED, b"", {}, session_id))
     if named is None:
         service.in_flight.remember_session(key, session_id)
         for result in results:
             service.recognition.remember(caller.client, result.turn.context_digest, session_id)
-    if live is not None:
-        live.results = results
+    if buffer is not None:
+        buffer.results = results
     return Taken(results)
 
 
@@ -258,11 +258,11 @@ def _response(answer: Answer, more: Mapping[str, str] | None = None) -> Response
 
 
 def _refused(
-    dialect: Dialect, error: ProxyError, session_id: str | None, wanted: TurnRequest, live: Live | None
+    dialect: Dialect, error: ProxyError, session_id: str | None, wanted: TurnRequest, buffer: StreamBuffer | None
 ) -> Taken:
     """A call that failed; a client that reads along hears of it, too."""
-    if live is not None:
-        live.error = error
+    if buffer is not None:
+        buffer.error = error
     return Taken(refusal=_refusal(dialect, error, session_id, wanted.ignored))
 
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from tickertape.server.turns.request import TurnResult
-from tickertape.server.turns.stream_buffer import Live
-from tickertape.server.turns.waiters import Audience
+from tickertape.server.turns.stream_buffer import StreamBuffer
+from tickertape.server.turns.waiters import Waiters
 
 #: Requests without a session that are remembered, so that a retry finds the session that was made for them.
 _MOST_NAMELESS = 100_000
@@ -48,25 +48,25 @@ class Taken:
 class InFlightCall:
     """One call of the model and the clients that wait for it."""
 
-    audience: Audience
+    waiters: Waiters
     task: "asyncio.Task[Taken]"
-    live: Live | None = None
+    buffer: StreamBuffer | None = None
     """Where the client that made the call reads along; its retries get the complete answer at its end."""
 
     async def taken(self, client_gone: Callable[[], Coroutine[Any, Any, None]]) -> Taken | None:
         """Waits for the end; returns ``None`` if this client left before. If it was the last one, the turn is on tape
         by then."""
-        self.audience.join()
+        self.waiters.join()
         watching = asyncio.ensure_future(client_gone())
         try:
             await asyncio.wait((self.task, watching), return_when=asyncio.FIRST_COMPLETED)
             if self.task.done():
                 return self.task.result()
-            self.audience.leave()
-            if self.audience.gone:
+            self.waiters.leave()
+            if self.waiters.gone:
                 await asyncio.wait((self.task,))
         except asyncio.CancelledError:  # the server is stopping, which is what the client hears
-            self.audience.stop()
+            self.waiters.stop()
             await asyncio.wait((self.task,))
             return self.task.result()
         finally:
@@ -90,20 +90,22 @@ class InFlightCalls:
     def running(self, key: Key) -> InFlightCall | None:
         """The call that a retry can join."""
         call = self._running.get(key)
-        return None if call is None or call.audience.gone else call
+        return None if call is None or call.waiters.gone else call
 
-    def start(self, key: Key, make: Callable[[Audience], Awaitable[Taken]], live: Live | None = None) -> InFlightCall:
+    def start(
+        self, key: Key, make: Callable[[Waiters], Awaitable[Taken]], buffer: StreamBuffer | None = None
+    ) -> InFlightCall:
         """Makes a call. A later request of the same key finds this one, whatever was there before."""
-        audience = Audience()
+        waiters = Waiters()
 
         async def run() -> Taken:
             try:
-                return await make(audience)
+                return await make(waiters)
             finally:
                 if self._running.get(key) is call:
                     del self._running[key]
 
-        call = InFlightCall(audience, asyncio.ensure_future(run()), live)
+        call = InFlightCall(waiters, asyncio.ensure_future(run()), buffer)
         self._running[key] = call
         return call
 

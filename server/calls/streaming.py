@@ -26,38 +26,38 @@ class LiveResponse(Response):
     answered with its error's own status. A client that reads slowly is waited for; what it misses meanwhile is joined.
 
     Args:
-        call: the call, which has a ``live``.
+        call: the call, which has a ``buffer``.
         writer: the protocol's.
         headers: beside those that name the turns.
         heartbeat: seconds of silence after which a sign of life is sent.
     """
 
     def __init__(self, call: InFlightCall, writer: StreamWriter, headers: Mapping[str, str], heartbeat: float) -> None:
-        assert call.live is not None  # noqa: S101
+        assert call.buffer is not None  # noqa: S101
         super().__init__(headers={**headers, "Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._call = call
-        self._live = call.live
+        self._buffer = call.buffer
         self._writer = writer
         self._heartbeat = heartbeat
         self._open = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        call, live = self._call, self._live
-        call.audience.join()
+        call, buffer = self._call, self._buffer
+        call.waiters.join()
         gone = asyncio.ensure_future(_disconnected(receive))
         for task in (gone, call.task):
-            task.add_done_callback(lambda _: live.wake())
+            task.add_done_callback(lambda _: buffer.wake())
         try:
             await self._send_news(gone, send)
             if gone.done():
-                call.audience.leave()
-                if call.audience.gone:
+                call.waiters.leave()
+                if call.waiters.gone:
                     await asyncio.wait((call.task,))
                 return
             await self._send_end(scope, receive, send)
         except asyncio.CancelledError:  # the server is stopping, which is what the client is told
-            call.audience.stop()
+            call.waiters.stop()
             await asyncio.wait((call.task,))
             await self._send_end(scope, receive, send)
         finally:
@@ -72,12 +72,12 @@ class LiveResponse(Response):
         def beat() -> None:
             nonlocal fired
             fired = True
-            self._live.wake()
+            self._buffer.wake()
 
         beating = loop.call_later(self._heartbeat, beat)
         try:
-            while not gone.done() and (self._live.has_news or not self._call.task.done()):
-                news = await self._live.news()
+            while not gone.done() and (self._buffer.has_news or not self._call.task.done()):
+                news = await self._buffer.news()
                 if gone.done():
                     return
                 if news:
@@ -89,7 +89,7 @@ class LiveResponse(Response):
                 # much as to send it. uvloop counts milliseconds, so it may be early by one.
                 fired, left = False, silent_since + self._heartbeat - loop.time()
                 if left < 0.002:
-                    if self._live.turns:
+                    if self._buffer.turns:
                         await self._send(send, self._writer.heartbeat)
                     silent_since, left = loop.time(), self._heartbeat
                 beating = loop.call_later(left, beat)
@@ -100,7 +100,7 @@ class LiveResponse(Response):
         events = b""
         if not self._open:
             self._open = True
-            turns = self._live.turns
+            turns = self._buffer.turns
             self.headers[SESSION_HEADER] = turns[0].session_id
             self.headers["X-Turn-Id"] = ", ".join(turn.id for turn in turns)
             self.headers["Content-Type"] = EVENT_STREAM
@@ -110,22 +110,22 @@ class LiveResponse(Response):
 
     async def _send_end(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The turn is on tape."""
-        live = self._live
+        buffer = self._buffer
         failure = self._call.task.exception()
         if failure is not None:
             if not self._open:
                 raise failure
             _log.error("a stream failed", exc_info=failure)
-            live.error = ProxyError(f"internal error ({type(failure).__name__}); the server's log has the details")
-        elif not self._open and live.error is not None:
+            buffer.error = ProxyError(f"internal error ({type(failure).__name__}); the server's log has the details")
+        elif not self._open and buffer.error is not None:
             answer = self._call.task.result().refusal
             assert answer is not None  # noqa: S101  (there is an error)
             headers = {**self.headers, **answer.headers}
             plain = Response(answer.body, answer.status, headers, media_type=answer.media_type)
             await plain(scope, receive, send)
             return
-        end = partial(self._writer.close, live.results)
-        await self._send(send, end if live.error is None else partial(self._writer.fail, live.error))
+        end = partial(self._writer.close, buffer.results)
+        await self._send(send, end if buffer.error is None else partial(self._writer.fail, buffer.error))
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 

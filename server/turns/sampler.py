@@ -22,7 +22,7 @@ from tickertape.server.turns.completion import Completion
 from tickertape.server.turns.generator import Generator
 from tickertape.server.turns.limits import TurnLimits
 from tickertape.server.turns.request import TurnRequest, TurnResult
-from tickertape.server.turns.stream_buffer import Live
+from tickertape.server.turns.stream_buffer import StreamBuffer
 
 #: Sampled tokens that are read without a pause: about 20 ms of the slowest formats.
 _READ_AT_ONCE = 1024
@@ -36,12 +36,12 @@ class Task:
     asked: Asked
     renderer: Renderer
     prepared: Prepared
-    live: Live | None
+    buffer: StreamBuffer | None
 
     @property
     def reads_along(self) -> bool:
         """Whether the answer is read while it is sampled; else afterwards, which takes less time."""
-        return self.live is not None or self.request.thought_tokens is not None
+        return self.buffer is not None or self.request.thought_tokens is not None
 
 
 class Sampler:
@@ -71,8 +71,8 @@ class Sampler:
         if not task.reads_along:
             await _read(reader, completion.token_ids)
         deltas, read = reader.finish()
-        if task.live is not None:
-            task.live.put(choice, deltas)
+        if task.buffer is not None:
+            task.buffer.put(choice, deltas)
         self._digest(turn, read, task.asked)
         turn.response = as_recorded(read.told)
         turn.timings["parse"] = time.perf_counter() - began
@@ -89,7 +89,7 @@ class Sampler:
         self, choice: int, turn: Turn, sampling: Sampling, task: Task, completion: Completion, reader: AnswerReader
     ) -> None:
         started = time.perf_counter()
-        timings, live, reads_along = turn.timings, task.live, task.reads_along
+        timings, buffer, reads_along = turn.timings, task.buffer, task.reads_along
 
         def on_engine(member: Member) -> None:
             timings.setdefault("queue", time.perf_counter() - started)
@@ -101,8 +101,8 @@ class Sampler:
             if not reads_along:
                 return True
             deltas = reader.feed(chunk.token_ids)
-            if live is not None:
-                live.put(choice, deltas, chunk)
+            if buffer is not None:
+                buffer.put(choice, deltas, chunk)
             if reader.has_thought_enough and completion.finish_reason is None:
                 completion.finish_reason = "length"
                 return False

@@ -35,7 +35,7 @@ def whole(choice: int, result: TurnResult) -> Sampled:
     )
 
 
-class Live:
+class StreamBuffer:
     """Between the generation, which puts, and one reader.
 
     Args:

@@ -40,9 +40,9 @@ from tickertape.server.turns.request import TurnRequest, TurnResult
 from tickertape.server.turns.sampler import Sampler, Task
 from tickertape.server.turns.sampling import complete_sampling, recorded
 from tickertape.server.turns.sessions import Sessions
-from tickertape.server.turns.stream_buffer import Live
+from tickertape.server.turns.stream_buffer import StreamBuffer
 from tickertape.server.turns.structure import structure_of
-from tickertape.server.turns.waiters import Audience
+from tickertape.server.turns.waiters import Waiters
 
 
 class Turns:
@@ -99,8 +99,8 @@ class Turns:
         asked: Asked,
         *,
         is_new: bool,
-        audience: Audience,
-        live: Live | None = None,
+        waiters: Waiters,
+        buffer: StreamBuffer | None = None,
     ) -> list[TurnResult]:
         """Takes one turn of a session for each choice. No lock is held: concurrent calls of a session become siblings.
 
@@ -109,8 +109,8 @@ class Turns:
             request: what is asked.
             asked: its messages, see :meth:`asked`.
             is_new: whether the session was made for this very request.
-            audience: who waits for the answer.
-            live: gets it while it is sampled, if somebody reads along.
+            waiters: who waits for the answer.
+            buffer: gets it while it is sampled, if somebody reads along.
 
         Raises:
             ProxyError: a turn failed; all are on tape with their outcomes.
@@ -129,10 +129,10 @@ class Turns:
         try:
             self._refuse_closed(session_id)
             self._refuse_full(tree)
-            task, samplings = await self._prepare(tree, turns, request, asked, live)
+            task, samplings = await self._prepare(tree, turns, request, asked, buffer)
             for turn in turns:
                 turn.timings["prepare"] = time.perf_counter() - started
-            with audience.generating():
+            with waiters.generating():
                 choices = enumerate(zip(turns, samplings, strict=True))
                 settled = await together(
                     [self._sampler.sample(k, turn, sampling, task) for k, (turn, sampling) in choices]
@@ -140,7 +140,7 @@ class Turns:
         except BaseException as error:  # noqa: BLE001  (raised below, when it is on tape)
             settled = [error] * len(turns)
         results, answer, cause = settle(turns, settled, time.perf_counter() - started)
-        stream = live is not None
+        stream = buffer is not None
         await self._commit(tree, *turns, stream=stream)
         self.metrics.taken(turns, started, stream=stream)
         if answer is None:
@@ -238,7 +238,7 @@ class Turns:
         turns: Sequence[Turn],
         request: TurnRequest,
         asked: Asked,
-        live: Live | None,
+        buffer: StreamBuffer | None,
     ) -> tuple[Task, list[Sampling]]:
         """Makes the prompt and enters it on the turns, which have begun when this returns."""
         try:
@@ -277,9 +277,9 @@ class Turns:
         for turn, sampling in zip(turns, samplings, strict=True):
             turn.sampling = recorded(sampling)
             tree.begin(turn, prepared.parent)
-        if live is not None:
-            live.turns = turns
-        return Task(request, asked, renderer, prepared, live), samplings
+        if buffer is not None:
+            buffer.turns = turns
+        return Task(request, asked, renderer, prepared, buffer), samplings
 
     async def _commit(self, tree: SessionTree, turn: Turn, *others: Turn, stream: bool = False) -> None:
         """Of one call: the turns are all on tape, or none of them is."""

@@ -13,7 +13,7 @@ class Stopped(Exception):
     """The server is stopping; the turn is on tape as aborted."""
 
 
-class Audience:
+class Waiters:
     """The clients that wait for one call: the one that made it, and its retries."""
 
     def __init__(self) -> None:

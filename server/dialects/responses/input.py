@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 from tickertape.renderers.messages import Message, ToolCall
 from tickertape.server.dialects.reading import Fields, extras, left_out, read_fields
-from tickertape.server.dialects.responses.opaque_reasoning import unseal
+from tickertape.server.dialects.responses.opaque_reasoning import decode
 from tickertape.server.dialects.responses.schema import (
     CallOutputItem,
     CustomCallItem,
@@ -189,7 +189,7 @@ def _reasoning(item: ReasoningItem, place: str) -> str | None:
     sealed = None
     if item.encrypted_content is not None:
         try:
-            sealed = unseal(item.encrypted_content)
+            sealed = decode(item.encrypted_content)
         except ValueError as error:
             where = f"{place}.encrypted_content"
             raise InvalidRequest(

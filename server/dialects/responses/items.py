@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from tickertape.renderers.draft import CallDelta, ContentDelta, Delta, ReasoningDelta
 from tickertape.server.dialects.responses.input import item_id
-from tickertape.server.dialects.responses.opaque_reasoning import seal
+from tickertape.server.dialects.responses.opaque_reasoning import encode
 from tickertape.server.dialects.responses.tools import Forms, custom_input
 
 #: Without its ``sequence_number``.
@@ -122,7 +122,7 @@ class Output:
             else:
                 yield {"type": "response.reasoning_text.done", **self._part_place, "text": text}
                 if self.seals:
-                    item["encrypted_content"] = seal(text)
+                    item["encrypted_content"] = encode(text)
             yield {"type": "response.content_part.done", **self._part_place, "part": dict(part)}
         if "status" in item:
             item["status"] = status

@@ -1,7 +1,7 @@
 """Reasoning as ``encrypted_content``: opaque to clients, which send it back with the next request.
 
 It is not encrypted: whoever runs this server shows the agent its reasoning anyway. A digest tells damage, and what
-another server has sealed, from our own.
+another server has encoded, from our own.
 """
 
 import base64
@@ -12,21 +12,21 @@ _MARK = "tickertape1."
 _DIGEST_BYTES = 16
 
 
-def seal(reasoning: str) -> str:
+def encode(reasoning: str) -> str:
     """The reasoning as ``encrypted_content``."""
     text = reasoning.encode()
     return _MARK + base64.urlsafe_b64encode(_digest(text) + text).decode()
 
 
-def unseal(sealed: str) -> str:
+def decode(encoded: str) -> str:
     """
     Raises:
-        ValueError: :func:`seal` has not written it, or not like this.
+        ValueError: :func:`encode` has not written it, or not like this.
     """
-    if not sealed.startswith(_MARK):
+    if not encoded.startswith(_MARK):
         raise ValueError("it was not written by this server")
     try:
-        packed = base64.b64decode(sealed[len(_MARK) :], altchars=b"-_", validate=True)
+        packed = base64.b64decode(encoded[len(_MARK) :], altchars=b"-_", validate=True)
         text = packed[_DIGEST_BYTES:].decode()
     except (binascii.Error, UnicodeDecodeError) as error:
         raise ValueError("it is damaged") from error
