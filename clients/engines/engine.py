@@ -1,7 +1,7 @@
 """What an engine is to the rest: a prompt of token ids in, chunks of sampled tokens out.
 
-To add an engine, write one module with a class derived from :class:`Engine`; nothing else knows engines' wire formats.
-``docs/engines.md`` says what must hold, step by step.
+To add an engine, write a folder beside the others, with a class derived from :class:`Engine`; nothing else knows
+engines' wire formats. ``docs/engines.md`` says what must hold, step by step.
 """
 
 from abc import ABC, abstractmethod

@@ -52,7 +52,11 @@ CODES: dict[str, tuple[str, str]] = {
     "not_leased": ("409", "the lease does not hold this session"),
     "still_running": ("409", "turns that began before the pause are still sampled"),
     "replica_behind": ("409", "a replica has not confirmed the change of policy"),
-    "request_too_large": ("413", "the body is longer than `max_body_bytes`"),
+    "request_too_large": (
+        "400, 413",
+        "413: the body is longer than `max_body_bytes`, or than 2 MiB in a call that is no agent's; 400: it has more "
+        "than 30,000 objects and lists, or 2 million values",
+    ),
     "unsupported_content_encoding": ("415", "the body is compressed"),
     "rate_limit_exceeded": ("429", "no room for another call; `Retry-After` says when to come again"),
     "internal_error": ("500", "a fault of this server's; its log has the details"),

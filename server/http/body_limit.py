@@ -107,7 +107,8 @@ def _check_head(headers: Headers, most: int) -> None:
 
 
 def _too_large(most: int) -> BodyTooLarge:
-    return BodyTooLarge(f"the body has more than {most} bytes, which is the limit of this server (max_body_bytes)")
+    why = "which is the limit of calls that are no agent's" if most == _MOST_OF_OTHERS else "the limit (max_body_bytes)"
+    return BodyTooLarge(f"the body has more than {most} bytes, {why}")
 
 
 def _too_many(together: int) -> TooManyBodyBytes:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from tickertape.server.observing.counters import Counter, Histogram
+from tickertape.server.observing.cheap_counters import Counter, Histogram
 from tickertape.server.observing.request_context import note_on_tape
 from tickertape.server.trajectories import forks
 from tickertape.server.trajectories.turn import Turn

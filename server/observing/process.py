@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from tickertape.server.observing.counters import Histogram
+from tickertape.server.observing.cheap_counters import Histogram
 
 _EVERY = 0.5
 

@@ -15,7 +15,7 @@ from tickertape.server.store.store import Store
 from tickertape.server.trajectories.matching import context_digests
 from tickertape.server.trajectories.normalising import MatchPolicy
 from tickertape.server.trajectories.turn import Outcome, TokenIds, Turn, no_tokens
-from tickertape.server.turns.answers import AnswerReader
+from tickertape.server.turns.reading import AnswerReader
 from tickertape.server.turns.renderer_pool import RendererPool
 from tickertape.server.turns.request import INSTRUCTIONS, Follows, ToolChoice, TurnRequest, TurnResult
 

@@ -17,10 +17,10 @@ from tickertape.server.trajectories.matching import context_digests, token_diges
 from tickertape.server.trajectories.normalising import MatchPolicy
 from tickertape.server.trajectories.preparing import Prepared
 from tickertape.server.trajectories.turn import Turn
-from tickertape.server.turns.answers import AnswerReader, Read, as_recorded
 from tickertape.server.turns.completion import Completion
 from tickertape.server.turns.generator import Generator
 from tickertape.server.turns.limits import TurnLimits
+from tickertape.server.turns.reading import AnswerReader, Read, as_recorded
 from tickertape.server.turns.request import TurnRequest, TurnResult
 from tickertape.server.turns.stream_buffer import StreamBuffer
 

@@ -31,7 +31,7 @@ from tickertape.server.trajectories.normalising import POLICIES
 from tickertape.server.trajectories.preparing import Rules, prepare
 from tickertape.server.trajectories.tree import SessionTree
 from tickertape.server.trajectories.turn import Outcome, Turn
-from tickertape.server.turns.answers import as_recorded
+from tickertape.server.turns.reading import as_recorded
 
 #: Nothing that runs on the server's loop may hold it up for longer.
 MOST_SECONDS = 0.25

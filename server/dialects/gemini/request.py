@@ -5,6 +5,7 @@ from typing import Any
 
 from tickertape.clients.engines.engine import Structure, StructureKind
 from tickertape.server.dialects.gemini.history import History, read_history
+from tickertape.server.dialects.gemini.json_schema import json_schema
 from tickertape.server.dialects.gemini.schema import (
     Content,
     CountRequest,
@@ -14,7 +15,6 @@ from tickertape.server.dialects.gemini.schema import (
     ThinkingConfig,
     Tool,
 )
-from tickertape.server.dialects.gemini.schemas import json_schema
 from tickertape.server.dialects.reading import (
     Refused,
     Wishes,

@@ -8,10 +8,14 @@ from contextlib import ExitStack
 from urllib.parse import urlsplit
 
 import pytest
+from starlette.datastructures import Headers
+from starlette.types import Message
 
 from tests.engines import ScriptedEngine
 from tests.server.conftest import Proxy, scripted, until
 from tests.server.raw_http import rest_of, statuses
+from tickertape.server.errors import BodyTooLarge
+from tickertape.server.http.body_limit import Bodies, BoundedBody
 
 MOST, TOGETHER = 2**20, 3 * 2**20
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -28,6 +32,17 @@ def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
         served_model_names=("*",),
     ) as proxy:
         yield proxy
+
+
+@pytest.mark.parametrize(("is_long", "most", "named"), [(True, 64 * 2**20, True), (False, 2 * 2**20, False)])
+def test_a_long_body_is_told_the_limit_that_it_met(is_long: bool, most: int, named: bool) -> None:
+    async def receive() -> Message:
+        raise AssertionError("nothing is read of it")
+
+    headers = Headers({"content-length": str(most + 1)})
+    with pytest.raises(BodyTooLarge, match=f"{most} bytes") as refused:
+        BoundedBody(Bodies(), headers, receive, is_long=is_long).__enter__()
+    assert ("max_body_bytes" in refused.value.message) is named
 
 
 def connect(proxy: Proxy) -> socket.socket:
