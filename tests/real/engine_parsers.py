@@ -17,7 +17,7 @@ from vllm.reasoning import ReasoningParserManager
 from vllm.tool_parsers import ToolParserManager
 
 #: Seconds for one text.
-_PATIENCE = 1.0
+_PATIENCE = 5.0
 
 
 def _too_long(*_: Any) -> None:

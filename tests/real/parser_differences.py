@@ -46,7 +46,7 @@ FAMILIES: dict[str, tuple[str, str | None]] = {
 
 #: Why the two read something differently, by name.
 REASONS = {
-    "raises": "vLLM's parser raises, or gives no answer within a second; ours reads what is there",
+    "raises": "vLLM's parser raises, or gives no answer within seconds; ours reads what is there",
     "malformed": "a call that is broken (our status `malformed`, `invalid_json` or `unclosed`) is delivered with "
     "its status, as far as it was written; vLLM drops it, leaves it as text, or delivers other "
     "arguments",
