@@ -84,8 +84,9 @@ async def test_a_reader_that_has_enough_hides_no_cancellation() -> None:
         reading.cancel()
         with pytest.raises(asyncio.CancelledError):
             await reading
-        assert len(seen) == 2
         await pool.close()
+    assert len(tokens(seen)) == server.sampled["r"]  # in one piece or in two, as they arrive
+    assert seen[-1].finish_reason == "abort"
 
 
 async def test_a_server_without_aborts_gives_what_it_sent() -> None:
