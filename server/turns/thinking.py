@@ -41,7 +41,7 @@ class ThinkingSwitch:
 
     @property
     def is_there(self) -> bool:
-        """Whether the model has one."""
+        """Returns True if the model has one."""
         return bool(self._states)
 
     def options(self, wanted: Thinking) -> Mapping[str, Any]:

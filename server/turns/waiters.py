@@ -21,7 +21,7 @@ class Waiters:
         self._stopped = False
         self._generating: asyncio.Task[object] | None = None
         self.gone = False
-        """Whether all of them went away before the answer was there."""
+        """True if all of them went away before the answer was there."""
 
     def join(self) -> None:
         self._waiting += 1
