@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class Outcome(StrEnum):
-    """How a turn ended."""
+    """The way in which a turn ended."""
 
     STOP = "stop"
     LENGTH = "length"
