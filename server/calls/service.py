@@ -81,7 +81,7 @@ class Service:
         self.shared_policy = SharedPolicy(turns.policy, turns.store)
         self.tracing: Tracing | None = None
         self.registry = CollectorRegistry()
-        """Its metrics; those of the complete server once it is assembled."""
+        """Its metrics; those of the whole server once it is assembled."""
         self.started_at = int(time.time())
         self.ages = AgeClock()
         self.keeper = Keeper(turns.store, self.ages, self.forget)
