@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-#: The version of weights that nobody gave a version.
+#: The version of weights that were never given a version.
 UNVERSIONED = "default"
 
 _NO_LOGPROB = -9999.0

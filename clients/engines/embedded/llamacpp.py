@@ -156,7 +156,7 @@ class _Slot:
         self.holds: TokenIds = np.empty(0, np.int32)
 
     def shares(self, prompt: TokenIds) -> int:
-        """How many leading tokens of ``prompt`` the cache has."""
+        """Returns how many leading tokens of ``prompt`` the cache has."""
         common = min(len(self.holds), len(prompt))
         differs = np.flatnonzero(self.holds[:common] != prompt[:common])
         return int(differs[0]) if len(differs) else common
@@ -215,8 +215,8 @@ def _best(top: dict[int, float], count: int) -> dict[int, float]:
 
 
 def _ends_inside_character(text: bytes) -> bool:
-    """Whether llama.cpp holds text back: it ends in the first bytes of a UTF-8 character (``validate_utf8`` in its
-    ``tools/server/server-common.cpp``)."""
+    """Returns True if llama.cpp holds text back: it ends in the first bytes of a UTF-8 character (``validate_utf8`` in
+    its ``tools/server/server-common.cpp``)."""
     for back in range(1, min(4, len(text)) + 1):
         byte = text[-back]
         needs = 2 if byte & 0xE0 == 0xC0 else 3 if byte & 0xF0 == 0xE0 else 4 if byte & 0xF8 == 0xF0 else 0

@@ -96,7 +96,7 @@ def _completions(prompt_ids: TokenIds | Sequence[int], sampling: Sampling, chunk
 
 
 def _parameters(sampling: Sampling, chunk_tokens: int) -> dict[str, Any]:
-    """What both endpoints call by the same names."""
+    """Returns the parameters that both endpoints call by the same names."""
     return {
         "stream_interval": chunk_tokens if chunk_tokens > 1 else None,
         "n": 1,
