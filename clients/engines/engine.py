@@ -89,8 +89,8 @@ class Chunk:
     policy_version: str | None = None
     """The version of the weights that sampled these tokens, where the engine reports it with them."""
     version_spans: list[tuple[str | None, int]] | None = None
-    """``(policy_version, n_tokens)`` runs over the complete completion, in the last chunk alone, where the engine reports
-    them; they replace what the chunks said. ``None`` for tokens sampled before the weights had a version."""
+    """``(policy_version, n_tokens)`` runs over the complete completion, in the last chunk alone, where the engine
+    reports them; they replace what the chunks said. ``None`` for tokens sampled before the weights had a version."""
     cached_tokens: int | None = None
     """Number of the prompt's tokens that the engine had in its prefix cache, where it says so."""
     token_arrays: Mapping[str, npt.NDArray[Any]] | None = None

@@ -1,8 +1,8 @@
 """The line of requests that no engine takes yet.
 
 Fair over sessions: sessions that wait get places in turn, and a session's own requests in the order in which they came.
-So one session with hundreds of parallel calls keeps no other session waiting for longer than its turn takes. A request that
-finds room when it comes passes no other: those in the line could not use that room.
+So one session with hundreds of parallel calls keeps no other session waiting for longer than its turn takes. A request
+that finds room when it comes passes no other: those in the line could not use that room.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """Who may serve: found out by probing, and by what becomes of requests.
 
-Down at once: no process listens where the engine was. Down the second time in a row: a request for which the engine was not
+Down at once: no process listens at its address. Down the second time in a row: a request for which the engine was not
 available (a timeout, a 5xx, an answer that broke off; a 429 does not count, and a token from it starts the count anew),
 or a probe that failed while no token came (a busy engine may be slow to say that it is well). The first failed request
 has it probed at once.
