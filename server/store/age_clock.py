@@ -42,7 +42,7 @@ class AgeClock:
         self._steady = steady
         self._seen = wall(), steady()
         self._jumps: list[tuple[float, float]] = []
-        """When they were noticed, by the steady clock, and how long they were."""
+        """The times when they were noticed, by the steady clock, and how long they were."""
 
     def start_after(self, away: float) -> None:
         """The last sign of life on tape is so many seconds old, by the wall clock."""
