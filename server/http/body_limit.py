@@ -27,7 +27,7 @@ class TooManyBodyBytes(ProxyError):
 
 
 class Bodies:
-    """What bodies may take up.
+    """Limits of what bodies may take up.
 
     Args:
         most: bytes of the longest.
