@@ -158,7 +158,7 @@ class EngineInfo:
 
 
 class PauseMode(StrEnum):
-    """The fate of the requests that an engine has when it is paused."""
+    """Ways to treat the requests that an engine has when it is paused."""
 
     KEEP = "keep"
     """It holds them, and continues them when it is resumed."""
