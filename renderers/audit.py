@@ -1,4 +1,4 @@
-"""What a model's chat template does to a growing conversation, reported to a person.
+"""The audit of what a model's chat template does to a growing conversation, for a person.
 
 A template keeps prefixes if rendering a longer conversation begins with what the model read and wrote so far. Where it
 does not, a trainer that renders history anew learns from tokens that were never sampled. The audit plays the usual ways

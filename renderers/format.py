@@ -1,4 +1,4 @@
-"""What a model family is: a page that describes a format, and holds no logic of its own.
+"""The form of a model family: a page that describes a format, and holds no logic of its own.
 
 A family states its pieces for the start of a conversation and for each message, its tags, its close, its stop tokens.
 """
@@ -77,7 +77,7 @@ class Place:
         bears itself; else, its place among the results is that of its call among the calls. ``None`` where nothing
         was called.
 
-        Behind a bridge the ids are those that its caller knows; where it knows none, the last two decide.
+        After a bridge the ids are those that its caller knows; where it knows none, the last two decide.
         """
         message, before = self.message, self.messages[: self.index]
         if message.tool_call_id is not None:

@@ -1,4 +1,4 @@
-"""What becomes of a conversation's earlier tokens."""
+"""The treatment of a conversation's earlier tokens."""
 
 from enum import StrEnum
 

@@ -1,4 +1,4 @@
-"""What rendering and parsing give back."""
+"""The results of rendering and parsing."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""What a part of an answer looks like, for engines that hold a model to it: the parts in the order they are written.
+"""The shape of a part of an answer, for engines that hold a model to it: the parts in the order they are written.
 
 A format describes its thoughts, its answers and its calls in these terms; what an engine gets of them is not its
 business. A description is narrower than what is read back: it is what the model's own template would have written.

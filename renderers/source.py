@@ -1,4 +1,4 @@
-"""What a completion says, as readers consume it: text and tags in order, however the token ids arrive.
+"""The content of a completion, as readers consume it: text and tags in order, however the token ids arrive.
 
 A reader is a generator (:data:`Reading`): it takes what it needs from a :class:`Source` and yields where it cannot go
 on before more ids have come. So a format is read by plain code, top to bottom, and streams all the same.

@@ -1,4 +1,4 @@
-"""Where a tokenizer is looked for: a directory, or the hub; and what to say where it is not found.
+"""The place where a tokenizer is looked for: a directory, or the hub; and what to say where it is not found.
 
 The hub's library tries an address that it cannot reach for a minute. So it is found out first whether there is a
 connection at all; without one, only what was fetched before is looked at.

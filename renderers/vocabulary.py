@@ -1,4 +1,4 @@
-"""What single tokens are: the bytes they stand for, and which of the added ones are words like any other."""
+"""The nature of single tokens: the bytes they stand for, and which of the added ones are words like any other."""
 
 import re
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""What the answers of vLLM and SGLang have in common.
+"""The common parts of vLLM's and SGLang's answers.
 
 SGLang took its ``weight_versions`` and the version of unversioned weights over from vLLM. Both spell minus infinity as
 a number that JSON has: vLLM -9999.0, SGLang the smallest float32.

@@ -1,4 +1,4 @@
-"""What an engine is to the rest: a prompt of token ids in, chunks of sampled tokens out.
+"""The interface of an engine to the rest: a prompt of token ids in, chunks of sampled tokens out.
 
 To add an engine, write a folder beside the others, with a class derived from :class:`Engine`; nothing else knows
 engines' wire formats. ``docs/engines.md`` says what must hold, step by step.

@@ -1,4 +1,4 @@
-"""How an engine can fail. The tokens that came before the failure have been handed out already."""
+"""The ways in which an engine can fail. The tokens that came before the failure have been handed out already."""
 
 from enum import StrEnum
 

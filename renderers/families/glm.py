@@ -213,7 +213,7 @@ class Glm51(Glm47):
 
 
 class Glm52(Glm51):
-    """GLM-5.2, which is told how hard to think."""
+    """GLM-5.2, whose prompt says how hard to think."""
 
     name = "glm-5.2"
     no_thought = "<think></think>"

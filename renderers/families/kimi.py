@@ -126,7 +126,7 @@ class KimiK2Thinking(KimiK2):
 
 
 class KimiK25(KimiK2Thinking):
-    """K2.5 and K2.6: think unless told otherwise; the prompt opens the thought."""
+    """K2.5 and K2.6: think unless asked otherwise; the prompt opens the thought."""
 
     name = "kimi-k2.5"
     default_system = None

@@ -30,7 +30,7 @@ class MistralV3Tekken(Format):
     close = (output_markup("</s>"),)
     response = ResponseFormat(tool_calls=JsonList(has_ids=True), padding=UNPADDED)
     space = ""
-    """Behind a tag, where the tokenizer is SentencePiece's."""
+    """After a tag, where the tokenizer is SentencePiece's."""
 
     def check_turns(self, start: Place) -> None:
         turns = start.messages[start.index :]

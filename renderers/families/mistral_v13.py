@@ -96,7 +96,7 @@ class MistralV13(MistralV7):
         return False
 
     def _calls_of_turn(self, place: Place) -> Iterator[Piece]:
-        """The calls of all messages of a turn, behind all their words."""
+        """The calls of all messages of a turn, after all their words."""
         turn = _turn_so_far(place)
         calls = [call for message in turn for call in message.tool_calls]
         says = len(turn) > 1 or place.message.text or self.thought(place.message, exact=False)
@@ -120,7 +120,7 @@ class MistralV13Reasoning(MistralV13):
 
 
 class MistralSmall4(MistralV13Reasoning):
-    """Mistral Small 4 and Medium 3.5, which are told whether to think."""
+    """Mistral Small 4 and Medium 3.5, whose prompt says whether to think."""
 
     name = "mistral-small-4"
     markers = (*MistralV13Reasoning.markers, "[MODEL_SETTINGS]")

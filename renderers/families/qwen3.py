@@ -49,7 +49,7 @@ class Qwen3VLInstruct(Qwen3Instruct2507):
 
 
 class Qwen3(Qwen3Instruct2507):
-    """The hybrid models: they think unless told otherwise; the template shows earlier exchanges without thoughts."""
+    """The hybrid models: they think unless asked otherwise; the template shows earlier exchanges without thoughts."""
 
     name = "qwen3"
     response = ResponseFormat(reasoning=THINK, tool_calls=HERMES)

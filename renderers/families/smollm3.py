@@ -73,7 +73,7 @@ class SmolLM3(ChatML):
         dated = re.search(r"\nToday Date: (.*)\n", rendered)
         return thinking_shown(rendered) | ({"today": dated.group(1)} if dated else {})
 
-    # Words of the system message switch thinking for a complete conversation: a copy of this renderer writes it.
+    # Words of the system message switch thinking for a whole conversation: a copy of this renderer writes it.
 
     def _switched(self, thinks: bool) -> "SmolLM3":
         switched = copy(self)

@@ -1,4 +1,4 @@
-"""What formats share that show all system messages at the start, wherever they stand: DeepSeek's."""
+"""The common part of formats that show all system messages at the start, wherever they stand: DeepSeek's."""
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,4 +1,4 @@
-"""How a model that is known by its template alone writes thoughts and tool calls: the template is shown one of each.
+"""The probing of how a model known by its template alone writes thoughts and tool calls: it is shown one of each.
 
 What the template prints for an assistant's turn is read with every syntax that the families know; the first that gives
 back what was put in is the model's. A syntax that is merely mentioned in a template is not taken for its own.

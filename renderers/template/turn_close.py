@@ -1,4 +1,4 @@
-"""Where a turn that calls tools ends in what a template prints.
+"""The end of a turn that calls tools, in what a template prints.
 
 Between a call's last argument and the first result a template prints the rest of the call, the turn's close and the
 result's opening, in one string. The model samples the first part itself; the bridge has to supply the others. Where

@@ -1,4 +1,4 @@
-"""What a tool-call syntax is.
+"""The interface of a tool-call syntax.
 
 A syntax never raises on what a model wrote. One rule decides what becomes of a call: once its name is read and its
 arguments begin, it is a call, whatever follows, and its status says what is wrong with it; text that does not get that

@@ -1,4 +1,4 @@
-"""What a route asks for, and what a caller has: a route says its rule beside itself, by ``@allow``."""
+"""The access that a route asks for, and that a caller has: a route says its rule beside itself, by ``@allow``."""
 
 import hashlib
 import uuid

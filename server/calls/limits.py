@@ -1,4 +1,4 @@
-"""How much is taken on at once, and what becomes of calls beyond that.
+"""Limits of how much is taken on at once, and what becomes of calls beyond that.
 
 A call is admitted before a byte of its body is read, or refused with a 429 that says when to come again. Whoever is
 admitted is never refused for want of room afterwards, whatever becomes of the engines; it may only wait too long.

@@ -1,4 +1,4 @@
-"""What every command shares: how a failure is reported, exit codes, colour."""
+"""The things that every command shares: how a failure is reported, exit codes, colour."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

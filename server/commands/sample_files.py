@@ -52,7 +52,7 @@ class Exported:
     """True if there are samples in the target now, from this run or an earlier one."""
 
 
-#: Of one session, whole, in order of ``seq``: by the server's JSON or from the tape file itself.
+#: Of one session, complete, in order of ``seq``: by the server's JSON or from the tape file itself.
 Turns: TypeAlias = Sequence[tape.Turn] | Sequence[Turn]
 
 #: Hears of samples and tokens as they are written, and how many samples there are in all.
@@ -69,7 +69,7 @@ class Source(Protocol):
         """Samples from a place on."""
 
     def sessions(self, named: Sequence[str]) -> Iterator[tuple[str, Turns]]:
-        """Whole sessions in any state: those named, or those of the filter in order of creation.
+        """Complete sessions in any state: those named, or those of the filter in order of creation.
 
         Raises:
             ExportError, TrajectoryError: one that is named is not there.

@@ -1,4 +1,4 @@
-"""What a protocol is to the rest: its JSON ⇄ our requests, results and events. Each module beside this one is one."""
+"""The interface of a protocol: its JSON ⇄ our requests, results and events. Each module beside this one is one."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol

@@ -1,4 +1,4 @@
-"""What is read of requests' bodies: so many bytes of one, so many of all that are under way, and nothing compressed.
+"""Limits of requests' bodies: so many bytes of one, so many of all that are under way, and nothing compressed.
 
 A compressed body is refused, not inflated: a thousandth of the limit could become a thousand times it.
 """

@@ -75,7 +75,7 @@ class SharedPolicy:
     ) -> Told:
         deadline = time.monotonic() + seconds + _HEARING
         mode = None if paused is None else paused.value
-        async with self._numbering:  # whoever follows orders must not take this one for somebody else's
+        async with self._numbering:  # whoever follows orders must not take this one for another server's
             number = await self._store.write(policies.put, version, mode, seconds, time.time())
             self._followed = number
         told = await self._follow(number, do)

@@ -1,4 +1,4 @@
-"""What agents call."""
+"""The routes that agents call."""
 
 import orjson
 from fastapi import APIRouter, Request, Response

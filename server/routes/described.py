@@ -1,4 +1,4 @@
-"""What a route takes and answers, said beside it for the OpenAPI document, where FastAPI cannot know it.
+"""The inputs and answers of a route, said beside it for the OpenAPI document, where FastAPI cannot know it.
 
 Agents' routes are plain ones, which read their bodies themselves; trainers' read their queries themselves and write
 their answers as JSON.

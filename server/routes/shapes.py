@@ -1,4 +1,4 @@
-"""What routes answer with, for the OpenAPI document: types that no code here needs, since answers are written as dicts.
+"""The answers of routes, for the OpenAPI document: types that no code here needs, since answers are written as dicts.
 
 What is a dataclass already is taken from it (:func:`told`). An answer may have more fields than a shape lists.
 """

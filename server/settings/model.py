@@ -1,4 +1,4 @@
-"""What can be set: one model for flags, environment and file, see ``sources``.
+"""The settings: one model for flags, environment and file, see ``sources``.
 
 The text below a field is its help wherever it is shown.
 """

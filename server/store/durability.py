@@ -1,4 +1,4 @@
-"""How hard the tape tries: what a commit survives, and what becomes of turns while the store fails."""
+"""The durability of the tape: what a commit survives, and what becomes of turns while the store fails."""
 
 from dataclasses import dataclass
 from enum import StrEnum

@@ -1,8 +1,8 @@
 """Leases: finished sessions handed out to consumers, each to one at a time, until it is acked once.
 
 The unit is the session: all its samples go to one consumer and are acked together. A lease that expires loses its
-sessions when somebody next asks for samples; until then its holder may still ack, so that work that is done is not done
-again.
+sessions when a consumer next asks for samples; until then its holder may still ack, so that work that is done is not
+done again.
 """
 
 import logging

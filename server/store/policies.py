@@ -1,4 +1,4 @@
-"""What the policy was set to, and which servers have done so. Every function works in the transaction it is given."""
+"""The policies that were set, and which servers have done so. Every function works in the transaction it is given."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

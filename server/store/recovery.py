@@ -1,4 +1,4 @@
-"""What a server finds on its tape when it starts: reported in a few lines, and nothing of it is repaired silently."""
+"""A server's findings on its tape when it starts: reported in a few lines, and nothing of it is repaired silently."""
 
 import logging
 import time

@@ -1,4 +1,4 @@
-"""What is stored: a row for each session and each turn, each set of tools once, rewards, leases and token arrays beside
+"""The tables: a row for each session and each turn, each set of tools once, rewards, leases and token arrays beside
 them; and what the servers of one tape share: keys, secrets, who is running.
 
 Token ids are packed little-endian int32, logprobs and token rewards little-endian float32. JSON holds what is only ever

@@ -1,4 +1,4 @@
-"""Whether the tape can be written, as far as is known: asked before anything is sampled for it."""
+"""The health of the tape, as far as is known: asked before anything is sampled for it."""
 
 import logging
 import time

@@ -1,4 +1,4 @@
-"""What the group writer does with turns: commits them once, and changes and keeps those that their callers lost."""
+"""The group writer's operations on turns: commits them once, and changes and keeps those that their callers lost."""
 
 import logging
 from collections.abc import Callable, Sequence

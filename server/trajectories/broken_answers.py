@@ -22,7 +22,7 @@ class BrokenAnswer:
     context_digest: bytes
     """Of the conversation up to and including it."""
     message: Message
-    """As the client was told."""
+    """As the client got it."""
     sound: frozenset[int]
     """Which of its calls are as they should be."""
 

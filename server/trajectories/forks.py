@@ -1,4 +1,4 @@
-"""Why a turn does not simply extend the newest one: its ``fork_reason``.
+"""The reason why a turn does not simply extend the newest one: its ``fork_reason``.
 
 The reason is found before the turn is sampled, from digests alone; it labels the tape and decides nothing.
 """

@@ -1,4 +1,4 @@
-"""What of a message counts when histories are compared.
+"""The parts of a message that count when histories are compared.
 
 Agents send their complete history with every request, and rarely as they got it. A *policy* brings each message to the
 form in which it is compared, by small pure steps; what a policy drops makes no difference, and a message of which

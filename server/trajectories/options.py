@@ -1,4 +1,4 @@
-"""What a trainer may choose about its samples."""
+"""The options of samples that a trainer may choose."""
 
 import re
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""How a turn ended."""
+"""The ways in which a turn ends."""
 
 from enum import StrEnum
 

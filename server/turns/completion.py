@@ -1,4 +1,4 @@
-"""What engines have sampled so far in one turn, and how a generation is resumed from there."""
+"""The tokens that engines have sampled so far in one turn, and how a generation is resumed from there."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace

@@ -1,4 +1,4 @@
-"""What a turn may take."""
+"""Limits of what a turn may take."""
 
 from dataclasses import dataclass, field
 

@@ -1,4 +1,4 @@
-"""How the turns of one request end: what each is called on tape, and what the caller hears."""
+"""The ends of the turns of one request: what each is called on tape, and what the caller hears."""
 
 import asyncio
 from collections.abc import Awaitable, Sequence

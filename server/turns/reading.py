@@ -1,4 +1,4 @@
-"""What is sampled, read as it comes: deltas for a client that reads along, and in the end the message.
+"""The reading of what is sampled, as it comes: deltas for a client that reads along, and in the end the message.
 
 The message is the deltas taken together (STREAM), however they were cut, so there is one way to read an answer.
 """
@@ -34,7 +34,7 @@ class AnswerReader:
     Args:
         turn: the turn; its calls and outcome are set when it is read.
         renderer: of its template options.
-        request: the request; where it goes on with an answer, this answer is its last message.
+        request: the request; where it continues an answer, this answer is its last message.
         answered: what was sampled of that answer before.
         prompt_end: the last tokens of the prompt after which the answer began.
     """
@@ -65,7 +65,7 @@ class AnswerReader:
         said = _read_whole(parser(), answered) if self._continues else Message("assistant")
         self._content = _Channel(request.sampling.stop, said.text)
         self._reasoning = _Channel(request.sampling.stop, said.reasoning or "")
-        # A call that was cut off, and so not told before, is told now.
+        # A call that was cut off, and so not sent before, is sent now.
         self._untold = self._tell(self._parser.feed(answered.tolist())) if self._continues else []
 
     def feed(self, token_ids: Sequence[int]) -> list[Delta]:

@@ -1,4 +1,4 @@
-"""What every protocol is translated into, and back from."""
+"""The request and result that every protocol is translated into, and back from."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias

@@ -1,4 +1,4 @@
-"""What ``response_format``, ``tool_choice`` and ``parallel_tool_calls`` ask of a completion, as a structure.
+"""The structure that ``response_format``, ``tool_choice`` and ``parallel_tool_calls`` ask of a completion.
 
 Engines hold to it by guided decoding. What cannot be held to is refused by name.
 

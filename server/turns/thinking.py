@@ -1,4 +1,4 @@
-"""Whether a model thinks before it answers, where its format has a switch for it.
+"""The switch of whether a model thinks before it answers, where its format has a switch for it.
 
 Formats call the switch by different names. Which one a model has is not looked up but tried: it is the one that changes
 how a prompt ends.

@@ -1,7 +1,7 @@
-"""Per-token extras of an engine, such as routed experts: what its requests told, as what a turn adds to its stream.
+"""Per-token extras of an engine, such as routed experts: what its requests reported, as what a turn adds to its stream.
 
 Engines tell each once, at the end of a request, from the first token on. A generation may have taken several requests,
-and a turn's stream begins with its parent's, whose turn has these tokens' rows already: neither is told twice on tape.
+and a turn's stream begins with its parent's, whose turn has these tokens' rows already: neither is kept twice on tape.
 """
 
 from collections.abc import Mapping
@@ -41,7 +41,7 @@ class TokenArrays:
         """Adds what a request reported at its end.
 
         Args:
-            told: by name.
+            told: the arrays, by name.
             n_before: tokens that were sampled before this request, which were part of its prompt.
             n_sampled: tokens sampled by its end.
             aborted: whether the engine broke the request off: an array that was not reported to the end is then left

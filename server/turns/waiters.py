@@ -1,4 +1,4 @@
-"""Who waits for a generation. One that nobody waits for any more is broken off, and only then."""
+"""The clients that wait for a generation. One that no client waits for any more is broken off, and only then."""
 
 import asyncio
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 
 class ClientGone(Exception):
-    """Nobody waits for the answer any more; the turn is on tape as undelivered."""
+    """No client waits for the answer any more; the turn is on tape as undelivered."""
 
 
 class Stopped(Exception):

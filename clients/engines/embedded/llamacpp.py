@@ -1,8 +1,8 @@
 """A llama.cpp server through ``/completion`` with token prompts, a few tokens a call.
 
 Streamed answers of llama.cpp lose tokens: while the text ends inside a character, tokens are neither sent nor given
-logprobs, and never made up for. Whole answers have every token, but cannot be cancelled and know no stop token ids.
-So a generation is a row of short whole ones, each continuing the exact tokens of the last in the same slot, whose
+logprobs, and never made up for. Complete answers have every token, but cannot be cancelled and know no stop token ids.
+So a generation is a row of short complete ones, each continuing the exact tokens of the last in the same slot, whose
 cache makes that cheap; stops are applied here, and logprobs that llama.cpp left out are asked for. Measured on
 ``xllamacpp`` 2026.10.
 """
@@ -23,7 +23,7 @@ from tickertape.clients.engines.stopping import StopWatch, cut
 
 #: Tokens a call: how far a generation goes on after it was cancelled.
 _STEP = 16
-#: Alternatives to look through for a logprob that was left out; the second time, the whole vocabulary.
+#: Alternatives to look through for a logprob that was left out; the second time, the complete vocabulary.
 _NEAR = 256
 
 

@@ -1,4 +1,4 @@
-"""What the pool says of itself, and holds engines to that come later."""
+"""The description that the pool gives of itself, and holds engines to that come later."""
 
 from collections.abc import Collection
 from dataclasses import replace

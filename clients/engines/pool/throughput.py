@@ -1,4 +1,4 @@
-"""How fast a pool gets through its requests, as far as one can tell from the last of them."""
+"""The pace at which a pool gets through its requests, judged by the last of them."""
 
 import time
 from collections import deque

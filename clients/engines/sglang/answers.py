@@ -1,4 +1,4 @@
-"""What SGLang's ``/generate`` answers, read into chunks. Shapes were recorded from SGLang 0.5.23.
+"""Answers of SGLang's ``/generate``, read into chunks. Shapes were recorded from SGLang 0.5.23.
 
 Streamed ``output_ids`` are cumulative, unless the server runs with ``--incremental-streaming-output``; logprobs are of
 the same tokens in both. Which of the two a server does is read (``/server_info``), never guessed. A stop token is among

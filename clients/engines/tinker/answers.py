@@ -1,4 +1,4 @@
-"""What Tinker's SDK answers, and how it fails.
+"""The answers of Tinker's SDK, and its failures.
 
 Shapes are those of ``tinker`` 0.38: ``types/sample_response.py``, ``types/sampled_sequence.py``, ``_exceptions.py``.
 """

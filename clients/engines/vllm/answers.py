@@ -1,4 +1,4 @@
-"""What vLLM answers, read into chunks. Shapes were recorded from vLLM 0.32, streamed, on both endpoints.
+"""Answers of vLLM, read into chunks. Shapes were recorded from vLLM 0.32, streamed, on both endpoints.
 
 A stop token is among the sampled ones and has its logprob. ``-9999.0`` is how vLLM spells minus infinity and, on the
 lean endpoint, NaN and a logprob that is missing altogether: for a sampled token it is read as NaN, for an alternative

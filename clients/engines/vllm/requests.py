@@ -1,4 +1,4 @@
-"""What vLLM is asked: every sampling parameter, spelled for either of its endpoints that take token ids.
+"""Requests to vLLM: every sampling parameter, spelled for either of its endpoints that take token ids.
 
 Fields are those of vLLM 0.32: ``CompletionRequest`` in ``entrypoints/openai/completion/protocol.py``,
 ``GenerateRequest`` in ``entrypoints/scale_out/token_in_token_out/protocol.py``, ``SamplingParams`` in

@@ -1,4 +1,4 @@
-"""What a server that speaks vLLM's protocol has: tried out, not believed.
+"""The abilities of a server that speaks vLLM's protocol: tried out, not believed.
 
 Needed is what a turn needs: a model of a known context, and tokens sampled from a prompt of token ids, each with its id
 and its logprob. All else is optional. What does not answer as it should is not there: :attr:`EngineInfo.missing` names

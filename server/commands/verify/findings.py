@@ -1,4 +1,4 @@
-"""What is checked of a tape, and what is found: see ``verify``."""
+"""The checks of a tape, and their findings: see ``verify``."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum

@@ -1,4 +1,4 @@
-"""What ``tickertape verify`` found on a tape, summed up and told."""
+"""The findings of ``tickertape verify`` on a tape, summed up and printed."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field

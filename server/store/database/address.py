@@ -1,4 +1,4 @@
-"""Where a tape is: a path or URL, read; and as it may be shown."""
+"""The address of a tape: a path or URL, read; and as it may be shown."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What a database must say of itself."""
+"""The interface of a database."""
 
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager

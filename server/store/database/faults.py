@@ -1,4 +1,4 @@
-"""Whose fault an error is: the store's own, or that of what it was to hold."""
+"""The attribution of errors: the store's own, or that of what it was to hold."""
 
 import sqlite3
 

@@ -1,4 +1,4 @@
-"""What must be said differently to each database."""
+"""Statements that must be written differently for each database."""
 
 from collections.abc import Mapping, Sequence
 from functools import cache
