@@ -99,7 +99,7 @@ class Renderer(ABC):
         return self.encoder.encode(pieces, split_before=self.seam)
 
     def build_conversation(self, messages: Iterable[MessageLike], tools: Sequence[Tool] | None = None) -> Prompt:
-        """Complete messages to token ids, with nothing opened after the last one. Raises as
+        """Renders whole messages to token ids, with nothing opened after the last one. Raises as
         :meth:`build_generation_prompt`."""
         pieces = self._conversation(as_messages(messages), tools, generation_prompt=False)
         return self.encoder.encode(pieces, split_before=self.seam)

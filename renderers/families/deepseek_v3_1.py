@@ -1,4 +1,4 @@
-"""DeepSeek V3.1: thinks or not as it is ordered, calls as ``name<｜tool▁sep｜>{…}``.
+"""DeepSeek V3.1: thinks or not as it is asked to, calls as ``name<｜tool▁sep｜>{…}``.
 
 Source: the template of deepseek-ai/DeepSeek-V3.1-Terminus. It shows no tools on offer and no thought of earlier turns,
 and after a tool's result it opens nothing: the model goes on without thinking.

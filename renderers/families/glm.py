@@ -46,7 +46,7 @@ class Glm45(Format):
     thought_opened = ""
     """The part of the thought that the prompt of a turn with thinking holds."""
     no_thought = "<think></think>"
-    """The text that stands for no thought, and in the prompt of a turn without thinking."""
+    """The text that stands in a thought's place, and in the prompt of a turn without thinking."""
 
     def __init__(
         self, tokenizer: TokenizerLike, *, enable_thinking: bool = True, history: History | str = History.EXACT

@@ -58,7 +58,7 @@ class Remaining:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """The sessions that a consumer got."""
+    """The lease and the sessions that a consumer got."""
 
     lease: LeaseRecord | None
     """``None`` if there was nothing to get."""
