@@ -30,7 +30,7 @@ ARROW = "application/vnd.apache.arrow.stream"
 
 
 class SessionFields(TypedDict, total=False):
-    """What a trainer says of a session."""
+    """Fields of a session that a trainer sets."""
 
     task_id: str | None
     group_id: str | None
@@ -40,7 +40,7 @@ class SessionFields(TypedDict, total=False):
 
 
 class SampleOptions(TypedDict, total=False):
-    """How samples are made; ``docs/samples.md`` explains each."""
+    """Options of how samples are made; ``docs/samples.md`` explains each."""
 
     per_turn: bool
     max_length: int
@@ -98,7 +98,7 @@ class Rewards:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What finished sessions hold together."""
+    """Totals of finished sessions."""
 
     sessions: int
     samples: int
@@ -116,9 +116,9 @@ class SamplePage:
     batches: list[pa.RecordBatch]
     """Columns as ``docs/samples.md`` has them."""
     next: str
-    """Where the next page begins, now or when more sessions are finished."""
+    """The place where the next page begins, now or when more sessions are finished."""
     more: bool
-    """Whether there were more already."""
+    """True if there were more already."""
 
     @property
     def samples(self) -> list[Sample]:
@@ -142,14 +142,14 @@ class LeaseState:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """Samples that nobody else gets while it lasts."""
+    """Samples that no other consumer gets while it lasts."""
 
     id: str | None
     """``None`` if there was nothing to lease."""
     expires_at: float
     samples: list[Sample]
     remaining: dict[str, int]
-    """Sessions: ``available`` to lease, ``stale`` for this filter, ``leased`` to somebody, ``open``."""
+    """Sessions: ``available`` to lease, ``stale`` for this filter, ``leased`` to a consumer, ``open``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +172,7 @@ class ApiCall(Generic[T]):
         return client.build_request(self.method, self.path, params=self.params, content=content, headers=headers)
 
     def answer(self, response: httpx.Response) -> T:
-        """What a complete answer says.
+        """Returns what a complete answer says.
 
         Raises:
             TrajectoryError: it is an error.

@@ -13,7 +13,7 @@ DoT = TypeVar("DoT")
 
 
 class _Session(Generic[DoT]):
-    """What both kinds share.
+    """The common part of both kinds.
 
     Attributes:
         id: the session's; empty until the block is entered, if none was given.
@@ -33,7 +33,7 @@ class _Session(Generic[DoT]):
 
     @property
     def base_url(self) -> str:
-        """What an agent sets as its OpenAI ``base_url``."""
+        """Returns what an agent sets as its OpenAI ``base_url``."""
         return f"{self._server_url}{calls.session_path(self.id)}/v1"
 
     @property
@@ -46,7 +46,7 @@ class _Session(Generic[DoT]):
         self.id, self._is_open = session.id, True
 
     def _last(self, failed: bool) -> ApiCall[Session] | None:
-        """What is left to do at the end of the block."""
+        """Returns the call that is left to do at the end of the block."""
         if not self._is_open:
             return None
         return calls.discard_session(self.id) if failed else calls.finish_session(self.id)

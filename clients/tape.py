@@ -23,7 +23,7 @@ class Session:
     created_at: float
     """Seconds since the epoch."""
     updated_at: float
-    """When its last turn's request came in."""
+    """Time at which its last turn's request came in."""
     finished_at: float | None
     task_id: str | None
     group_id: str | None
@@ -33,19 +33,19 @@ class Session:
     reward: float | None
     turns: int
     outcomes: dict[str, int]
-    """How many turns ended how."""
+    """Number of turns by outcome."""
     late_turns: int
     """Turns that were committed after it was finished or discarded; they are in no sample."""
     prompt_tokens: int
     """Tokens that turns added to their prompts; shared prefixes count once."""
     completion_tokens: int
     statistics: dict[str, int | None] | None
-    """What its samples hold: ``samples``, ``sample_tokens``, ``sampled_turns``, ``sampled_tokens``, ``per_turn_tokens``
+    """Totals of its samples: ``samples``, ``sample_tokens``, ``sampled_turns``, ``sampled_tokens``, ``per_turn_tokens``
     (of one sample for each turn instead) and ``freshest``, a policy version's number. ``None`` until it is finished."""
     lease_id: str | None
     """Under which its samples are out."""
     acked_at: float | None
-    """When a consumer said that it is done with its samples."""
+    """Time at which a consumer said that it is done with its samples."""
     acked_by: str | None
 
 
@@ -79,8 +79,8 @@ class Turn:
     versions: Versions
     """Runs over ``completion``."""
     logprob_kind: str
-    """What the logprobs are of: ``raw``, the model's own distribution, or ``processed``, what was sampled from; empty
-    where nothing was sampled, or by an older version."""
+    """The kind of the logprobs: ``raw``, of the model's own distribution, or ``processed``, of what was sampled from;
+    empty where nothing was sampled, or by an older version."""
     arrays: dict[str, dict[str, Any]]
     """Per-token extras of the engine: ``{name: {"dtype": …, "shape": […]}}``; see :meth:`TrajectoryClient.array`."""
     outcome: str

@@ -33,13 +33,13 @@ POLL_SECONDS = 0.5
 
 
 class Addresses:
-    """What both clients share: addresses."""
+    """The addresses that both clients share."""
 
     def __init__(self, base_url: str) -> None:
         self.base_url = base_url.rstrip("/")
 
     def agent_base_url(self, session_id: str) -> str:
-        """What an agent sets as its OpenAI ``base_url`` so that its calls land in this session."""
+        """Returns what an agent sets as its OpenAI ``base_url`` so that its calls land in this session."""
         return f"{self.base_url}{calls.session_path(session_id)}/v1"
 
 
@@ -184,7 +184,7 @@ class TrajectoryClient(Addresses):
             yield from page.samples
 
     def summary(self, *, after: str = "0", **wanted: Unpack[SessionFilter]) -> Summary:
-        """What finished sessions hold together, and what samples of one turn each would."""
+        """Returns the totals of finished sessions, and what samples of one turn each would hold."""
         return self._do(calls.summarise(wanted, after))
 
     # Leases.
@@ -198,7 +198,7 @@ class TrajectoryClient(Addresses):
         expires_in: float = 600,
         **wanted: Unpack[SampleQuery],
     ) -> Lease:
-        """Samples that nobody else gets until they are released or the lease expires.
+        """Leases samples that no other consumer gets until they are released or the lease expires.
 
         Args:
             consumer: who asks.
@@ -255,7 +255,7 @@ class TrajectoryClient(Addresses):
         return self._do(calls.extend_lease(lease_id, expires_in))
 
     def lease_state(self, lease_id: str) -> LeaseState:
-        """What became of a lease."""
+        """Returns what became of a lease."""
         return self._do(calls.lease_state(lease_id))
 
     def leased_samples(self, lease_id: str) -> Lease:

@@ -1,4 +1,4 @@
-"""What a model's chat template does to a growing conversation, told to a person.
+"""The audit of what a model's chat template does to a growing conversation, for a person.
 
 A template keeps prefixes if rendering a longer conversation begins with what the model read and wrote so far. Where it
 does not, a trainer that renders history anew learns from tokens that were never sampled. The audit plays the usual ways
@@ -22,14 +22,14 @@ _CONTEXT = 48
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Where two renderings part."""
+    """The place where two renderings part."""
 
     common: str
     """The end of what they share."""
     sampled: str
-    """How the model read and wrote it."""
+    """The text as the model read and wrote it."""
     rendered: str
-    """How the longer conversation is rendered."""
+    """The text as the longer conversation is rendered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +40,9 @@ class Growth:
     difference: Difference | None = None
     """``None`` where the template keeps the prefix."""
     refusal: str | None = None
-    """Why the template cannot render it at all."""
+    """The reason why the template cannot render it at all."""
     unbridged: str | None = None
-    """Why the chosen renderer does not bridge it; ``None`` where it does."""
+    """The reason why the chosen renderer does not bridge it; ``None`` where it does."""
 
     @property
     def keeps_prefix(self) -> bool:
@@ -51,7 +51,7 @@ class Growth:
 
 @dataclass(frozen=True, slots=True)
 class Understood:
-    """What is known of how the model writes, each with how it is known; for people."""
+    """The things that are known of how the model writes, each with how it is known; for people."""
 
     thoughts: str
     calls: str
@@ -60,7 +60,7 @@ class Understood:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """The whole report."""
+    """The complete report."""
 
     choice: Choice
     understood: "Understood"
@@ -68,7 +68,7 @@ class Audit:
 
     @property
     def keeps_prefixes(self) -> bool:
-        """Whether the template keeps the prefix in every way of growing that it renders."""
+        """Returns True if the template keeps the prefix in every way of growing that it renders."""
         return all(growth.keeps_prefix or growth.refusal for growth in self.growths)
 
 
@@ -142,7 +142,7 @@ def _grow(
 
 
 def _up_to_stop(ids: Sequence[int], stops: Sequence[int]) -> list[int]:
-    """What the model would have sampled of a rendered answer."""
+    """Returns what the model would have sampled of a rendered answer."""
     end = next((k + 1 for k, i in enumerate(ids) if i in stops), len(ids))
     return list(ids[:end])
 

@@ -42,7 +42,7 @@ def tokenizer_for_template(source: str, name: str) -> Tokenizer:
 
 
 def _shown(source: str) -> str:
-    """What the template makes of a short conversation: it may put its tokens together out of parts."""
+    """Returns what the template makes of a short conversation: it may put its tokens together out of parts."""
     said = [{"role": role, "content": "Well."} for role in ("user", "assistant", "user")]
     try:
         return render_template(source, said, None, add_generation_prompt=True, **_SPECIAL)

@@ -29,7 +29,7 @@ class Choice:
     renderer: Renderer
     reason: str
     options: Mapping[str, Any] = field(default_factory=dict)
-    """What :func:`get_renderer` must be given, beside the name, to make it again."""
+    """The options that :func:`get_renderer` must be given, beside the name, to make it again."""
     disagreements: tuple[str, ...] = ()
     """For each family that was ruled out, a line that says what it does differently."""
     named: str | None = None
@@ -37,7 +37,7 @@ class Choice:
 
     @property
     def name(self) -> str:
-        """What :func:`get_renderer` makes it again from."""
+        """Returns the name from which :func:`get_renderer` makes it again."""
         return self.named or self.renderer.name
 
 
@@ -68,7 +68,7 @@ def get_renderer(
 
 
 def renderer_class(name: str) -> type[Renderer]:
-    """What :func:`get_renderer` makes a renderer of.
+    """Returns the class of which :func:`get_renderer` makes a renderer.
 
     Raises:
         ValueError: there is no such renderer.
@@ -90,7 +90,7 @@ def renderer_class(name: str) -> type[Renderer]:
     except (ImportError, AttributeError) as error:
         raise ValueError(f"renderer {name!r} cannot be imported (is it on PYTHONPATH?): {error}") from error
     if not (isinstance(found, type) and issubclass(found, Renderer)):
-        raise ValueError(  # noqa: TRY004  (the name is wrong, whatever is behind it)
+        raise ValueError(  # noqa: TRY004  (the name is wrong, whatever it stands for)
             f"renderer {name!r} is no subclass of tickertape.renderers.Renderer"
         )
     return found
@@ -144,7 +144,7 @@ def _without_template(tokenizer: Tokenizer, history: History | str) -> Choice:
 
 @dataclass(frozen=True, slots=True)
 class _Difference:
-    """What a family does differently from the template."""
+    """A difference between a family and the template."""
 
     text: str
     after: int = 0
@@ -157,7 +157,7 @@ def _nearest_first(differences: Iterable[_Difference]) -> tuple[str, ...]:
 
 
 class _Evidence:
-    """What the model's own template makes of the probes, each rendered once."""
+    """The renderings that the model's own template makes of the probes, each rendered once."""
 
     def __init__(self, reference: TemplateRenderer) -> None:
         self.reference = reference
@@ -165,12 +165,12 @@ class _Evidence:
 
     @cached_property
     def shows_tools(self) -> bool:
-        """Whether the template shows the model the tools that are offered."""
+        """Returns True if the template shows the model the tools that are offered."""
         return "look_up_weather" in self._text([_HELLO], [_TOOL])
 
     @cached_property
     def shows_calls(self) -> bool:
-        """Whether the template shows the model the tools that it called."""
+        """Returns True if the template shows the model the tools that it called."""
         called = Message("assistant", "", tool_calls=(ToolCall("look_up_weather", {"city": "Köln"}, "call00000"),))
         return "look_up_weather" in self._text([_HELLO, called, Message("user", "Go on.")], None)
 
@@ -187,7 +187,8 @@ class _Evidence:
         return self.reference.tokenizer.decode(ids)
 
     def is_general(self, name: str) -> bool:
-        """Whether a family comes before all others. Without tools many are alike, and the plainest claims least."""
+        """Returns True if a family comes before all others. Without tools many are alike, and the plainest claims
+        least."""
         return name == _GENERAL and not self.shows_tools and not self.shows_calls
 
     def options_for(self, family: type[Format]) -> dict[str, Any]:

@@ -55,7 +55,7 @@ class Padding:
     before_calls: str = "\n"
     """Stands between the content and the first call."""
     after_call: str = "\n"
-    """Stands between two calls, and behind the last."""
+    """Stands between two calls, and after the last."""
     lead: str = ""
     """Stands in front of the content."""
 
@@ -92,20 +92,20 @@ class Draft:
         self._tool_names = tool_names
         self.calls: list[ParsedCall] = []
         self.in_thought = False
-        """Whether what was read last stands inside a thought."""
+        """True if what was read last stands inside a thought."""
 
     def take_deltas(self) -> list[Delta]:
-        """What has become certain since this was last asked."""
+        """Returns what has become certain since this was last asked."""
         deltas, self._deltas = self._deltas, []
         return deltas
 
     @property
     def has_content(self) -> bool:
-        """Whether anything was said yet."""
+        """Returns True if anything was said yet."""
         return bool(self._content or self._held)
 
     def begin_part(self) -> None:
-        """What is thought or said from here on begins a line of its own."""
+        """Begins a line of its own with what is thought or said from here on."""
         self._breaks_line = self._breaks_thought = True
 
     # Reasoning.
@@ -202,7 +202,7 @@ class Draft:
         self._to_drop, self._breaks_line = self._padding.after_call, True
 
     def note_unreadable(self, status: CallStatus, raw: str) -> None:
-        """Of a call that cannot be read, which :meth:`say_verbatim` was told."""
+        """Notes a call that cannot be read, whose text :meth:`say_verbatim` got."""
         self.calls.append(ParsedCall(status, raw, None))
 
     def _drop_padding(self) -> None:

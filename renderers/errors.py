@@ -1,4 +1,4 @@
-"""What loading and rendering can answer instead of a tokenizer or a prompt."""
+"""Errors that loading and rendering can answer instead of a tokenizer or a prompt."""
 
 
 class RenderError(ValueError):

@@ -78,7 +78,7 @@ _SAMPLE = 16
 
 
 class NotFast(Exception):
-    """Why a vocabulary stays with its slow encoder."""
+    """The reason why a vocabulary stays with its slow encoder."""
 
 
 class FastBPE:
@@ -144,7 +144,7 @@ class FastBPE:
         return ids, begins_in(accumulate(map(self._length, ids), initial=0), lengths)
 
     def _is_plain(self, text: str) -> bool:
-        """Whether it is text at all (tiktoken replaces half a surrogate pair), and needs no normalising."""
+        """Returns True if it is text at all (tiktoken replaces half a surrogate pair), and needs no normalising."""
         try:
             text.encode()
         except UnicodeEncodeError:
@@ -153,7 +153,7 @@ class FastBPE:
 
 
 def begins_in(starts: Iterable[int], lengths: Iterable[int]) -> list[int]:
-    """How many of the ascending ``starts`` lie in each of the stretches that have these ``lengths``."""
+    """Counts how many of the ascending ``starts`` lie in each of the stretches that have these ``lengths``."""
     placed = list(starts)
     counts, done = [], 0
     for end in accumulate(lengths):
@@ -168,7 +168,7 @@ def _longest_space(text: str) -> int:
 
 
 def _rules(words: tokenizers.Tokenizer) -> tuple[bool, str]:
-    """Whether text is put in normal form C, and the pattern that splits it."""
+    """Returns whether text is put in normal form C, and the pattern that splits it."""
     rules = rules_of(words)
     normalizers = _flat(rules["normalizer"], "normalizers")
     if any(step["type"] != "NFC" for step in normalizers):
@@ -248,7 +248,7 @@ def strangers(words: tokenizers.Tokenizer, spelled: Iterable[str]) -> list[str]:
 
 
 def _unlisted(token: str, vocab: Mapping[str, int], listed: int) -> bool:
-    """Whether two tokens that make this one are not among its ``listed`` merges."""
+    """Returns True if two tokens that make this one are not among its ``listed`` merges."""
     return sum(token[:k] in vocab and token[k:] in vocab for k in range(1, len(token))) != listed
 
 

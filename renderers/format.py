@@ -1,4 +1,4 @@
-"""What a model family is: a page that describes a format, and holds no logic of its own.
+"""The form of a model family: a page that describes a format, and holds no logic of its own.
 
 A family states its pieces for the start of a conversation and for each message, its tags, its close, its stop tokens.
 """
@@ -21,23 +21,23 @@ from tickertape.renderers.tokenizer import TokenizerLike
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a message stands while it is rendered."""
+    """The place of a message while it is rendered."""
 
     messages: Sequence[Message]
     index: int
     last_query: int
     """Index of the last real user message: what comes after it is the running exchange."""
     exact: bool
-    """Whether an assistant message is shown as it was sampled, wherever it stands (``history="exact"``); else as the
-    model's template shows it."""
+    """True if an assistant message is shown as it was sampled, wherever it stands (``history="exact"``); else it is
+    shown as the model's template shows it."""
     earlier_calls: Callable[[], Sequence[ToolCall]] = tuple
     """Tool calls made right before ``messages``: those of the completion that a bridge extends."""
     generation_prompt: bool = True
-    """Whether an assistant's turn is opened behind the last message."""
+    """True if an assistant's turn is opened after the last message."""
     tools: Sequence[Tool] = ()
     """The tools that were offered, for formats that show turns differently with them; none in a bridge."""
     first: int | None = None
-    """Index of the message behind the leading system message; ``None`` in a bridge, whose prompt had both."""
+    """Index of the message after the leading system message; ``None`` in a bridge, whose prompt had both."""
 
     @property
     def system(self) -> Message | None:
@@ -46,7 +46,7 @@ class Place:
 
     @property
     def is_first(self) -> bool:
-        """Whether the conversation's first turn stands here."""
+        """Returns True if the conversation's first turn stands here."""
         return self.index == self.first
 
     @property
@@ -59,11 +59,11 @@ class Place:
 
     @property
     def is_running(self) -> bool:
-        """Whether the message belongs to the running exchange, as templates ask that strip older thoughts."""
+        """Returns True if the message belongs to the running exchange, as templates ask that strip older thoughts."""
         return self.index > self.last_query
 
     def neighbour_has_role(self, offset: int, role: str) -> bool:
-        """Whether the message ``offset`` places away exists and has that role."""
+        """Returns True if the message ``offset`` places away exists and has that role."""
         at = self.index + offset
         return 0 <= at < len(self.messages) and self.messages[at].role == role
 
@@ -77,7 +77,7 @@ class Place:
         bears itself; else, its place among the results is that of its call among the calls. ``None`` where nothing
         was called.
 
-        Behind a bridge the ids are those that its caller knows; where it knows none, the last two decide.
+        After a bridge the ids are those that its caller knows; where it knows none, the last two decide.
         """
         message, before = self.message, self.messages[: self.index]
         if message.tool_call_id is not None:
@@ -110,11 +110,11 @@ class Format(Renderer):
     stop_tokens: tuple[str, ...] = ()
     """Stop tokens, the one that closes a turn first; those that the vocabulary lacks are left out."""
     close: tuple[Piece, ...] = ()
-    """What closes an assistant turn and leads to the next."""
+    """The pieces that close an assistant turn and lead to the next."""
     runs_without_query: bool = False
-    """Whether messages without any user message among them count as the running exchange."""
+    """True if messages without any user message among them count as the running exchange."""
     closed_by: tuple[str, ...] = ()
-    """Tokens behind which a turn needs no close, beside those that ``close`` begins with."""
+    """Tokens after which a turn needs no close, beside those that ``close`` begins with."""
     response: ResponseFormat = ResponseFormat(stop_ids=())
     """Reasoning and tool-call syntax; stop ids are filled in from ``stop_tokens``."""
 
@@ -141,7 +141,7 @@ class Format(Renderer):
 
     def check_turns(self, start: Place) -> None:
         """Refuses what the format's template refuses of the messages from ``start`` on: orders of roles, for instance.
-        They are a conversation's, or those behind a bridge, in front of which an assistant's turn stands.
+        They are a conversation's, or those after a bridge, in front of which an assistant's turn stands.
 
         Raises:
             RenderError: it cannot express them.
@@ -160,11 +160,11 @@ class Format(Renderer):
         """Pieces that open the assistant's turn."""
 
     def generation_prompt_after(self, last: Message | None) -> Iterable[Piece]:  # noqa: ARG002
-        """The same, in formats where a turn goes on behind some messages."""
+        """The same, in formats where a turn goes on after some messages."""
         return self.generation_prompt()
 
     def closing(self, calls: Callable[[], Sequence[ToolCall]]) -> Iterable[Piece]:  # noqa: ARG002
-        """What closes a sampled turn, in formats where that depends on the calls in it."""
+        """Returns what closes a sampled turn, in formats where that depends on the calls in it."""
         return self.close
 
     @classmethod
@@ -223,7 +223,7 @@ class Format(Renderer):
             yield from place(index, self.turn(replace(start, index=index, last_query=last_query)))
 
     def is_query(self, message: Message) -> bool:
-        """Whether a message is a user's own, which starts a new exchange."""
+        """Returns True if a message is a user's own, which starts a new exchange."""
         return message.role == "user"
 
     def _known_role(self, message: Message) -> Message:

@@ -5,11 +5,11 @@
 
 Source: OpenAI's "harmony response format" guide and the package ``openai-harmony``. One message is made of them all:
 
-* ``analysis`` is reasoning; ``final``, and ``commentary`` to nobody in particular (a preamble), are content; several
+* ``analysis`` is reasoning; ``final``, and ``commentary`` to no recipient (a preamble), are content; several
   of a kind stand on lines of their own.
 * What has a recipient is a tool call, whatever its channel: of ``f`` for ``functions.f``, else of a tool of the
   recipient's name (``browser.search``). To ``python`` a model sends code, not JSON: that is the argument ``code``.
-* A header that is none of these stays in the content as it was written, and the text behind it is content.
+* A header that is none of these stays in the content as it was written, and the text after it is content.
 """
 
 import json
@@ -34,7 +34,7 @@ _TAGS = (START, END, MESSAGE, CHANNEL, CONSTRAIN)
 #: The built-in tool that is sent code.
 _PYTHON = "python"
 
-#: A recipient may stand before the channel or behind it, a content type behind both.
+#: A recipient may stand before the channel or after it, a content type after both.
 HEADER = re.compile(
     r"(?:<\|start\|>\s*assistant\b)?\s*(?:to=(?P<first>[^\s<]+))?\s*"
     r"(?:<\|channel\|>\s*(?P<channel>analysis|commentary|final)\b(?:\s*to=(?P<second>[^\s<]+))?)?"
@@ -50,7 +50,7 @@ _LATER_TEXT = re.compile(r"[^<>{}\n]{0,300}")
 
 @dataclass(frozen=True)
 class Harmony(ResponseFormat):
-    """How gpt-oss writes an answer."""
+    """The format in which gpt-oss writes an answer."""
 
     padding: Padding = UNPADDED
     built_in: tuple[str, ...] = ()
@@ -73,7 +73,7 @@ class Harmony(ResponseFormat):
         return replace(self, reads_calls=False)
 
     def has_built_in(self, name: str) -> bool:
-        """Whether a tool of that name is the model's own."""
+        """Returns True if a tool of that name is the model's own."""
         return name.partition(".")[0] in self.built_in
 
     def thought_shape(self, at: ThoughtAt) -> Shape:  # noqa: ARG002  (harmony's prompts open none)
@@ -156,12 +156,12 @@ def _message_shape(channel: str) -> Shape:
 
 
 def _borders(source: Source) -> Marks:
-    """What ends a message: its end, or the next message where that was left out."""
+    """Returns what ends a message: its end, or the next message where that was left out."""
     return source.marks(END, START, CHANNEL)
 
 
 def _read_header(source: Source, header: str) -> Reading[tuple[str, re.Match[str] | None]]:
-    """What was consumed of a header, and its parts if it is one."""
+    """Returns what was consumed of a header, and its parts if it is one."""
     viable = _LATER_TEXT if header else _FIRST_TEXT
     while not header.endswith(MESSAGE):
         found = yield from source.before(source.marks(*_TAGS), viable)
@@ -185,7 +185,7 @@ def _think(source: Source, draft: Draft) -> Reading[str | None]:
 
 
 def body_of(call: ToolCall) -> str:
-    """What a model writes to call a built-in tool: code for ``python``, else the arguments."""
+    """Returns what a model writes to call a built-in tool: code for ``python``, else the arguments."""
     value = call.arguments_value
     is_code = call.name == _PYTHON and isinstance(value, dict) and isinstance(value.get("code"), str)
     return value["code"] if is_code else call.arguments_json

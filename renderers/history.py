@@ -1,12 +1,12 @@
-"""What becomes of a conversation's earlier tokens."""
+"""The treatment of a conversation's earlier tokens."""
 
 from enum import StrEnum
 
 
 class History(StrEnum):
-    """What becomes of tokens that the model's own template would render differently later on."""
+    """Ways to treat tokens that the model's own template would render differently later on."""
 
     EXACT = "exact"
-    """What the model sampled stays as it sampled it."""
+    """Tokens that the model sampled stay as it sampled them."""
     TEMPLATE = "template"
-    """What the template says counts (old thoughts stripped, …)."""
+    """The template's rendering counts (old thoughts stripped, …)."""

@@ -25,7 +25,7 @@ def strict_json(text: str) -> Any:
 
 
 def is_object(text: str) -> bool:
-    """Whether ``text`` is a JSON object that can be sent on."""
+    """Returns True if ``text`` is a JSON object that can be sent on."""
     try:
         return isinstance(strict_json(text), dict)
     except ValueError:
@@ -42,7 +42,7 @@ def json_string(text: str) -> str | None:
 
 
 def is_deeper(value: Any, most: int) -> bool:
-    """Whether lists and objects are nested more than so many levels; level by level, whatever the depth."""
+    """Returns True if lists and objects are nested more than so many levels; level by level, whatever the depth."""
     return any(depth > most for depth, _ in enumerate(levels(value), 1))
 
 
@@ -55,7 +55,8 @@ def levels(value: Any) -> Iterator[list[Any]]:
 
 
 def closes_object(behind: str) -> bool:
-    """Whether the text behind a field's value ends the object that holds it; more fields may come before that."""
+    """Returns True if the text after a field's value ends the object that holds it; more fields may come before
+    that."""
     if behind.strip() == "}":
         return True
     try:
@@ -81,7 +82,7 @@ _REST_OF_STRING = re.compile(r'[^"\\]*(?:\\.[^"\\]*)*', re.DOTALL)
 
 
 class _Brackets:
-    """Where a JSON value ends that begins with a bracket."""
+    """Finder of the end of a JSON value that begins with a bracket."""
 
     def __init__(self, marks: Marks, depth: int) -> None:
         self._marks = marks
@@ -89,9 +90,8 @@ class _Brackets:
         self.in_string = False
 
     def scan(self, text: str, *, more: bool) -> tuple[int, bool | None]:
-        """How far ``text`` is understood, and whether the value ends there: ``False`` at a mark, ``None`` if it goes
-        on.
-        With ``more`` to come, an end that may be the beginning of an escape or of a mark is left for later."""
+        """Returns how far ``text`` is understood, and whether the value ends there: ``False`` at a mark, ``None`` if it
+        goes on. With ``more`` to come, an end that may be the beginning of an escape or of a mark is left for later."""
         at = 0
         while at < len(text):
             if self.in_string:
@@ -121,7 +121,7 @@ class _Brackets:
 
 def copy_json(source: Source, sink: Sink, marks: Marks, *, depth: int = 0) -> Reading[bool]:
     """Passes on the JSON object or array at the start of the text as it comes. ``False`` where it does not end before
-    one of the marks. Inside a string a mark counts only if it is a token, and what stands behind it is another, or a
+    one of the marks. Inside a string a mark counts only if it is a token, and what stands after it is another, or a
     call's object, or nothing: elsewhere it is a word of the string. With ``depth``, the text starts
     inside so many objects or arrays, and goes on to the end of the outermost."""
     brackets = _Brackets(marks, depth)

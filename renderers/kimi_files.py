@@ -2,7 +2,7 @@
 
 Sources: ``tokenization_kimi.py`` of moonshotai/Kimi-K2-Instruct, Kimi-K2-Thinking, Kimi-K2.5 and
 Kimi-Linear-48B-A3B-Instruct, which are alike in what is taken from them: the split pattern, and 256 control tokens
-behind the words, each with a name in ``tokenizer_config.json`` or none.
+after the words, each with a name in ``tokenizer_config.json`` or none.
 """
 
 import base64

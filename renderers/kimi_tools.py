@@ -110,7 +110,7 @@ class _Declaration:
         return "{\n" + ",\n".join(fields) + f"\n{indent}}}" if fields else "{}"
 
     def _fields(self, schema: Mapping[str, Any], indent: str) -> Iterator[tuple[bool, str, str]]:
-        """Whether each may be left out, its name, and how it is declared."""
+        """Yields for each field whether it may be left out, its name, and how it is declared."""
         for name, inner in (schema.get("properties") or {}).items():
             optional, default = name not in schema.get("required", ()), None
             lines = self._documented(inner, indent)
@@ -127,7 +127,7 @@ class _Declaration:
         return "\n".join(["Array<", *lines, inner + self._type(items, inner), f"{indent}>"])
 
     def _documented(self, schema: Any, indent: str) -> list[str]:
-        """What is said of a type, and within what bounds it is."""
+        """Returns what is said of a type, and within what bounds it is."""
         if not isinstance(schema, Mapping):
             return []
         lines = _comment(schema.get("description"), indent)

@@ -1,6 +1,6 @@
 """Sampled token ids back into a message, as they come or all at once: lossless, never raising on what a model wrote.
 
-There is one way to read a completion, :class:`StreamParser`; reading it whole is feeding it whole (STREAM).
+There is one way to read a completion, :class:`StreamParser`; reading it completely is feeding it all at once (STREAM).
 """
 
 import re
@@ -28,16 +28,16 @@ _MOST_TRIES = 64
 
 @dataclass(frozen=True)
 class ResponseFormat:
-    """How a family writes an answer: all that parsing needs to know of it."""
+    """The format in which a family writes an answer: all that parsing needs to know of it."""
 
     stop_ids: tuple[int, ...] = ()
     reasoning: TaggedReasoning | None = None
     tool_calls: CallSyntax | None = None
     padding: Padding = field(default_factory=Padding)
     starts_in_reasoning: bool = False
-    """Whether the generation prompt itself opens a thought."""
+    """True if the generation prompt itself opens a thought."""
     behind_calls: str = ""
-    """What the format writes between the last call and the stop token."""
+    """The text that the format writes between the last call and the stop token."""
     silent: tuple[str, ...] = ()
     """Tags around what is said that say nothing themselves (``<|START_RESPONSE|>``)."""
 
@@ -54,12 +54,12 @@ class ResponseFormat:
 
     @property
     def thinks(self) -> bool:
-        """Whether an answer may hold reasoning."""
+        """Returns True if an answer may hold reasoning."""
         return self.reasoning is not None
 
     @property
     def unfinished_close(self) -> str:
-        """What closes a thought that was cut off in the middle."""
+        """Returns what closes a thought that was cut off in the middle."""
         return self.reasoning.unfinished_close if self.reasoning else ""
 
     def without_calls(self) -> "ResponseFormat":
@@ -69,7 +69,8 @@ class ResponseFormat:
     # How an answer is written, for engines that hold a model to it.
 
     def thought_shape(self, at: ThoughtAt) -> Shape:
-        """What stands before the answer: a thought that the prompt opened, or one that the model may begin."""
+        """Returns the shape of what stands before the answer: a thought that the prompt opened, or one that the model
+        may begin."""
         lead = white_space(self.padding.lead_in, most=1)
         if self.reasoning is None or at is ThoughtAt.BEHIND:
             return lead
@@ -83,7 +84,7 @@ class ResponseFormat:
 
     @property
     def calls_lead(self) -> Shape:
-        """What may stand between the thought and the first call, where nothing is said."""
+        """Returns the shape of what may stand between the thought and the first call, where nothing is said."""
         return (Perhaps((self.padding.before_calls,)),) if self.padding.before_calls else ()
 
     def calls_shape(self, name: str, parameters: Mapping[str, Any]) -> CallsShape | None:
@@ -91,7 +92,7 @@ class ResponseFormat:
         return self.tool_calls.shape(name, parameters) if self.tool_calls else None
 
     def shape_with_one_call(self, calls: Sequence[Shape]) -> Shape | None:
-        """Any answer with at most one of the ``calls``, behind which it ends; ``None`` where calls begin without a
+        """Any answer with at most one of the ``calls``, after which it ends; ``None`` where calls begin without a
         tag, as other words do."""
         opens = self.tool_calls.opens if self.tool_calls else ()
         tag = next((tag for tag in opens if all(str(call[0]).startswith(tag) for call in calls)), None)
@@ -101,7 +102,7 @@ class ResponseFormat:
         return (AtMostOne(tag, tuple(calls), without=tuple(other for other in others if other != tag)),)
 
     def read(self, source: Source, draft: Draft, offered: Offered) -> Reading[None]:
-        """Reads a whole completion, up to its stop token, into ``draft``."""
+        """Reads a complete completion, up to its stop token, into ``draft``."""
         reasoning, calls = self.reasoning, self.tool_calls
         opens = calls.opens if calls else ()
         outside = source.marks(*opens, *((reasoning.open,) if reasoning else ()), *self.silent)
@@ -155,7 +156,7 @@ def _think(
 
 
 def _begins_call(tag: str, source: Source, offered: Offered, calls: CallSyntax) -> bool:
-    """Whether a call can be read where ``tag`` stands, in a completion that is all there."""
+    """Returns True if a call can be read where ``tag`` stands, in a completion that is all there."""
     place = source.hold()
     source.take_tag(tag)
     tried = Draft(UNPADDED, offered.names)
@@ -184,7 +185,7 @@ class StreamParser:
         self._advance()
 
     def feed(self, token_ids: Sequence[int]) -> list[Delta]:
-        """More sampled ids, the stop token included where it was sampled; what comes behind it is kept as rest.
+        """Takes more sampled ids, the stop token included where it was sampled; what comes after it is kept as rest.
 
         Raises:
             RuntimeError: after :meth:`finish`.
@@ -217,7 +218,7 @@ class StreamParser:
 
     @property
     def in_thought(self) -> bool:
-        """Whether what was read last stands inside a thought."""
+        """Returns True if what was read last stands inside a thought."""
         return self._draft.in_thought
 
     def response(self) -> ParsedResponse:

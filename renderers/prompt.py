@@ -1,4 +1,4 @@
-"""What rendering and parsing give back."""
+"""The results of rendering and parsing."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -63,7 +63,7 @@ class Prompt:
 
 
 class CallStatus(StrEnum):
-    """What became of a tool call that the model wrote."""
+    """The outcome of reading a tool call that the model wrote."""
 
     OK = "ok"
     REPAIRED = "repaired"
@@ -96,7 +96,7 @@ class ParsedResponse:
 
     message: Message
     complete: bool
-    """Whether the model closed its turn with a stop token."""
+    """True if the model closed its turn with a stop token."""
     stop_token: int | None
     """The stop token that closed it."""
     calls: tuple[ParsedCall, ...] = ()

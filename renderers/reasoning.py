@@ -9,12 +9,12 @@ from tickertape.renderers.shape import Shape, Text, white_space
 
 
 class ThoughtAt(Enum):
-    """Where a prompt ends, as to the thought."""
+    """The state in which a prompt leaves the thought."""
 
     BEFORE = auto()
     """The model may begin one, or not."""
     INSIDE = auto()
-    """The prompt opened one, which the model goes on with."""
+    """The prompt opened one, which the model continues."""
     BEHIND = auto()
     """The prompt closed one, or the model has none."""
 
@@ -26,15 +26,15 @@ class TaggedReasoning:
     open: str = "<think>"
     close: str = "</think>"
     around_close: tuple[str, str] = ("\n", "\n\n")
-    """What stands before ``close`` and behind it where a thought is written out."""
+    """The texts before ``close`` and after it where a thought is written out."""
     inside: tuple[str, ...] = ()
     """Tags of the model's that may stand in a thought, and are part of its words."""
     label: str = ""
-    """Text behind ``open`` that belongs to it, such as the name of a channel."""
+    """Text after ``open`` that belongs to it, such as the name of a channel."""
 
     @property
     def unfinished_close(self) -> str:
-        """What closes a thought, also one that was cut off in the middle."""
+        """Returns what closes a thought, also one that was cut off in the middle."""
         before, behind = self.around_close
         return before + self.close + behind
 
@@ -50,7 +50,8 @@ class TaggedReasoning:
         yield output_markup(self.unfinished_close)
 
     def shape(self, *, opened: bool, between: str) -> Shape:
-        """How a thought is written, up to the content; ``between`` are characters that may stand before that."""
+        """Returns how a thought is written, up to the content; ``between`` are characters that may stand before
+        that."""
         thought = (Text(self.close, without=(self.open,)), *white_space(between, most=3))
         return thought if opened else (self.open + self.label, *thought)
 

@@ -25,7 +25,7 @@ from tickertape.renderers.supervised import TrainOn, supervised_weights
 from tickertape.renderers.tokenizer import Tokenizer, TokenizerLike, as_ids
 from tickertape.renderers.tool_calls.offered import Offered
 
-#: So many tokens of a bridge the model may have sampled behind its stop token.
+#: So many tokens of a bridge the model may have sampled after its stop token.
 _LONGEST_OVERLAP = 16
 #: So many tokens at the end of a prompt show whether it opens a thought.
 _PROMPT_END = 16
@@ -99,7 +99,7 @@ class Renderer(ABC):
         return self.encoder.encode(pieces, split_before=self.seam)
 
     def build_conversation(self, messages: Iterable[MessageLike], tools: Sequence[Tool] | None = None) -> Prompt:
-        """Whole messages to token ids, with nothing opened after the last one. Raises as
+        """Renders whole messages to token ids, with nothing opened after the last one. Raises as
         :meth:`build_generation_prompt`."""
         pieces = self._conversation(as_messages(messages), tools, generation_prompt=False)
         return self.encoder.encode(pieces, split_before=self.seam)
@@ -113,8 +113,8 @@ class Renderer(ABC):
         prompt_ids: Sequence[int] = (),
         call_ids: Sequence[str | None] = (),
     ) -> Prompt:
-        """What must be appended to a completion so that the next turn can be sampled: the turn's close as far as the
-        model did not sample it itself, the new messages, the generation prompt. Indices count ``new_messages``.
+        """Returns what must be appended to a completion so that the next turn can be sampled: the turn's close as far
+        as the model did not sample it itself, the new messages, the generation prompt. Indices count ``new_messages``.
 
         Args:
             completion_ids: what the model sampled.
@@ -184,7 +184,7 @@ class Renderer(ABC):
             tools: the tools that were offered; with ``None``, names of called tools are not checked.
             read_calls: ``False`` leaves tool calls as the text that they are written in.
             prompt_ids: what the completion was sampled from, or the last tokens of it: whether a thought was opened for
-                the model, which in some formats it is only behind a user message. ``None`` supposes the usual prompt.
+                the model, which in some formats it is only after a user message. ``None`` supposes the usual prompt.
         """
         parser = self.stream_parser(tools, read_calls=read_calls, prompt_ids=prompt_ids)
         parser.feed(token_ids)
@@ -198,8 +198,8 @@ class Renderer(ABC):
         read_calls: bool = True,
         prompt_ids: Sequence[int] | None = None,
     ) -> StreamParser:
-        """What :meth:`parse_response` does, while the completion is sampled: feed ids in any chunks, get deltas.
-        Arguments as there."""
+        """Returns a parser that does what :meth:`parse_response` does, while the completion is sampled: feed ids in any
+        chunks, get deltas. Arguments as there."""
         response_format = self.response_format if read_calls else self.response_format.without_calls()
         if prompt_ids is not None and response_format.reasoning:
             opened = self.thought_at(prompt_ids) is ThoughtAt.INSIDE
@@ -212,7 +212,7 @@ class Renderer(ABC):
         return StreamParser(self.tokenizer, plain, Offered(None))
 
     def thought_at(self, prompt_ids: Sequence[int]) -> ThoughtAt:
-        """What a prompt, or the last tokens of it, leaves of a thought to the model."""
+        """Returns what a prompt, or the last tokens of it, leaves of a thought to the model."""
         reasoning = self.response_format.reasoning
         if reasoning is None:
             return ThoughtAt.BEFORE if self.response_format.thinks else ThoughtAt.BEHIND
@@ -242,8 +242,8 @@ class Renderer(ABC):
             train_on: which messages are trained, or a flag for each message.
 
         Raises:
-            RenderError: as :meth:`build_generation_prompt`; or a chat template rewrites the messages, so that it cannot
-                be told whose its tokens are.
+            RenderError: as :meth:`build_generation_prompt`; or a chat template rewrites the messages, so that it is
+                not known whose its tokens are.
             ValueError: a message is malformed, or there are not as many flags as messages.
         """
         given = as_messages(messages)
@@ -271,8 +271,8 @@ class Renderer(ABC):
 
 
 def _overlap(completion_ids: Sequence[int], suffix: Prompt) -> int:
-    """How many tokens at the beginning of a bridge the model sampled already: its stop token, and what it wrote behind
-    that as the format has it."""
+    """Counts the tokens at the beginning of a bridge that the model sampled already: its stop token, and what it wrote
+    after that as the format has it."""
     longest = min(_LONGEST_OVERLAP, len(suffix), len(completion_ids))
     ends = (n for n in range(longest, 0, -1) if list(completion_ids[-n:]) == suffix.token_ids[:n])
     return next(ends, 0)

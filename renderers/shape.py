@@ -1,6 +1,6 @@
-"""What a part of an answer looks like, for engines that hold a model to it: the parts in the order they are written.
+"""The shape of a part of an answer, for engines that hold a model to it: the parts in the order they are written.
 
-A format describes its thoughts, its answers and its calls in these terms; what an engine is told of them is not its
+A format describes its thoughts, its answers and its calls in these terms; what an engine gets of them is not its
 business. A description is narrower than what is read back: it is what the model's own template would have written.
 """
 
@@ -65,7 +65,7 @@ class AtMostOne:
     """Any text; the first of the ``ways`` that begins in it is its last word."""
 
     tag: str
-    """What each of the ways begins with."""
+    """The tag that each of the ways begins with."""
     ways: "tuple[Shape, ...]"
     without: tuple[str, ...] = ()
     """Tags that do not stand in the text."""
@@ -77,7 +77,7 @@ Shape: TypeAlias = tuple["str | Json | Text | Matching | Perhaps | Either | Repe
 
 @dataclass(frozen=True, slots=True)
 class CallsShape:
-    """How a format writes calls of one tool."""
+    """The way in which a format writes calls of one tool."""
 
     call: Shape
     before: str = ""
@@ -85,4 +85,4 @@ class CallsShape:
     between: str | None = ""
     """Between two calls; ``None`` where a turn ends with its first."""
     after: str = ""
-    """Once, behind the last call."""
+    """Once, after the last call."""

@@ -1,4 +1,4 @@
-"""What a completion says, as readers consume it: text and tags in order, however the token ids arrive.
+"""The content of a completion, as readers consume it: text and tags in order, however the token ids arrive.
 
 A reader is a generator (:data:`Reading`): it takes what it needs from a :class:`Source` and yields where it cannot go
 on before more ids have come. So a format is read by plain code, top to bottom, and streams all the same.
@@ -21,8 +21,8 @@ Sink: TypeAlias = Callable[[str], None]
 
 
 def viable_beginnings(*ways: Iterable[str]) -> re.Pattern[str]:
-    """What matches every text that may be the beginning of one of several ways to write something, each given as the
-    patterns of its parts in order; a text that goes beyond all of them matches too."""
+    """Returns a pattern of every text that may be the beginning of one of several ways to write something, each given
+    as the patterns of its parts in order; a text that goes beyond all of them matches too."""
 
     def nested(parts: Iterable[str]) -> str:
         pattern = ""
@@ -54,13 +54,13 @@ class Marks:
         return self._spelled.search(text, start) if self._spelled else None
 
     def begins(self, text: str) -> bool | None:
-        """Whether ``text`` begins with a spelled tag; ``None`` where it may yet."""
+        """Returns True if ``text`` begins with a spelled tag; ``None`` where it may yet."""
         if self._spelled is not None and self._spelled.match(text):
             return True
         return None if text in self._beginnings else False
 
     def held_back(self, text: str) -> int:
-        """How many characters at the end of ``text`` may be the beginning of a spelled tag."""
+        """Returns how many characters at the end of ``text`` may be the beginning of a spelled tag."""
         if not self._beginnings:
             return 0
         longest = min(self._longest, len(text))
@@ -73,7 +73,7 @@ class Source:
     Args:
         tokenizer: the model's.
         tags: texts of the tags that count for the format at hand.
-        stop_ids: stop tokens; what is fed behind one is not read.
+        stop_ids: stop tokens; what is fed after one is not read.
     """
 
     def __init__(self, tokenizer: Tokenizer, tags: Iterable[str], stop_ids: Iterable[int] = ()) -> None:
@@ -84,16 +84,16 @@ class Source:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._queue: deque[tuple[str, bool]] = deque()  # (text, whether it is a tag)
         self._taken: list[tuple[str, bool]] = []
-        """What was consumed, as in the queue."""
+        """The pieces that were consumed, as in the queue."""
         self._recorded_from = 0
         self._holds = 0
         self.text = ""
         """Unread text, up to ``tag``."""
         self.tag: str | None = None
-        """The tag token right behind ``text``, as far as it has come."""
+        """The tag token right after ``text``, as far as it has come."""
         self.ended = False
         self.stopped = False
-        """Whether it ended with a stop token."""
+        """True if it ended with a stop token."""
 
     def feed(self, ids: Sequence[int]) -> int | None:
         """Adds token ids up to the first stop token, whose place is returned; ``None`` where there is none. Those of a
@@ -144,7 +144,7 @@ class Source:
 
     @property
     def is_last(self) -> bool:
-        """Whether the unread text is all that the completion still holds."""
+        """Returns True if the unread text is all that the completion still holds."""
         return self.ended and self.tag is None
 
     # Taking text and tags.
@@ -165,7 +165,7 @@ class Source:
         return tag
 
     def keep_tag(self) -> None:
-        """Makes the tag behind the text text as well: it means nothing where it stands."""
+        """Makes the tag after the text text as well: it means nothing where it stands."""
         self.text += self.tag or ""
         self.tag = None
         self._pull()
@@ -188,15 +188,15 @@ class Source:
         self._pull()
 
     def comes(self, marks: Marks) -> Reading[bool]:
-        """Whether one of the marks stands anywhere in the rest of the completion; nothing is consumed."""
+        """Returns True if one of the marks stands anywhere in the rest of the completion; nothing is consumed."""
         place = self.hold()
         tag = yield from self.copy_until(marks, drop)
         self.put_back(place)
         return tag is not None
 
     def followed_by(self, tag: str, marks: Marks) -> Reading[bool]:
-        """Whether what stands behind ``tag``, at which :meth:`copy_until` stopped, is white space and then one of the
-        marks, or the end of the completion: whether the tag can be meant as one. Nothing is consumed."""
+        """Returns True if what stands after ``tag``, at which :meth:`copy_until` stopped, is white space and then one
+        of the marks, or the end of the completion: if the tag can be meant as one. Nothing is consumed."""
         while True:
             text, following = self._behind(tag)
             text = text.lstrip()
@@ -211,7 +211,7 @@ class Source:
             yield
 
     def _behind(self, tag: str) -> tuple[str, str | None]:
-        """The text behind a tag, as far as it has come, and the tag token behind that."""
+        """Returns the text after a tag, as far as it has come, and the tag token after that."""
         if self.text:
             return self.text[len(tag) :], self.tag
         text = ""
@@ -263,7 +263,7 @@ class Source:
     def head(self, pattern: re.Pattern[str], viable: re.Pattern[str], marks: Marks) -> Reading[re.Match[str] | None]:
         """The match of ``pattern`` at the start of the text, consumed; ``None``, with nothing consumed, as soon as
         ``viable`` says that it cannot come, or at one of the marks. What ``pattern`` matches must not depend on the
-        text behind the match."""
+        text after the match."""
         while True:
             border = marks.find(self.text)
             text = self.text[: border.start() if border else _LONGEST_HEAD]

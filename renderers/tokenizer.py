@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 
 class HuggingFaceTokenizer(Protocol):
-    """What is used of a ``transformers`` fast tokenizer."""
+    """The parts of a ``transformers`` fast tokenizer that are used."""
 
     backend_tokenizer: tokenizers.Tokenizer
     chat_template: Any
@@ -282,7 +282,7 @@ def _without_control(backend: tokenizers.Tokenizer, words: Mapping[int, tokenize
     view.normalizer, view.pre_tokenizer, view.decoder = backend.normalizer, backend.pre_tokenizer, backend.decoder
     n_words = backend.get_vocab_size(with_added_tokens=False)
     # Ids beyond the model's own are given in order, so up to the last word each control token needs one that stands for
-    # it. Its text is what nobody writes; if somebody does, it counts as that control token, and is broken apart.
+    # it. Its text is what no author writes; if one does, it counts as that control token, and is broken apart.
     added = sorted(backend.get_added_tokens_decoder().items())
     last = max(words, default=-1)
     for i, token in added:
@@ -296,7 +296,7 @@ def _without_control(backend: tokenizers.Tokenizer, words: Mapping[int, tokenize
 
 
 def _prepends_to_first(pre_tokenizer: dict[str, Any] | None) -> bool:
-    """Whether it does so for the first word of a prompt only; if so, ``pre_tokenizer`` is changed not to."""
+    """Returns True if it does so for the first word of a prompt only; if so, ``pre_tokenizer`` is changed not to."""
     if pre_tokenizer is None:
         return False
     parts = [_prepends_to_first(part) for part in pre_tokenizer.get("pretokenizers", ())]
@@ -333,9 +333,9 @@ def _files_of(place: Place) -> Path | None:
 
 
 def _as_in_its_file(hf: HuggingFaceTokenizer, file: Path | None) -> tokenizers.Tokenizer:
-    """What ``transformers`` made of a model's files, as far as it encodes text as the model's own ``tokenizer.json``
-    does; else what is in the file. For some classes ``transformers`` puts a split rule of its own in place of the
-    file's."""
+    """Returns what ``transformers`` made of a model's files, as far as it encodes text as the model's own
+    ``tokenizer.json`` does; else what is in the file. For some classes ``transformers`` puts a split rule of its own in
+    place of the file's."""
     made = hf.backend_tokenizer
     if file is None:
         return made

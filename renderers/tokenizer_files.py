@@ -40,7 +40,7 @@ _EXTRA = ("additional_special_tokens", "extra_special_tokens")
 
 
 class TokenizerFiles(NamedTuple):
-    """What a directory says of a tokenizer."""
+    """The content of a directory's tokenizer files."""
 
     backend: tokenizers.Tokenizer
     chat_template: str | None
@@ -49,7 +49,7 @@ class TokenizerFiles(NamedTuple):
 
 
 def read_directory(directory: Path) -> TokenizerFiles | None:
-    """What ``transformers`` would read there; ``None`` where only it knows."""
+    """Returns what ``transformers`` would read there; ``None`` where only it knows."""
     config = _json(directory / "tokenizer_config.json")
     if (kimi := read_kimi(directory, config)) is not None:
         return TokenizerFiles(kimi, _template(directory, config), _special_tokens(config))
@@ -94,7 +94,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _adds_nothing(config: dict[str, Any], backend: tokenizers.Tokenizer) -> bool:
-    """Whether every token that the configuration names is what it is in ``tokenizer.json``."""
+    """Returns True if every token that the configuration names is what it is in ``tokenizer.json``."""
     added = backend.get_added_tokens_decoder()
     for number, wanted in config.get("added_tokens_decoder", {}).items():
         if not isinstance(wanted, dict) or (found := added.get(int(number))) is None or _differ(wanted, found):

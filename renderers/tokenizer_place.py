@@ -1,4 +1,4 @@
-"""Where a tokenizer is looked for: a directory, or the hub; and what to say where it is not found.
+"""The place where a tokenizer is looked for: a directory, or the hub; and what to say where it is not found.
 
 The hub's library tries an address that it cannot reach for a minute. So it is found out first whether there is a
 connection at all; without one, only what was fetched before is looked at.
@@ -26,7 +26,7 @@ _CONNECTING = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where ``transformers`` is to look.
+    """The place where ``transformers`` is to look.
 
     Attributes:
         source: a directory, or a name on the hub.
@@ -42,11 +42,11 @@ class Place:
 
     @property
     def is_local(self) -> bool:
-        """Whether only files that are here are to be looked at."""
+        """Returns True if only files that are here are to be looked at."""
         return self.is_directory or self.unreached is not None
 
     def explained(self, error: Exception) -> str:
-        """What it means that there is no tokenizer, for people."""
+        """Returns what it means that there is no tokenizer, for people."""
         if "trust_remote_code" in str(error):
             return (
                 f"the tokenizer of {self.source} is a program of its own, which is never run here. Give a directory "
@@ -67,7 +67,7 @@ class Place:
 
 
 def find_tokenizer(source: str) -> Place:
-    """Where to look for a directory's path or a hub's name.
+    """Finds where to look for a directory's path or a hub's name.
 
     Raises:
         TokenizerError: it is neither; the text says what would be right.
@@ -91,7 +91,7 @@ def find_tokenizer(source: str) -> Place:
 
 
 def _why_unreached(url: str, offline: bool) -> str | None:
-    """Why no connection to the hub is made, or to the proxy in front of it; ``None`` where one is."""
+    """Finds why no connection to the hub is made, or to the proxy in front of it; ``None`` where one is."""
     if offline:
         return "HF_HUB_OFFLINE is set"
     place = urlsplit(url)

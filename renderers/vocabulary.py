@@ -1,4 +1,4 @@
-"""What single tokens are: the bytes they stand for, and which of the added ones are words like any other."""
+"""The nature of single tokens: the bytes they stand for, and which of the added ones are words like any other."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -10,7 +10,7 @@ from tokenizers import models
 
 
 def rules_of(backend: tokenizers.Tokenizer) -> dict[str, Any]:
-    """What a tokenizer's ``tokenizer.json`` says besides the vocabulary, which would take long to read."""
+    """Returns what a tokenizer's ``tokenizer.json`` says besides the vocabulary, which would take long to read."""
     bare = tokenizers.Tokenizer(models.BPE())
     bare.normalizer, bare.pre_tokenizer, bare.decoder = backend.normalizer, backend.pre_tokenizer, backend.decoder
     rules: dict[str, Any] = orjson.loads(bare.to_str())
@@ -38,7 +38,8 @@ def bytes_of_spelled(token: str) -> bytes | None:
 
 
 def missing_bytes(backend: tokenizers.Tokenizer) -> re.Pattern[bytes] | None:
-    """What finds the bytes for which a byte-level vocabulary has no token; ``None`` where it has all."""
+    """Returns a pattern that finds the bytes for which a byte-level vocabulary has no token; ``None`` where it has
+    all."""
     lacking = [byte for char, byte in _BYTE_OF_CHAR.items() if backend.token_to_id(char) is None]
     return re.compile(b"[" + b"".join(map(re.escape, lacking)) + b"]") if lacking else None
 
@@ -75,7 +76,7 @@ _HTML_TAG = re.compile(rf"</?(?:{_HTML.replace(' ', '|')})>")
 
 
 def is_word(token: tokenizers.AddedToken) -> bool:
-    """Whether an added token is a word that any text may spell, not a control token.
+    """Returns True if an added token is a word that any text may spell, not a control token.
 
     Vocabularies add runs of white space (GPT-NeoX; Gemma, with ``▁`` for the space) and Gemma adds HTML tags; encoding
     them otherwise than the model does would only make its text stranger. What is marked special is never a tag of HTML:

@@ -1,4 +1,4 @@
-"""What a call can be answered with instead of a completion.
+"""Errors that a call can be answered with instead of a completion.
 
 Each error knows its HTTP status and OpenAI's ``type``, ``code`` and ``param``; a dialect gives it its protocol's shape.
 """

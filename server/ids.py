@@ -1,4 +1,4 @@
-"""Names that nobody has used before."""
+"""Names that have not been used before."""
 
 import os
 import random

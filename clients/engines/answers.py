@@ -1,4 +1,4 @@
-"""What the answers of vLLM and SGLang have in common.
+"""The common parts of vLLM's and SGLang's answers.
 
 SGLang took its ``weight_versions`` and the version of unversioned weights over from vLLM. Both spell minus infinity as
 a number that JSON has: vLLM -9999.0, SGLang the smallest float32.
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-#: The version of weights that nobody gave a version.
+#: The version of weights that were never given a version.
 UNVERSIONED = "default"
 
 _NO_LOGPROB = -9999.0

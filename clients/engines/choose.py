@@ -73,7 +73,7 @@ def make_engine(
 
 
 def shown(spec: str) -> str:
-    """An engine's address as it may be told: without what stands where passwords do."""
+    """Returns an engine's address as it may be shown: without what stands where passwords do."""
     return _SECRET.sub(lambda found: "//***@" if found.group().startswith("//") else "?***", spec)
 
 

@@ -1,4 +1,4 @@
-"""What an engine is to the rest: a prompt of token ids in, chunks of sampled tokens out.
+"""The interface of an engine to the rest: a prompt of token ids in, chunks of sampled tokens out.
 
 To add an engine, write a folder beside the others, with a class derived from :class:`Engine`; nothing else knows
 engines' wire formats. ``docs/engines.md`` says what must hold, step by step.
@@ -19,7 +19,7 @@ TokenIds: TypeAlias = npt.NDArray[np.int32]
 
 
 class StructureKind(StrEnum):
-    """How a :class:`Structure` is written."""
+    """The language in which a :class:`Structure` is written."""
 
     JSON_SCHEMA = "json_schema"
     """``value`` is a JSON schema."""
@@ -36,7 +36,7 @@ class StructureKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Structure:
-    """What the completion must look like; engines hold to it by guided decoding."""
+    """The form that the completion must have; engines hold to it by guided decoding."""
 
     kind: StructureKind
     value: Any = None
@@ -44,8 +44,8 @@ class Structure:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How to sample. Every value is sent to the engine explicitly: engines' own defaults differ, and some come from
-    the model's ``generation_config.json``."""
+    """The parameters of sampling. Every value is sent to the engine explicitly: engines' own defaults differ, and some
+    come from the model's ``generation_config.json``."""
 
     max_tokens: int
     temperature: float = 1.0
@@ -64,7 +64,7 @@ class Sampling:
     min_tokens: int = 0
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     top_logprobs: int = 0
-    """How many alternatives to report for each token, beside the sampled one."""
+    """Number of alternatives to report for each token, beside the sampled one."""
     structure: Structure | None = None
     adapter: str | None = None
     """The LoRA adapter to sample with, by the engine's name for it; ``None``: the model itself."""
@@ -89,16 +89,16 @@ class Chunk:
     policy_version: str | None = None
     """The version of the weights that sampled these tokens, where the engine reports it with them."""
     version_spans: list[tuple[str | None, int]] | None = None
-    """``(policy_version, n_tokens)`` runs over the whole completion, in the last chunk alone, where the engine reports
-    them; they replace what the chunks said. ``None`` for tokens sampled before the weights had a version."""
+    """``(policy_version, n_tokens)`` runs over the complete completion, in the last chunk alone, where the engine
+    reports them; they replace what the chunks said. ``None`` for tokens sampled before the weights had a version."""
     cached_tokens: int | None = None
-    """How many of the prompt's tokens the engine had in its prefix cache, where it says so."""
+    """Number of the prompt's tokens that the engine had in its prefix cache, where it says so."""
     token_arrays: Mapping[str, npt.NDArray[Any]] | None = None
     """Per-token extras by name, in the last chunk alone."""
 
 
 class LogprobKind(StrEnum):
-    """What an engine's logprobs are of."""
+    """The distribution that an engine's logprobs are of."""
 
     RAW = "raw"
     """Of the model's own distribution, before temperature, penalties, bias and truncation."""
@@ -107,12 +107,12 @@ class LogprobKind(StrEnum):
 
 
 class Feature(StrEnum):
-    """What an engine can do beyond sampling."""
+    """An ability of an engine beyond sampling."""
 
     VERSIONS = "versions"
     """It reports the weights' version with what it samples."""
     PAUSE = "pause"
-    """It can hold its requests, and be told to go on: :meth:`Engine.pause`, :meth:`Engine.resume`."""
+    """It can hold its requests, and be ordered to go on: :meth:`Engine.pause`, :meth:`Engine.resume`."""
     SCORE = "score"
     """:meth:`Engine.score` works."""
     STRUCTURE = "structure"
@@ -131,7 +131,7 @@ class Feature(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
-    """What an engine says of itself."""
+    """An engine's description of itself."""
 
     name: str
     """Its kind: ``vllm``, ``sglang``, …"""
@@ -142,13 +142,13 @@ class EngineInfo:
     version: str = ""
     """Of its software."""
     endpoint: str = ""
-    """Where it is asked for tokens."""
+    """The endpoint at which it is asked for tokens."""
     logprobs: LogprobKind = LogprobKind.RAW
     adapters: tuple[str, ...] = ()
     """LoRA adapters that it serves beside the model."""
     features: frozenset[Feature] = frozenset()
     missing: Mapping[str, str] = field(default_factory=dict)
-    """What was tried out and is not there, features and other things, and why not."""
+    """Features and other things that were tried out and are not there, and why not."""
 
     @property
     def summary(self) -> str:
@@ -158,10 +158,10 @@ class EngineInfo:
 
 
 class PauseMode(StrEnum):
-    """What becomes of the requests that an engine has when it is paused."""
+    """Ways to treat the requests that an engine has when it is paused."""
 
     KEEP = "keep"
-    """It holds them, and goes on with them when it is resumed."""
+    """It holds them, and continues them when it is resumed."""
     ABORT = "abort"
     """It ends them with finish reason ``abort`` and the tokens that they have."""
 
@@ -171,7 +171,7 @@ class Scored:
     """A sequence as an engine read it in one prefill."""
 
     token_ids: list[int]
-    """What it read: its echo of the sequence."""
+    """The token ids that it read: its echo of the sequence."""
     logprobs: list[float]
     """For each token, its logprob given those before it, raw; NaN for the first."""
 
@@ -214,7 +214,7 @@ class Engine(ABC):
         """Frees connections, and the engine itself where it was started here."""
 
     async def policy_version(self) -> str | None:
-        """The version of its weights, as it was told it; ``None`` where it does not know."""
+        """Returns the version of its weights, as it was given it; ``None`` where it does not know."""
         return None
 
     async def pause(self, mode: PauseMode) -> None:

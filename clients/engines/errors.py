@@ -1,4 +1,4 @@
-"""How an engine can fail. The tokens that came before the failure have been handed out already."""
+"""The ways in which an engine can fail. The tokens that came before the failure have been handed out already."""
 
 from enum import StrEnum
 
@@ -12,11 +12,11 @@ class EngineUnavailable(EngineError):
 
 
 class EngineGone(EngineUnavailable):
-    """Nobody listens where it was."""
+    """No process listens where it was."""
 
 
 class Phase(StrEnum):
-    """What an engine can take too long for."""
+    """The waits in which an engine can take too long."""
 
     CONNECT = "connect"
     FIRST_TOKEN = "first_token"  # noqa: S105  (no password)
@@ -66,7 +66,7 @@ class EngineRefused(EngineError):
 
 
 class EngineAborted(EngineError):
-    """It broke the generation off on somebody else's order."""
+    """It broke the generation off on an order that was not ours."""
 
 
 class EngineNonsense(EngineError):

@@ -169,7 +169,7 @@ class EngineConnection:
                     allow_redirects=False,
                 )
             except aiohttp.ClientConnectorError:
-                raise  # nobody is listening
+                raise  # no process is listening
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
                 # A kept connection that the engine had closed meanwhile. No token was seen on it, so once more.
                 if last_try:
@@ -215,8 +215,8 @@ def _json(body: bytes, path: str) -> Any:
 
 
 def refusal(status: int, body: bytes, url: str) -> EngineRefused | EngineUnavailable:
-    """What an error answer means, be it HTTP's or a server-sent event's. 4xx are about the request; the rest about the
-    engine."""
+    """Returns what an error answer means, be it HTTP's or a server-sent event's. 4xx are about the request; the rest
+    about the engine."""
     message, param = _error_message(body)
     text = f"{url} answered {status}: {message}"
     if status == 429:

@@ -22,8 +22,8 @@ class StopWatch:
         self._tail = b""
 
     def sees(self, token_id: int, token_bytes: bytes) -> int | str | None:
-        """What the token completed: a stop token id, a stop string, or nothing. Strings are sought in bytes, so that
-        a character spread over tokens is found."""
+        """Returns what the token completed: a stop token id, a stop string, or nothing. Strings are sought in bytes, so
+        that a character spread over tokens is found."""
         if token_id in self._ids:
             return token_id
         if not self._strings:

@@ -30,7 +30,7 @@ class Trial:
         """Returns what comes of it; ``None`` if it does not answer as it should: then it is missing.
 
         Raises:
-            EngineGone: nobody listens any more.
+            EngineGone: the engine does not listen any more.
         """
         try:
             async with asyncio.timeout(self._timeout):

@@ -38,11 +38,11 @@ class ChatML(Format):
         return system_shown(rendered, "<|im_start|>system\n", "<|im_end|>\n<|im_start|>user\n")
 
     def header(self, role: str) -> Piece:
-        """What opens a turn."""
+        """Returns what opens a turn."""
         return markup(f"<|im_start|>{role}\n")
 
     def end(self) -> Piece:
-        """What closes a turn that is no assistant's."""
+        """Returns what closes a turn that is no assistant's."""
         return markup("".join(piece.text for piece in self.close))
 
     def start(self, system: Message | None, tools: Sequence[Tool]) -> Iterator[Piece]:
@@ -61,7 +61,7 @@ class ChatML(Format):
         return self.default_system
 
     def offer(self, tools: Sequence[Tool], lead_in: str) -> Iterator[Piece]:
-        """The instructions that offer tools, behind the system message's words."""
+        """The instructions that offer tools, after the system message's words."""
         return hermes_tools(tools, lead_in)
 
     def turn(self, place: Place) -> Iterator[Piece]:

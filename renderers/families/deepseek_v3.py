@@ -1,7 +1,7 @@
 """DeepSeek V3 and R1: ``<｜User｜>…<｜Assistant｜>…<｜end▁of▁sentence｜>``, calls as blocks of JSON in a section.
 
 Sources: the templates of deepseek-ai/DeepSeek-V3, DeepSeek-R1, DeepSeek-R1-0528, DeepSeek-R1-Distill-Qwen-32B and
--Llama-8B, perplexity-ai/r1-1776. None shows the tools on offer. But for 0528's they lose count behind the first calls
+-Llama-8B, perplexity-ai/r1-1776. None shows the tools on offer. But for 0528's they lose count after the first calls
 of a conversation: the section is opened once and for all, and some forget the text beside a call or a call's close.
 ``history="template"`` does the same; ``history="exact"`` shows every turn as the model samples it.
 """
@@ -33,11 +33,11 @@ class DeepSeekV3(SystemsFirst):
     preamble = (markup(BEGIN),)
     response = ResponseFormat(tool_calls=CALLS, padding=Padding(before_calls="", after_call=""))
     opens_thought: ClassVar[bool] = False
-    """Whether the prompt opens a thought behind a user message."""
+    """True if the prompt opens a thought after a user message."""
     strips_thought: ClassVar[bool] = False
-    """Whether the template cuts what stands before ``</think>`` out of a content."""
+    """True if the template cuts what stands before ``</think>`` out of a content."""
     text_beside_calls: ClassVar[bool] = False
-    """Whether the template shows both, or calls only where the content is null."""
+    """True if the template shows both; else it shows calls only where the content is null."""
     between_results: ClassVar[str] = "\n"
 
     def offer(self, systems: Sequence[Message], tools: Sequence[Tool]) -> tuple[Piece, ...]:  # noqa: ARG002
@@ -47,7 +47,7 @@ class DeepSeekV3(SystemsFirst):
         yield markup(ASSISTANT + (f"{THINK.open}\n" if self.opens_thought else ""))
 
     def generation_prompt_after(self, last: Message | None) -> Iterator[Piece]:
-        if last is None or last.role != "tool":  # behind results the model goes on in its own turn
+        if last is None or last.role != "tool":  # after results the model goes on in its own turn
             yield from self.generation_prompt()
 
     def turn(self, place: Place) -> Iterator[Piece]:
@@ -78,7 +78,7 @@ class DeepSeekV3(SystemsFirst):
         yield from self.close
 
     def header(self) -> Iterable[Piece]:
-        """What opens an assistant message that does not follow a tool's result."""
+        """Yields what opens an assistant message that does not follow a tool's result."""
         yield markup(ASSISTANT)
 
     def answer_in_template(self, place: Place) -> Iterator[Piece]:
@@ -109,7 +109,7 @@ class DeepSeekV3(SystemsFirst):
             yield output_markup(CALLS.close + END)
 
     def shows_calls(self, message: Message) -> bool:
-        """Whether the template shows a message's calls."""
+        """Returns True if the template shows a message's calls."""
         return bool(message.tool_calls) and (self.text_beside_calls or message.content is None)
 
     def without_thought(self, text: str) -> str:

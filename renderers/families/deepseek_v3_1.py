@@ -1,7 +1,7 @@
-"""DeepSeek V3.1: thinks or not as it is told, calls as ``name<｜tool▁sep｜>{…}``.
+"""DeepSeek V3.1: thinks or not as it is asked to, calls as ``name<｜tool▁sep｜>{…}``.
 
 Source: the template of deepseek-ai/DeepSeek-V3.1-Terminus. It shows no tools on offer and no thought of earlier turns,
-and behind a tool's result it opens nothing: the model goes on without thinking.
+and after a tool's result it opens nothing: the model goes on without thinking.
 """
 
 from collections.abc import Iterator, Sequence

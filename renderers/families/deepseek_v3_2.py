@@ -49,7 +49,7 @@ class DeepSeekV32(SystemsFirst):
     preamble = (markup(BEGIN),)
     response = dsml_response("function_calls")
     no_thought: ClassVar[str] = "<think></think>"
-    """What the prompt says to a model that is not to think."""
+    """The prompt's words to a model that is not to think."""
     tools_header: ClassVar[str] = (
         "## Tools\n\nYou have access to a set of tools you can use to answer the user's question.\nYou can "
         'invoke functions by writing a "<｜DSML｜function_calls>" block like the following as part of your reply to '
@@ -81,11 +81,11 @@ class DeepSeekV32(SystemsFirst):
             yield markup(self.tools_footer)
 
     def parts_tools_from(self, systems: Sequence[Message]) -> bool:
-        """Whether anything stands before the tools."""
+        """Returns True if anything stands before the tools."""
         return len(systems) > 1 or any(message.text for message in systems)
 
     def header(self, last: Message | None) -> str | None:
-        """What opens an answer to the message ``last``, but for the thought."""
+        """Returns what opens an answer to the message ``last``, but for the thought."""
         if last is None or last.role == "assistant":
             return None
         return "\n\n" if last.role == "tool" else ASSISTANT
@@ -140,7 +140,7 @@ class DeepSeekV32(SystemsFirst):
             yield (output_markup if thinks else markup)(THINK.close)
 
     def keeps_thought(self, place: Place) -> bool:
-        """Whether the template shows a message's thought."""
+        """Returns True if the template shows a message's thought."""
         return place.is_running
 
 

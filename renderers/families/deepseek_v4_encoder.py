@@ -2,7 +2,7 @@
 
 Sources: the templates of crusoeai/DeepSeek-V4-Flash, which follows the encoder byte for byte, and of
 unsloth/DeepSeek-V4-Flash. Unlike llama.cpp's they drop thoughts of earlier exchanges where no tools are offered, and
-open an answer only behind a message that asks for one.
+open an answer only after a message that asks for one.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

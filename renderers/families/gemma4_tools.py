@@ -1,4 +1,4 @@
-"""How Gemma 4's template declares tools: schemas in the notation of its calls, keys in order, type names in capitals.
+"""Gemma 4's declarations of tools: schemas in the notation of its calls, keys in order, type names in capitals.
 
 What the template makes of schemas that it was not written for (several types in a list, no type at all) is followed.
 """

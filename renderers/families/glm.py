@@ -44,9 +44,9 @@ class Glm45(Format):
     line = "\n"
     """Before each part of a message."""
     thought_opened = ""
-    """What the prompt of a turn with thinking holds of the thought."""
+    """The part of the thought that the prompt of a turn with thinking holds."""
     no_thought = "<think></think>"
-    """What stands for one, and in the prompt of a turn without thinking."""
+    """The text that stands in a thought's place, and in the prompt of a turn without thinking."""
 
     def __init__(
         self, tokenizer: TokenizerLike, *, enable_thinking: bool = True, history: History | str = History.EXACT
@@ -112,7 +112,7 @@ class Glm45(Format):
         return next((ROLES[role] for role in ("user", "tool") if place.neighbour_has_role(+1, role)), None)
 
     def _stands_already(self, place: Place) -> bool:
-        """Whether the role's marker is there: the turn before ended on it, or it is for several results."""
+        """Returns True if the role's marker is there: the turn before ended on it, or it is for several results."""
         role = place.message.role
         if place.neighbour_has_role(-1, "assistant"):
             return self._stop(replace(place, index=place.index - 1)) == ROLES[role]
@@ -146,7 +146,7 @@ class Glm45(Format):
         return reasoning.strip() if reasoning and self.shows_thought(place) else None, text
 
     def shows_thought(self, place: Place) -> bool:
-        """Whether the template shows a thought of this message."""
+        """Returns True if the template shows a thought of this message."""
         return place.is_running
 
     def generation_prompt(self) -> Iterator[Piece]:
@@ -204,7 +204,7 @@ class Glm51(Glm47):
         return reasoning if place.exact or self.shows_thought(place) else None, text
 
     def is_thoughtful(self, place: Place) -> bool:
-        """Whether a message without a thought stands where others have one."""
+        """Returns True if a message without a thought stands where others have one."""
         if place.exact or place.is_running:
             return self.enable_thinking
         asked = max((k for k in range(place.index) if place.messages[k].role == "user"), default=None)
@@ -213,7 +213,7 @@ class Glm51(Glm47):
 
 
 class Glm52(Glm51):
-    """GLM-5.2, which is told how hard to think."""
+    """GLM-5.2, whose prompt says how hard to think."""
 
     name = "glm-5.2"
     no_thought = "<think></think>"

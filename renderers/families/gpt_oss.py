@@ -8,8 +8,8 @@ As the templates cannot say everything that the model does, ``history="exact"`` 
 * every call of a message, where the templates show the first only;
 * words before a call as a preamble (``commentary``), where the templates show them as ``analysis``, or refuse them
   beside a thought;
-* system messages behind the first, as further developer messages, where the templates leave them out;
-* ``<|return|>`` behind every final answer, as it was sampled; where an answer was cut off, its bridge closes it with
+* system messages after the first, as further developer messages, where the templates leave them out;
+* ``<|return|>`` after every final answer, as it was sampled; where an answer was cut off, its bridge closes it with
   ``<|end|>``, as the model knows it from history;
 * calls to built-in tools (``browser.search``, ``python``) addressed to these, where the templates put ``functions.``
   before any name.
@@ -46,10 +46,10 @@ class GptOss(Format):
     before_tools = ("", "")
     """Before the tools, without and with instructions."""
     quotes_results = True
-    """Whether tool results are written as JSON strings."""
+    """True if tool results are written as JSON strings."""
     refuses_tagged_content = True
     last_close = "<|return|>"
-    """How the template closes an answer that nothing follows."""
+    """The text with which the template closes an answer that nothing follows."""
 
     def __init__(
         self,

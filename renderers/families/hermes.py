@@ -19,7 +19,8 @@ _PYTHON_TYPES = {"string": "str", "number": "float", "integer": "int", "boolean"
 
 
 class Hermes2Pro(ChatML):
-    """Where tools are offered, they are the first system message, and an own system message is the second."""
+    """Hermes 2 Pro: where tools are offered, they are the first system message, and an own system message is the
+    second."""
 
     name = "hermes-2-pro"
 
@@ -65,7 +66,7 @@ class Hermes2Pro(ChatML):
         yield from self.calls_after(message, bool(text))
 
     def result(self, place: Place) -> Iterator[Piece]:
-        """The template closes no differently behind the last message of all; there the model reads no newline, so
+        """The template closes no differently after the last message of all; there the model reads no newline, so
         ``history="exact"`` writes none wherever a result stands."""
         is_followed = place.neighbour_has_role(+1, "tool")
         if not place.neighbour_has_role(-1, "tool"):

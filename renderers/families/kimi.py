@@ -104,7 +104,7 @@ class KimiLinear(KimiK2):
 
 
 class KimiK2Thinking(KimiK2):
-    """Its template shows the thoughts behind the last answer without calls, earlier ones empty."""
+    """Its template shows the thoughts after the last answer without calls, earlier ones empty."""
 
     name = "kimi-k2-thinking"
     response = ResponseFormat(reasoning=THINK, tool_calls=_CALLS, padding=UNPADDED)
@@ -120,13 +120,13 @@ class KimiK2Thinking(KimiK2):
         yield output(place.message.text)
 
     def keeps_thought(self, place: Place) -> bool:
-        """Whether the template shows a message's thought."""
+        """Returns True if the template shows a message's thought."""
         later = place.messages[place.index :]
         return not any(message.role == "assistant" and not message.tool_calls for message in later)
 
 
 class KimiK25(KimiK2Thinking):
-    """K2.5 and K2.6: think unless told otherwise; the prompt opens the thought."""
+    """K2.5 and K2.6: think unless asked otherwise; the prompt opens the thought."""
 
     name = "kimi-k2.5"
     default_system = None

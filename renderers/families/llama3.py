@@ -33,7 +33,7 @@ _IN_SYSTEM_MESSAGE = (
 
 
 class Llama3(Format):
-    """Llama 3.0, which knows no tools: they are refused, and what it is told of calls and results."""
+    """Llama 3.0, which knows no tools: they are refused, as are calls and results."""
 
     name = "llama3"
     markers = ("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")

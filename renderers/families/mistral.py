@@ -30,7 +30,7 @@ class MistralV3Tekken(Format):
     close = (output_markup("</s>"),)
     response = ResponseFormat(tool_calls=JsonList(has_ids=True), padding=UNPADDED)
     space = ""
-    """Behind a tag, where the tokenizer is SentencePiece's."""
+    """After a tag, where the tokenizer is SentencePiece's."""
 
     def check_turns(self, start: Place) -> None:
         turns = start.messages[start.index :]
@@ -151,7 +151,7 @@ class MistralV7(MistralV3Tekken):
 
 
 class MistralV11(MistralV7):
-    """Mistral Small 3.2: calls are a name, an id, and arguments, each behind its tag."""
+    """Mistral Small 3.2: calls are a name, an id, and arguments, each after its tag."""
 
     name = "mistral-v11"
     markers = (*MistralV7.markers, "[CALL_ID]", "[ARGS]")
@@ -190,7 +190,7 @@ def _shows_tools(place: Place) -> bool:
 
 
 def is_first_user(place: Place) -> bool:
-    """Whether this is the first user message that is being rendered."""
+    """Returns True if this is the first user message that is being rendered."""
     return not any(message.role == "user" for message in place.messages[: place.index])
 
 

@@ -21,7 +21,7 @@ from tickertape.renderers.tool_calls.mistral_calls import MistralCalls
 
 _CALLS = MistralCalls(has_ids=False)
 _THINK = TaggedReasoning("[THINK]", "[/THINK]", around_close=("", ""))
-#: What may stand behind a message of each role; ``None`` is the start.
+#: What may stand after a message of each role; ``None`` is the start.
 _MAY_FOLLOW = {
     None: ("user", "system"),
     "system": ("user", "assistant", "system"),
@@ -66,7 +66,7 @@ class MistralV13(MistralV7):
             yield from self.result(message)
 
     def before_questions(self, place: Place) -> Iterator[Piece]:
-        """What stands before the first question of a conversation."""
+        """Yields what stands before the first question of a conversation."""
         if place.tools:
             yield from in_tags("AVAILABLE_TOOLS", content(json.dumps(list(place.tools), ensure_ascii=False)))
 
@@ -86,7 +86,7 @@ class MistralV13(MistralV7):
         return None
 
     def _joins_words(self, place: Place) -> bool:
-        """Whether words of the same turn stand right before, with no thought in between."""
+        """Returns True if words of the same turn stand right before, with no thought in between."""
         for message in _turn_so_far(place)[-2::-1]:
             thought = self.thought(message, exact=place.exact)
             if message.content is not None and (thought is None or message.content):
@@ -96,7 +96,7 @@ class MistralV13(MistralV7):
         return False
 
     def _calls_of_turn(self, place: Place) -> Iterator[Piece]:
-        """The calls of all messages of a turn, behind all their words."""
+        """The calls of all messages of a turn, after all their words."""
         turn = _turn_so_far(place)
         calls = [call for message in turn for call in message.tool_calls]
         says = len(turn) > 1 or place.message.text or self.thought(place.message, exact=False)
@@ -120,7 +120,7 @@ class MistralV13Reasoning(MistralV13):
 
 
 class MistralSmall4(MistralV13Reasoning):
-    """Mistral Small 4 and Medium 3.5, which are told whether to think."""
+    """Mistral Small 4 and Medium 3.5, whose prompt says whether to think."""
 
     name = "mistral-small-4"
     markers = (*MistralV13Reasoning.markers, "[MODEL_SETTINGS]")

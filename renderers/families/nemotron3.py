@@ -32,7 +32,7 @@ class Nemotron3(Qwen3Coder):
     around_close = ("\n", "\n")
     """Before the tag that closes a thought, and between it and the content."""
     strips_before_calls = True
-    """Whether content beside calls of earlier exchanges is stripped."""
+    """True if content beside calls of earlier exchanges is stripped."""
 
     def __init__(
         self,
@@ -45,8 +45,8 @@ class Nemotron3(Qwen3Coder):
         history: History | str = History.EXACT,
     ) -> None:
         """``truncate_history_thinking`` says whether ``history="template"`` leaves thoughts of earlier exchanges out.
-        Super's ``low_effort`` asks for less thought with a note behind a question: the template's behind the last one,
-        which is moved when another follows; ``history="exact"`` lets it stay behind each."""
+        Super's ``low_effort`` asks for less thought with a note after a question: the template's after the last one,
+        which is moved when another follows; ``history="exact"`` lets it stay after each."""
         self.response = replace(self.response, starts_in_reasoning=enable_thinking)
         super().__init__(tokenizer, history=history)
         self.default_system = default_system
@@ -91,8 +91,8 @@ class Nemotron3(Qwen3Coder):
             yield output_markup(self.response.behind_calls)
 
     def thought(self, place: Place) -> str | None:
-        """What was thought, ``None`` where nothing was, or where it is part of the content, as agents send it that know
-        no other place."""
+        """Returns what was thought, ``None`` where nothing was, or where it is part of the content, as agents send it
+        that know no other place."""
         reasoning = place.message.reasoning
         if (reasoning or "").strip():
             return reasoning

@@ -25,7 +25,7 @@ def thinking_shown(rendered: str) -> dict[str, Any]:
 
 
 def is_own_query(role: str, text: str) -> bool:
-    """Whether a message is a user's own, and no tool result in a user's turn."""
+    """Returns True if a message is a user's own, and no tool result in a user's turn."""
     is_result = text.startswith("<tool_response>") and text.endswith("</tool_response>")
     return role == "user" and not is_result
 
@@ -49,12 +49,12 @@ class Qwen3VLInstruct(Qwen3Instruct2507):
 
 
 class Qwen3(Qwen3Instruct2507):
-    """The hybrid models: they think unless told otherwise; the template shows earlier exchanges without thoughts."""
+    """The hybrid models: they think unless asked otherwise; the template shows earlier exchanges without thoughts."""
 
     name = "qwen3"
     response = ResponseFormat(reasoning=THINK, tool_calls=HERMES)
     opens_thought = False
-    """Whether the prompt always holds the opening tag."""
+    """True if the prompt always holds the opening tag."""
 
     def __init__(
         self, tokenizer: TokenizerLike, *, enable_thinking: bool = True, history: History | str = History.EXACT

@@ -1,7 +1,7 @@
 """Qwen3.5 and Qwen3.6: thinking as in Qwen3, which the prompt always opens, and calls as in Qwen3-Coder.
 
 Sources: the templates of Qwen/Qwen3.5-0.8B, Qwen3.5-4B and Qwen3.6-35B-A3B, of which the smallest model's differs from
-the others in that it thinks only if it is told to (``enable_thinking=True``).
+the others in that it thinks only if it is asked to (``enable_thinking=True``).
 """
 
 import json
@@ -79,7 +79,7 @@ class Qwen35(ChatML):
         yield from self.calls_after(place.message, bool(text))
 
     def shows_thought(self, place: Place) -> bool:
-        """Whether the template shows what was thought."""
+        """Returns True if the template shows what was thought."""
         return place.is_running
 
     def generation_prompt(self) -> Iterator[Piece]:

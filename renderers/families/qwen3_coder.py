@@ -46,7 +46,7 @@ class Qwen3Coder(ChatML):
     name = "qwen3-coder"
     response = ResponseFormat(tool_calls=coder_calls(python_or_json), padding=CODER_PADDING)
     extra_text: Callable[[Any], str] = staticmethod(python_or_json)
-    """How what else a schema holds is written."""
+    """The function that writes what else a schema holds."""
 
     def __init__(self, tokenizer: TokenizerLike, *, history: History | str = History.EXACT) -> None:
         super().__init__(tokenizer, history=history)

@@ -117,7 +117,7 @@ class SeedOSS(Format):
             yield markup(END)
 
     def said(self, place: Place) -> Iterator[Piece]:
-        """Pieces of an assistant message behind its role, each part on a line of its own. The template does not close
+        """Pieces of an assistant message after its role, each part on a line of its own. The template does not close
         a message without content and calls."""
         message = place.message
         reasoning, text = message.reasoning, message.text

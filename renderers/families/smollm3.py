@@ -53,7 +53,7 @@ class SmolLM3(ChatML):
     name = "smollm3"
     response = ResponseFormat(reasoning=THINK, tool_calls=HERMES)
     is_dated = True
-    """Whether the system message has a date; ``/system_override`` then replaces all of it."""
+    """True if the system message has a date; ``/system_override`` then replaces all of it."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""What formats share that show all system messages at the start, wherever they stand: DeepSeek's."""
+"""The common part of formats that show all system messages at the start, wherever they stand: DeepSeek's."""
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,13 +17,13 @@ class SystemsFirst(Format):
     preamble: tuple[Piece, ...] = ()
     """Begins the conversation."""
     gathers_systems: ClassVar[bool] = True
-    """Whether all are gathered; in a variant of the format, later ones stand where they are."""
+    """True if all are gathered; in a variant of the format, later ones stand where they are."""
     shows_last_system_only: ClassVar[bool] = False
-    """Whether the template drops all system messages but the last."""
+    """True if the template drops all system messages but the last."""
 
     @abstractmethod
     def offer(self, systems: Sequence[Message], tools: Sequence[Tool]) -> Iterable[Piece]:
-        """Pieces that offer tools, behind the system messages."""
+        """Pieces that offer tools, after the system messages."""
 
     def start(self, system: Message | None, tools: Sequence[Tool]) -> Iterator[Piece]:
         systems = [] if system is None else [(0, system)]

@@ -123,7 +123,7 @@ def _widen(
     regions: list[Region], messages: Sequence[Message], close_token: str | None, generation_prompt: str
 ) -> list[Region]:
     """Gives the scaffold around the words its owners: up to the close it belongs to the message before, then to the
-    message after; an assistant's output reaches from behind its header to its close, tags included."""
+    message after; an assistant's output reaches from the end of its header to its close, tags included."""
     widened: list[Region] = []
     owner = -1
     for k, region in enumerate(regions):

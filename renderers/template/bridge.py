@@ -1,7 +1,7 @@
 """The bridge of a format that is known by its template alone.
 
 What follows an assistant's last word (the turn's close, new messages, the generation prompt) is read off synthetic
-conversations: an assistant turn ends in a marker, and whatever the template puts behind the marker is the continuation.
+conversations: an assistant turn ends in a marker, and whatever the template puts after the marker is the continuation.
 It is proven only if it is the same after different histories, with the words that the template looks for among them;
 else the bridge is refused, with the reason.
 """
@@ -33,13 +33,13 @@ _HISTORIES: tuple[tuple[Message, ...], ...] = (
 
 
 class _Known(NamedTuple):
-    """How a template opens an assistant's turn."""
+    """The ways in which a template opens an assistant's turn."""
 
     usual: str | None
-    """The generation prompt behind a user message, where it can be told."""
+    """The generation prompt after a user message, where it can be derived."""
     switches: list[Switch]
     openings: tuple[str, ...]
-    """Every way in which a prompt ends; none where that cannot be told."""
+    """Every way in which a prompt ends; none where that cannot be derived."""
 
 
 class Derivation:
@@ -58,17 +58,17 @@ class Derivation:
 
     @cached_property
     def generation_prompt(self) -> str:
-        """What the template adds for ``add_generation_prompt``; empty where it adds nothing at the end."""
+        """Returns what the template adds for ``add_generation_prompt``; empty where it adds nothing at the end."""
         return self._known.usual or ""
 
     @cached_property
     def close(self) -> str:
-        """What the template puts behind an assistant's last word, at the end of a conversation."""
+        """Returns what the template puts after an assistant's last word, at the end of a conversation."""
         return self._behind_answer()
 
     @cached_property
     def close_of_call(self) -> str:
-        """What the template puts between a tool call and its result; empty where that cannot be told."""
+        """Returns what the template puts between a tool call and its result; empty where that cannot be derived."""
         marker = chr(_PLANE + _MARKER_AT)
         asked = _HISTORIES[0]
         called = Message("assistant", "", tool_calls=(ToolCall("f", {"value": marker}, "call00000"),))
@@ -154,7 +154,7 @@ class Derivation:
 
     @cached_property
     def close_before_user(self) -> str:
-        """What the template puts behind an assistant's last word where a user message follows."""
+        """Returns what the template puts after an assistant's last word where a user message follows."""
         return self._behind_answer(Message("user", "Go on."))
 
     def _after_turn(
@@ -175,8 +175,8 @@ class Derivation:
         return self._after_call([*history, Message("assistant", "", tool_calls=made)], messages, tools, plane)
 
     def _after_call(self, called: Sequence[Message], messages: Sequence[Message], tools: Tools, plane: int) -> str:
-        """What follows a call: of what the template puts behind its last argument, that which the model does not sample
-        itself."""
+        """Returns what follows a call: of what the template puts after its last argument, that which the model does not
+        sample itself."""
         marker, result_marker = chr(plane + _MARKER_AT), chr(plane + _RESULT_AT)
 
         def behind(new: Sequence[Message], generation_prompt: bool) -> str:

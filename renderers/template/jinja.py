@@ -20,7 +20,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from tickertape.renderers.errors import RenderError
 
-#: A template is somebody's program: on messages that it was not written for it can raise any of these.
+#: A template is a program of the model's makers: on messages that it was not written for it can raise any of these.
 TEMPLATE_FAILURES = (
     jinja2.TemplateError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError,
 )  # fmt: skip

@@ -12,7 +12,7 @@ import jinja2
 _LONGEST = 40
 #: What stands before a literal that is looked for (an argument, a comparison, a variable's value) …
 _BEFORE = {"(", ",", "==", "!=", "=", "in", "["}
-#: … or behind it.
+#: … or after it.
 _BEHIND = {"in", "not", "==", "!="}
 #: Filters that make a template escape ``<`` wherever a text meets one of theirs.
 _ESCAPES = {"safe", "escape", "e", "forceescape"}

@@ -1,4 +1,4 @@
-"""How a model that is known by its template alone writes thoughts and tool calls: the template is shown one of each.
+"""The probing of how a model known by its template alone writes thoughts and tool calls: it is shown one of each.
 
 What the template prints for an assistant's turn is read with every syntax that the families know; the first that gives
 back what was put in is the model's. A syntax that is merely mentioned in a template is not taken for its own.
@@ -76,7 +76,7 @@ _TOLD = {"<|tool_call|> followed by a JSON list": "granite-3.3"}
 _ASKED = Message("user", "How is it over there?")
 _THOUGHT = "They ask about today."
 _ANSWER = "Fair."
-#: A tag right before or behind some words.
+#: A tag right before or after some words.
 _LAST_TAG = re.compile(r"(<[^<>\s/][^<>\s]*>|\[[A-Z_]+\])\s*\Z")
 _FIRST_TAG = re.compile(r"\s*(<[^<>\s]+>|\[/[A-Z_]+\])")
 _EMPTY = re.compile(r"(<[^<>\s/]*think[^<>\s]*>)\s*(<[^<>\s]+>)", re.IGNORECASE)
@@ -93,7 +93,7 @@ _TOOL = {
 
 
 class Probed(NamedTuple):
-    """What probing found."""
+    """The findings of probing."""
 
     format: ResponseFormat
     reasoning_of: str | None
@@ -101,11 +101,11 @@ class Probed(NamedTuple):
     calls_of: str | None
     """The family that writes tool calls like it."""
     thoughts_by: str | None
-    """How it is known that the model writes thoughts, for people; ``None`` where nothing was found."""
+    """The grounds on which it is known that the model writes thoughts, for people; ``None`` where nothing was found."""
     calls_by: str | None
     """The same of calls."""
     shows_calls: bool
-    """Whether the template prints a call's name, however it does."""
+    """True if the template prints a call's name, however it does."""
 
 
 def probe(tokenizer: Tokenizer, template: str, render: Render, generation_prompt: str) -> Probed:
@@ -145,8 +145,8 @@ def probe(tokenizer: Tokenizer, template: str, render: Render, generation_prompt
 def _thoughts(
     name: str | None, outputs: Sequence[str], template: str, generation_prompt: str
 ) -> tuple[TaggedReasoning | None, str | None]:
-    """How thoughts are written, and how that is known: one is printed between two tags, whatever they are; the prompt
-    opens one; or the template cuts them out of what it is given, and so spells the closing tag."""
+    """Finds how thoughts are written, and how that is known: one is printed between two tags, whatever they are; the
+    prompt opens one; or the template cuts them out of what it is given, and so spells the closing tag."""
     if name is not None:
         return _format_of(name).reasoning, "the template prints a thought"
     if around := _around(_THOUGHT, outputs):
@@ -188,7 +188,8 @@ def _closing(tag: str) -> str:
 def _outputs(
     render: Render, said: Message, tools: Sequence[Mapping[str, Any]] | None, generation_prompt: str
 ) -> Iterator[str]:
-    """What the template prints for an answer: behind the generation prompt, where that is found, and all of it."""
+    """Yields what the template prints for an answer: after the generation prompt, where that is found, and all of
+    it."""
     for tools_or_none in (tools, None) if tools else (None,):
         try:
             text = render([_ASKED, said], tools_or_none, False)

@@ -57,7 +57,7 @@ def unescape(text: str, plane: int) -> str:
 
 
 class Manner(Enum):
-    """How much is hidden."""
+    """The extent of what is hidden."""
 
     STRICT = "whatever could start a control token"
     OPEN = "the same, but for names and the words that the template looks for"
@@ -184,7 +184,7 @@ def _sealed(words: str, plane: int) -> str:
 
 
 def _leading(token: str) -> int:
-    """How many brackets a token starts with."""
+    """Counts the brackets that a token starts with."""
     return len(token) - len(token.lstrip(_BRACKETS))
 
 
@@ -198,7 +198,7 @@ def _can_move(char: str) -> bool:
 
 
 def _moved(char: str, plane: int) -> str:
-    """What stands for the character in a plane."""
+    """Returns what stands for the character in a plane."""
     code = ord(char)
     return chr(plane + (code if code < HIDDEN_BELOW else code - _FULL_WIDTH + _SURROGATES))
 

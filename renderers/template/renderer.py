@@ -20,7 +20,7 @@ from tickertape.renderers.template.quoting import Manner, Quoter, unescape
 from tickertape.renderers.tokenizer import TokenizerLike
 
 _Tools = Sequence[Mapping[str, Any]] | None
-#: Tokens on which a model stops beside the one that closes a turn: behind calls, for Llama's interpreter.
+#: Tokens on which a model stops beside the one that closes a turn: after calls, for Llama's interpreter.
 _BESIDE = {"<|eot|>": "<|eom|>", "<|eot_id|>": "<|eom_id|>"}
 _RenderQuoted = Callable[[Sequence[Message], _Tools], str]
 #: So many tokens at the end of a prompt hold its generation prompt.
@@ -143,8 +143,8 @@ class TemplateRenderer(Renderer):
     def _rendered(
         self, messages: Sequence[Message], tools: Sequence[Tool] | None, render: _RenderQuoted, plane: int
     ) -> tuple[str, list[Message], _Tools]:
-        """What the template makes of the messages, and the messages as it saw them: quoted openly if that is as safe as
-        quoting strictly."""
+        """Returns what the template makes of the messages, and the messages as it saw them: quoted openly if that is as
+        safe as quoting strictly."""
 
         def in_manner(manner: Manner) -> tuple[list[Message], _Tools]:
             quoted_tools = None if tools is None else [self.quoter.quote_tool(tool, plane, manner) for tool in tools]
@@ -179,8 +179,8 @@ class TemplateRenderer(Renderer):
             raise RenderError(f"the chat template refuses these messages: {error}") from error
 
     def _wants_arguments_as_text(self) -> bool:
-        """Whether the template can print a call's arguments as text only; most want the value. Found by showing it a
-        call each way."""
+        """Returns True if the template can print a call's arguments as text only; most want the value. Found by showing
+        it a call each way."""
         asked = [
             Message("user", "Hello."),
             Message("assistant", "", tool_calls=(ToolCall("f", {"x": 1}, "call00000"),)),

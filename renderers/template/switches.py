@@ -35,7 +35,7 @@ class Switch(NamedTuple):
     history: tuple[Message, ...]
     """Messages with the word in one of them."""
     opening: str | None
-    """The generation prompt behind that history, where it can be told."""
+    """The generation prompt after that history, where it can be derived."""
 
 
 def switches(render: RenderPlain, words: Collection[str]) -> list[Switch]:
@@ -58,7 +58,8 @@ def switches(render: RenderPlain, words: Collection[str]) -> list[Switch]:
 
 
 def opening(render: RenderPlain, messages: Sequence[Message]) -> str | None:
-    """What the template adds behind the messages for a generation prompt; ``None`` where it cannot be told."""
+    """Returns what the template adds after the messages for a generation prompt; ``None`` where it cannot be
+    derived."""
     try:
         without, prompt = render(messages, False), render(messages, True)
     except RenderError:
@@ -67,12 +68,12 @@ def opening(render: RenderPlain, messages: Sequence[Message]) -> str | None:
 
 
 def usual_opening(render: RenderPlain) -> str | None:
-    """The generation prompt behind a user message."""
+    """Returns the generation prompt after a user message."""
     return opening(render, [Message("user", "Hello.")])
 
 
 def usual_openings(render: RenderPlain) -> Iterator[str | None]:
-    """The generation prompts behind a message of each role that a prompt may end in."""
+    """Yields the generation prompts after a message of each role that a prompt may end in."""
     asked = Message("user", "Hello.")
     called = Message("assistant", "", tool_calls=(ToolCall("f", {"x": 1}, "call00000"),))
     yield usual_opening(render)
@@ -96,5 +97,5 @@ _PLACES = {"system": _in_system, "user": _in_user, "assistant": _in_assistant}
 
 
 def _follow_up(render: RenderPlain, history: Sequence[Message]) -> str:
-    """What stands behind an assistant's words after the history, up to the next generation prompt."""
+    """Returns what stands after an assistant's words after the history, up to the next generation prompt."""
     return render([*history, Message("assistant", _WORDS), _NEXT], True).rpartition(_WORDS)[2]

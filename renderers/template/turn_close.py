@@ -1,9 +1,9 @@
-"""Where a turn that calls tools ends in what a template prints.
+"""The end of a turn that calls tools, in what a template prints.
 
 Between a call's last argument and the first result a template prints the rest of the call, the turn's close and the
 result's opening, in one string. The model samples the first part itself; the bridge has to supply the others. Where
-they part is told by what closes a turn without calls, by the tokens at which the model stops, or by how the template
-prints the same turn with nothing behind it.
+they part is shown by what closes a turn without calls, by the tokens at which the model stops, or by how the template
+prints the same turn with nothing after it.
 """
 
 import re
@@ -15,12 +15,12 @@ _TAG = re.compile(r"<[^<>\s]+>|\[/?[A-Z_]+\]|\[\|\w+\|\]")
 
 
 def close_of_call(gap: str, alone: str, plain: str, plain_alone: str, opening: str, stops: Sequence[str]) -> int | None:
-    """Where in ``gap`` the turn's close starts; ``None`` where nothing tells it.
+    """Finds where in ``gap`` the turn's close starts; ``None`` where nothing shows it.
 
     Args:
         gap: the text between the last argument and the first result.
-        alone: the text behind the last argument where the conversation ends with the call.
-        plain: the text behind an answer without calls that a user message follows.
+        alone: the text after the last argument where the conversation ends with the call.
+        plain: the text after an answer without calls that a user message follows.
         plain_alone: the same where the conversation ends with the answer.
         opening: the generation prompt.
         stops: the texts of the model's stop tokens.

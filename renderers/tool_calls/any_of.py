@@ -13,7 +13,7 @@ from tickertape.renderers.tool_calls.syntax import CallSyntax
 
 @dataclass(frozen=True)
 class AnyOf(CallSyntax):
-    """Syntaxes that need no tag, at the start of the content or behind one of ``announcing``, which say no more."""
+    """Syntaxes that need no tag, at the start of the content or after one of ``announcing``, which say no more."""
 
     announcing: tuple[str, ...]
     ways: tuple[CallSyntax, ...]

@@ -74,7 +74,7 @@ class BareJson(CallSyntax):
             pass
 
     def _read_call(self, opening: str, source: Source, draft: Draft) -> Reading[bool]:
-        """Whether there was something that began like a call."""
+        """Reads a call; returns True if there was something that began like one."""
         marks = source.marks(*self.tags)
         head = yield from source.head(_HEAD, _VIABLE, marks)
         if head is None:

@@ -26,7 +26,7 @@ class Dsml(Elements):
         return "true" if isinstance(value, str) else "false"
 
     def json_of(self, attribute: str, tool: str, key: str, written: str, offered: Offered) -> Value:
-        """What is no JSON although it should be is typed by the schema, as if nothing had been said of its type."""
+        """Types by the schema what is no JSON although it should be, as if nothing had been said of its type."""
         try:
             strict_json(written)
         except ValueError:

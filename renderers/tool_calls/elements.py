@@ -64,7 +64,7 @@ class Elements(CallSyntax):
     value_close: str = "</parameter>"
     end: str = "</function>"
     line: str = "\n"
-    """Behind the name and behind each parameter."""
+    """After the name and after each parameter."""
     between: str = ""
     """Between ``key_close`` and ``value_open``."""
     value_pad: str = "\n"
@@ -106,7 +106,8 @@ class Elements(CallSyntax):
         yield output_markup(self.value_pad + self.value_close + self.line)
 
     def attribute(self, value: Any) -> str:  # noqa: ARG002
-        """What stands between ``key_close`` and ``value_open`` to say a value's type; nothing in most formats."""
+        """Returns what stands between ``key_close`` and ``value_open`` to say a value's type; nothing in most
+        formats."""
         return ""
 
     def shape(self, name: str, parameters: Mapping[str, Any]) -> CallsShape | None:
@@ -150,7 +151,7 @@ class Elements(CallSyntax):
         return offered.json_of(tool, key, written)
 
     def is_text(self, attribute: str, tool: str, key: str, offered: Offered) -> bool:  # noqa: ARG002
-        """Whether a value can be nothing but text, so that it is certain while it is being written."""
+        """Returns True if a value can be nothing but text, so that it is certain while it is being written."""
         return offered.is_text(tool, key)
 
     def read(self, opening: str, source: Source, draft: Draft, offered: Offered) -> Reading[None]:
@@ -167,7 +168,7 @@ class Elements(CallSyntax):
         draft.close_call(status, opening + source.recorded())
 
     def _read_name(self, source: Source) -> Reading[str | None]:
-        """The name, if arguments begin behind it; else it is prose that mentions the tag."""
+        """Reads the name, if arguments begin after it; else it is prose that mentions the tag."""
         begins = (self.key_open, self.end)
         stops = (self.name_close,) if self.name_close else begins
         head, tag = (yield from source.before(source.marks(*stops, *self.enclosing), _MAYBE_NAME)) or ("", "")
@@ -233,7 +234,7 @@ class Elements(CallSyntax):
 
     def _read_value(self, source: Source, sink: Sink) -> Reading[bool]:
         """Passes on a value up to the tag that closes it, which is consumed; ``False`` where it is never closed. A tag
-        is a word of the value where what stands behind it does not fit the format, and a later one does close it."""
+        is a word of the value where what stands after it does not fit the format, and a later one does close it."""
         marks = source.marks(self.value_close, *self.enclosing)
         closes_later = False
         while (tag := (yield from source.copy_until(marks, sink))) is not None:
@@ -247,14 +248,14 @@ class Elements(CallSyntax):
         return False
 
     def _fits(self, tag: str, source: Source) -> Reading[bool]:
-        """Whether what stands behind a tag in a value lets it be the one that ends the value, or the call."""
+        """Returns True if what stands after a tag in a value lets it be the one that ends the value, or the call."""
         behind = (self.name_open, *self.enclosing)
         if tag == self.value_close:
             behind = (self.key_open, self.end, *behind)
         return (yield from source.followed_by(tag, source.marks(*behind)))
 
     def _closes_later(self, tag: str, source: Source) -> Reading[bool]:
-        """Whether a tag that closes the value follows, before another call begins. Nothing is consumed."""
+        """Returns True if a tag that closes the value follows, before another call begins. Nothing is consumed."""
         place = source.hold()
         marks = source.marks(self.value_close, self.name_open, *self.enclosing)
         found: str | None = tag
@@ -294,7 +295,7 @@ class _Unpadded:
         self._held = ""
 
     def add(self, text: str) -> str:
-        """What is certain to be the value's own; the pad at its end never becomes so."""
+        """Takes more text; returns what is certain to be the value's own. The pad at its end never becomes so."""
         while self._lead and text:
             self._lead, text = (self._lead[1:], text[1:]) if text[0] == self._lead[0] else ("", text)
         text = self._held + text

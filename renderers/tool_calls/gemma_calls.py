@@ -75,11 +75,11 @@ class _Arguments:
         self._syntax = syntax
         self._open: list[str] = []
         self._first = True
-        """Whether nothing stands yet in the innermost brackets."""
+        """True if nothing stands yet in the innermost brackets."""
         self._key: str | None = None
         """The key whose value is to come."""
         self._text = ""
-        """What was read since the last mark."""
+        """The text that was read since the last mark."""
         self._sound = True
         self._repaired = False
 
@@ -147,18 +147,18 @@ class _Arguments:
         self._first, self._key, self._text = False, None, ""
 
     def _end_value(self) -> None:
-        """At the end of an entry: tells a number or word that was not told yet."""
+        """At the end of an entry: sends a number or word that was not sent yet."""
         text = self._text.strip()
         if self._wants_key:
             self._sound &= not text  # words without a value
             self._text = ""
         elif text or self._key is not None:
             value = UNTYPED.json_of("", "", text).json
-            self._sound &= not value.startswith('"')  # a word that nobody quoted
+            self._sound &= not value.startswith('"')  # a word without quotes
             self._begin_value(value)
 
     def _read_text(self, quote: str) -> Reading[str | None]:
-        """Text behind a quotation mark, and the tag that ends it, which is consumed if it is another such mark. Models
+        """Text after a quotation mark, and the tag that ends it, which is consumed if it is another such mark. Models
         fall back to marks of JSON's or Python's, whose text has escapes."""
         source = self._source
         self._sound &= not self._text.strip()

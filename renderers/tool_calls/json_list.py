@@ -1,6 +1,6 @@
 """``[TOOL_CALLS] [{"name": …, "arguments": {…}, "id": …}, …]``: Mistral up to tokenizer version 7, and its like.
 
-The model writes the call's id behind the arguments, and a stream names a call by its id; so a call is told when it is
+The model writes the call's id after the arguments, and a stream names a call by its id; so a call is sent when it is
 all there.
 """
 
@@ -35,14 +35,14 @@ _VIABLE_NEXT = viable_beginnings((r"\s*", ",", r"\s*", r"\{"), (r"\s*", r"\]"))
 
 @dataclass(frozen=True)
 class JsonList(CallSyntax):
-    """A JSON list of objects behind one tag, or between two; without any, at the start of the content."""
+    """A JSON list of objects after one tag, or between two; without any, at the start of the content."""
 
     open: str = "[TOOL_CALLS]"
     close: str = ""
     name_key: str = "name"
     arguments_key: str = "arguments"
     has_ids: bool = False
-    """Whether the model gives its calls ids of nine letters and digits."""
+    """True if the model gives its calls ids of nine letters and digits."""
     space: str = ""
     """Between the tag and the list."""
     padding: str = ""

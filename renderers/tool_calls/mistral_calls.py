@@ -16,7 +16,7 @@ _ID = "[CALL_ID]"
 
 @dataclass(frozen=True)
 class MistralCalls(NamedJson):
-    """A name and its arguments behind tags, and perhaps an id between them."""
+    """A name and its arguments after tags, and perhaps an id between them."""
 
     open: str = "[TOOL_CALLS]"
     separator: str = "[ARGS]"

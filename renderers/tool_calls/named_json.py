@@ -22,7 +22,7 @@ class Named(NamedTuple):
     name: str
     id: str | None = None
     status: CallStatus = CallStatus.OK
-    """Whether it had to be repaired."""
+    """The status that says if it had to be repaired."""
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,13 @@ class NamedJson(CallSyntax):
     separator: str
     """The tag between the name and the arguments."""
     close: str | None
-    """What closes a call; ``None`` where it just ends."""
+    """The tag that closes a call; ``None`` where it just ends."""
     before_arguments: str = ""
     """Text between the separator and the arguments, such as the opening of a code block."""
     after_arguments: str = ""
     padding: str = ""
     viable_head: re.Pattern[str] = re.compile(r"\s*[\w.:/-]{0,256}\s*")
-    """What may stand before the separator while a call is still possible; anything else is prose."""
+    """The pattern of what may stand before the separator while a call is still possible; anything else is prose."""
 
     @property
     def opens(self) -> tuple[str, ...]:
@@ -50,22 +50,22 @@ class NamedJson(CallSyntax):
         return (self.open, self.separator) if self.close is None else (self.open, self.separator, self.close)
 
     def named(self, head: str, offered: Offered) -> Named | None:  # noqa: ARG002
-        """What stands before the separator; ``None`` where there is no name. Formats that write more than the name
-        there say how it is read."""
+        """Returns what stands before the separator; ``None`` where there is no name. Formats that write more than the
+        name there say how it is read."""
         name = head.strip()
         return Named(name) if name else None
 
     @property
     def behind_head(self) -> str:
-        """What stands between the head and the arguments, but for ``before_arguments``."""
+        """Returns what stands between the head and the arguments, but for ``before_arguments``."""
         return self.separator
 
     def head(self, call: ToolCall) -> Iterator[Piece]:
-        """What begins a call: its name, and whatever the format writes with it."""
+        """Yields what begins a call: its name, and whatever the format writes with it."""
         yield output_value(call.name)
 
     def head_shape(self, name: str) -> Shape:
-        """What :meth:`head` writes for the tool ``name``."""
+        """Returns what :meth:`head` writes for the tool ``name``."""
         return (name,)
 
     def shape(self, name: str, parameters: Mapping[str, Any]) -> CallsShape:

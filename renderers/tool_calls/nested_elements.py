@@ -1,6 +1,6 @@
-"""``<invoke name="f"><city>Rome</city></invoke>``, each tag behind a token of its own: MiniMax M3.
+"""``<invoke name="f"><city>Rome</city></invoke>``, each tag after a token of its own: MiniMax M3.
 
-A parameter is an element of its name; an object's fields and a list's items are elements within it. A call is told when
+A parameter is an element of its name; an object's fields and a list's items are elements within it. A call is sent when
 it is all there: until then an element may turn out to hold others.
 """
 

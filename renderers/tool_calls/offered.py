@@ -30,7 +30,7 @@ class Value(NamedTuple):
     json: str
     """Its JSON text."""
     repaired: bool = False
-    """Whether it was spelled as neither JSON nor Python has it."""
+    """True if it was spelled as neither JSON nor Python has it."""
 
 
 class Offered:
@@ -64,7 +64,7 @@ class Offered:
         return known
 
     def json_of(self, tool: str, parameter: str, written: str) -> Value:
-        """What a value is that a model wrote without saying its type, and text without quotes.
+        """Returns what a value is that a model wrote without saying its type, and text without quotes.
 
         The schema decides: text where only text is allowed; else the number, truth value, null, list or object that is
         spelled, in JSON's or Python's way; what fits no type of the schema is text.
@@ -74,7 +74,8 @@ class Offered:
         return found or Value(json.dumps(written, ensure_ascii=False))
 
     def is_text(self, tool: str, parameter: str) -> bool:
-        """Whether a parameter can be nothing but text, so that its value is certain while it is being written."""
+        """Returns True if a parameter can be nothing but text, so that its value is certain while it is being
+        written."""
         return self.types(tool, parameter) == {"string"}
 
 

@@ -1,6 +1,6 @@
 """``[f(x=1, city='Rome'), g()]``: calls as Python, which Llama 3.2, Llama 4, ToolACE and LFM2 (between tags) write.
 
-A call is told when its parenthesis is closed: until then its arguments are not certain to be Python.
+A call is sent when its parenthesis is closed: until then its arguments are not certain to be Python.
 """
 
 import ast
@@ -43,7 +43,7 @@ class Pythonic(CallSyntax):
     open: str = ""
     close: str = ""
     brackets: bool = True
-    """Whether the calls are a list; else each stands on a line, between the tags."""
+    """True if the calls are a list; else each stands on a line, between the tags."""
     padding: str = ""
     streams_arguments: ClassVar[bool] = False
 
@@ -80,7 +80,7 @@ class Pythonic(CallSyntax):
             yield from read_verbatim(CallStatus.MALFORMED, source, draft, marks, self.close, opening=opening)
 
     def _read_list(self, opening: str, source: Source, draft: Draft) -> Reading[bool]:
-        """Whether something was there that began like a call."""
+        """Reads the calls; returns True if something was there that began like a call."""
         marks = source.marks(*self.tags)
         listed = self.brackets
         head = yield from source.head(
@@ -130,7 +130,7 @@ def _copy_arguments(source: Source, written: list[str], ends: Marks) -> Reading[
 
 
 def _take_close(source: Source, close: str) -> Reading[bool]:
-    """Whether the tag that closes the calls was there."""
+    """Consumes the tag that closes the calls; returns True if it was there."""
     if (yield from source.before(source.marks(close), re.compile(r"\s*"))) is None:
         return False
     source.take_tag(close)

@@ -25,9 +25,9 @@ class Section(CallSyntax):
     close: str
     call: CallSyntax
     line: str = ""
-    """Behind ``open`` and before ``close``."""
+    """After ``open`` and before ``close``."""
     each: bool = False
-    """Whether every call has a section of its own."""
+    """True if every call has a section of its own."""
     padding: str = ""
 
     @property

@@ -1,4 +1,4 @@
-"""What a tool-call syntax is.
+"""The interface of a tool-call syntax.
 
 A syntax never raises on what a model wrote. One rule decides what becomes of a call: once its name is read and its
 arguments begin, it is a call, whatever follows, and its status says what is wrong with it; text that does not get that
@@ -24,7 +24,7 @@ class CallSyntax(ABC):
     padding: str
     """White space that the format puts between calls; see :class:`Padding` for what stands around them."""
     streams_arguments: ClassVar[bool] = True
-    """Whether arguments are told while they are written; else a call is told when it is all there."""
+    """True if arguments are sent while they are written; else a call is sent when it is all there."""
 
     @property
     @abstractmethod
@@ -41,13 +41,13 @@ class CallSyntax(ABC):
         """The calls of one message, as the model would have sampled them."""
 
     def shape(self, name: str, parameters: Mapping[str, Any]) -> CallsShape | None:  # noqa: ARG002
-        """How calls of the tool ``name`` are written, as :meth:`write` does it, their arguments of the JSON schema
-        ``parameters``; ``None`` where that cannot be told in the terms of :mod:`tickertape.renderers.shape`."""
+        """Returns how calls of the tool ``name`` are written, as :meth:`write` does it, their arguments of the JSON
+        schema ``parameters``; ``None`` where that cannot be said in the terms of :mod:`tickertape.renderers.shape`."""
         return None
 
     @abstractmethod
     def read(self, opening: str, source: Source, draft: Draft, offered: Offered) -> Reading[None]:
-        """Reads on from behind the opening tag, up to and including what closes it."""
+        """Reads on from the end of the opening tag, up to and including what closes it."""
 
     def read_bare(self, source: Source, draft: Draft, offered: Offered) -> Reading[bool]:  # noqa: ARG002
         """Reads calls that begin the content without any tag; ``False``, with nothing consumed, where there are none,
@@ -59,12 +59,12 @@ class CallSyntax(ABC):
 def read_verbatim(
     status: CallStatus, source: Source, draft: Draft, marks: Marks, close: str, *, opening: str, already: str = ""
 ) -> Reading[None]:
-    """What cannot be read stays in the content as it is, up to and including ``close``; another of the ``marks`` ends
+    """Leaves what cannot be read in the content as it is, up to and including ``close``; another of the ``marks`` ends
     it too, and is left for the next reader.
 
     Args:
         status: why it cannot be read, if it is closed.
-        source: its record was started behind the opening tag.
+        source: its record was started after the opening tag.
         draft: gets the text.
         marks: what ends it.
         close: the tag that closes it; empty where the format has none.

@@ -1,1 +1,1 @@
-"""Who may do what: credentials, what each kind may do, and the guard in front of every route."""
+"""Authentication and authorisation: credentials, what each kind may do, and the guard in front of every route."""

@@ -1,4 +1,4 @@
-"""What a route asks for, and what a caller has: a route says its rule beside itself, by ``@allow``."""
+"""The access that a route asks for, and that a caller has: a route says its rule beside itself, by ``@allow``."""
 
 import hashlib
 import uuid
@@ -27,7 +27,7 @@ class Role(StrEnum):
 
 
 class Access(StrEnum):
-    """Who may call a route."""
+    """The callers that a route admits."""
 
     OPEN = "open"
     """Anybody, without a credential."""
@@ -57,7 +57,7 @@ def access_of(endpoint: Callable[..., Any]) -> Access | None:
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who calls."""
+    """The caller of a route."""
 
     role: Role
     key_id: str = ""
@@ -66,12 +66,13 @@ class Principal:
     """The only session that a session's key is for."""
 
     def may(self, access: Access) -> bool:
-        """Whether this role may call such routes at all."""
+        """Returns True if this role may call such routes at all."""
         return _RANKS[Access(self.role)] >= _RANKS[access]
 
     def may_use(self, session_id: str) -> bool:
-        """Whether an agent's call may be in this session. An agent's key has those whose id begins with its own: that
-        is known without a look at the tape, here as on every other replica, and no two keys can claim the same one."""
+        """Returns True if an agent's call may be in this session. An agent's key has those whose id begins with its
+        own: that is known without a look at the tape, here as on every other replica, and no two keys can claim the
+        same one."""
         if self.session_id is not None:
             return session_id == self.session_id
         return self.role is not Role.AGENT or session_id.startswith(f"{self.key_id}.")
@@ -92,7 +93,7 @@ def set_principal(scope: Any, principal: Principal) -> None:
 
 
 def principal_of(request: Request) -> Principal:
-    """Who calls. The guard has said it; a request that came past it is an error."""
+    """Returns the caller. The guard has set it; a request that came past it is an error."""
     principal: Principal = request.scope[_PRINCIPAL]
     return principal
 
@@ -107,7 +108,8 @@ def presented_key(headers: Headers) -> str | None:
 
 
 def client_of(request: Request) -> bytes:
-    """What clients without a session id are told apart by: 8 bytes of a digest. Never the key itself: this is kept."""
+    """Returns what clients without a session id are distinguished by: 8 bytes of a digest. Never the key itself: this
+    is kept."""
     principal = principal_of(request)
     shown = request.headers.get("Authorization") or presented_key(request.headers) or ""
     return hashlib.sha256((f"key {principal.key_id}" if principal.key_id else shown).encode()).digest()[:8]

@@ -1,4 +1,4 @@
-"""What a web page could have a browser do, where no key is asked for.
+"""The defence against what a web page could have a browser do, where no key is asked for.
 
 A page of anybody's runs in a browser on the same machine or network as the server. Without keys two doors are open to
 it: a name of the page's own that is resolved to the server's address (DNS rebinding), by which it reads all answers as

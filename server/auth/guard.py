@@ -23,11 +23,11 @@ SESSION_HEADER = "X-Session-Id"
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Who may call one route."""
+    """The rule of who may call one route."""
 
     route: Route
     access: Access | None
-    """``None``: nobody; it has not been said."""
+    """``None``: no caller; it has not been set."""
 
 
 class RouteRules:

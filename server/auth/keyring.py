@@ -1,9 +1,9 @@
 """Tells who calls, from the key that is shown.
 
-All keys of the tape are in memory, read again when they are older than ``FRESH`` seconds and somebody calls: no call
+All keys of the tape are in memory, read again when they are older than ``FRESH`` seconds and a call comes: no call
 waits for a look at the tape of its own, and whoever sends wrong keys costs a hash each. A key that was revoked here is
 refused at once, one that was revoked on another replica ``FRESH`` seconds later. While the tape cannot be read, what
-was last read counts for ``STALE`` seconds; then nobody is let in but by keys from the settings.
+was last read counts for ``STALE`` seconds; then no caller is let in but by keys from the settings.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ STALE = 60.0
 
 @dataclass(frozen=True, slots=True)
 class NewKey(KeyRecord):
-    """A key that was just made: the only time that it is told."""
+    """A key that was just made: the only time that it is shown."""
 
     key: str
 
@@ -65,13 +65,13 @@ class Keyring:
         self._reading: asyncio.Task[None] | None = None
 
     async def is_on(self) -> bool:
-        """Whether a key is asked for now."""
+        """Returns True if a key is asked for now."""
         if self._mode is not AuthMode.AUTO:
             return self._mode is AuthMode.REQUIRED
         return bool(self._configured) or bool((await self._fresh()).keys)
 
     async def identify(self, shown: str | None) -> Principal:
-        """Who shows this key.
+        """Returns who shows this key.
 
         Raises:
             Unauthenticated: a key is asked for, and this is none, or none any more.
@@ -142,11 +142,11 @@ class Keyring:
         self._fresh_until, self._changed_at = float("-inf"), time.monotonic()
 
     async def _fresh(self) -> Credentials:
-        """What is on tape, as of a moment ago; on a tape so slow that reading takes longer, as of this call."""
+        """Returns what is on tape, as of a moment ago; on a tape so slow that reading takes longer, as of this call."""
         asked = time.monotonic()
         while time.monotonic() >= self._fresh_until and self._read_at < asked:
             # One that took too long and is over, without `_has_read` knowing yet: waiting for it again would return at
-            # once, again and again, and let nobody else run.
+            # once, again and again, and let no other task run.
             if self._reading is None or self._reading.done():
                 self._reading = asyncio.ensure_future(self._read())
                 self._reading.add_done_callback(self._has_read)
@@ -175,7 +175,7 @@ class Keyring:
 
 @dataclass(frozen=True, slots=True)
 class MadeKey:
-    """A key, what is told of it, and what is kept of it."""
+    """A key, what is shown of it, and what is kept of it."""
 
     record: KeyRecord
     key: str

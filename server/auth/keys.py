@@ -44,7 +44,7 @@ def new_id() -> str:
 
 
 def digest_of(key: str) -> str:
-    """What is kept of a key: SHA-256, in hexadecimal."""
+    """Returns what is kept of a key: SHA-256, in hexadecimal."""
     return hashlib.sha256(key.encode()).hexdigest()
 
 

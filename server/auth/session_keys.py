@@ -3,8 +3,9 @@
 ``tt-session-``, the generation, a dash, and what ``itsdangerous`` makes of ``[session id, expiry]``: URL-safe base64
 of the JSON, a dot, URL-safe base64 of HMAC-SHA256 under a key that is derived, by HMAC too, from the tape's secret.
 Nothing of it is stored: every replica that has the secret can verify it. The generation is a fingerprint of the
-secret, by which a key from before a rotation is told from a forged one. Nothing else of a key is looked at before its
-signature has been verified: what ``itsdangerous`` packs may be compressed, and a forged key would be inflated.
+secret, by which a key from before a rotation is distinguished from a forged one. Nothing else of a key is looked at
+before its signature has been verified: what ``itsdangerous`` packs may be compressed, and a forged key would be
+inflated.
 """
 
 import hashlib

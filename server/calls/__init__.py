@@ -1,1 +1,1 @@
-"""What happens to one call of an agent, from its bytes to its answer."""
+"""The course of one call of an agent, from its bytes to its answer."""

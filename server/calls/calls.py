@@ -30,7 +30,7 @@ _IGNORED_HEADER = "X-Tickertape-Ignored"
 _REPLAYED_HEADER = "X-Tickertape-Replayed"
 RESAMPLE_HEADER = "X-Tickertape-Resample"
 MIN_VERSION_HEADER = "X-Tickertape-Min-Version"
-_CLIENT_CLOSED = 499  # nginx's code for a client that went away; nobody reads it
+_CLIENT_CLOSED = 499  # nginx's code for a client that went away; no client reads it
 
 
 async def answer_call(dialect: Dialect, request: Request) -> Response:
@@ -280,6 +280,6 @@ def _headers(session_id: str | None, ignored: Iterable[str]) -> dict[str, str]:
 
 
 def _is_retry(request: Request) -> bool:
-    """Whether an SDK says so itself: OpenAI's and Anthropic's count their tries."""
+    """Returns True if an SDK says so itself: OpenAI's and Anthropic's count their tries."""
     count = request.headers.get("x-stainless-retry-count", "")
     return count.isdecimal() and int(count) > 0

@@ -25,7 +25,7 @@ _MOST_HEADERS, _MOST_CHARACTERS = 16, 256
 
 
 def told_of_agent(headers: Headers) -> dict[str, str]:
-    """What a client's headers tell of which of its agents calls, and on whose behalf: by that a trainer tells
+    """Returns what a client's headers say of which of its agents calls, and on whose behalf: by that a trainer tells
     sub-agents of a session apart."""
     named = [(name, value[:_MOST_CHARACTERS]) for name, value in headers.items() if _OF_AGENT.fullmatch(name)]
     return dict(named[:_MOST_HEADERS])
@@ -33,16 +33,16 @@ def told_of_agent(headers: Headers) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who makes an agent's call, and for which session."""
+    """The maker of an agent's call, and the session it is for."""
 
     session_id: str | None
     """That the call names."""
     client: bytes
-    """What those who name none are told apart by."""
+    """Bytes by which callers that name no session are distinguished."""
     principal: Principal
 
     def may_read(self, session_id: str) -> bool:
-        """Whether what is on tape in this session is there for the call."""
+        """Returns True if what is on tape in this session is there for the call."""
         return self.session_id in (None, session_id) and self.principal.may_use(session_id)
 
 

@@ -38,7 +38,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What became of a call: its turns' results, or a refusal."""
+    """The end of a call: its turns' results, or a refusal."""
 
     results: Sequence[TurnResult] = ()
     refusal: Answer | None = None
@@ -51,7 +51,8 @@ class InFlightCall:
     waiters: Waiters
     task: "asyncio.Task[Taken]"
     buffer: StreamBuffer | None = None
-    """Where the client that made the call reads along; its retries get the complete answer at its end."""
+    """The buffer from which the client that made the call reads along; its retries get the complete answer at its
+    end."""
 
     async def taken(self, client_gone: Callable[[], Coroutine[Any, Any, None]]) -> Taken | None:
         """Waits for the end; returns ``None`` if this client left before. If it was the last one, the turn is on tape
@@ -137,5 +138,5 @@ class InFlightCalls:
 
 
 def body_digest(body: bytes) -> bytes:
-    """Returns the 16 bytes by which a body is known again."""
+    """Returns the 16 bytes by which a body is recognised."""
     return hashlib.sha256(body).digest()[:16]

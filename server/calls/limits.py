@@ -1,4 +1,4 @@
-"""How much is taken on at once, and what becomes of calls beyond that.
+"""Limits of how much is taken on at once, and what becomes of calls beyond that.
 
 A call is admitted before a byte of its body is read, or refused with a 429 that says when to come again. Whoever is
 admitted is never refused for want of room afterwards, whatever becomes of the engines; it may only wait too long.
@@ -40,7 +40,7 @@ class Overloaded(ProxyError):
 
 @dataclass(frozen=True, slots=True)
 class CallLimits:
-    """What is taken on at once."""
+    """Limits of what is taken on at once."""
 
     max_calls: int = 8192
     """Calls, those that wait included."""
@@ -65,7 +65,7 @@ class Admission:
         self.calls = 0
         """Calls under way."""
         self.generations = 0
-        """What they ask for: as many as calls, and more where one wants several choices."""
+        """Number of generations that they ask for: as many as calls, and more where one wants several choices."""
         self.refused = 0
         """Calls that were refused so far."""
 
@@ -131,7 +131,7 @@ class Admission:
 
 @dataclass(slots=True)
 class AdmissionSlot:
-    """What an admitted call takes up, until it is left."""
+    """The share of the limits that an admitted call takes up, until it is left."""
 
     admission: Admission
     session_id: str | None

@@ -1,6 +1,6 @@
-"""Conversations of agents that never send a session id, known again by what was said.
+"""Conversations of agents that never send a session id, recognised by what was said.
 
-An agent that can set nothing but its base URL still repeats its whole history with every request. The digest of a
+An agent that can set nothing but its base URL still repeats its complete history with every request. The digest of a
 conversation up to an answer leads back to the session that gave this answer.
 """
 
@@ -14,8 +14,8 @@ _Key: TypeAlias = tuple[bytes, bytes]
 class Recognition:
     """Sessions by their conversations; only those of clients that send no id.
 
-    Rollouts whose conversations are alike word for word, answers included, cannot be told apart: each request goes to
-    another one of them in turn.
+    Rollouts whose conversations are alike word for word, answers included, cannot be distinguished: each request goes
+    to another one of them in turn.
 
     Args:
         most: turns that are remembered by their conversations; of the least recently used ones they are forgotten, one
@@ -31,10 +31,10 @@ class Recognition:
         return len(self._sessions)
 
     def find(self, client: bytes, digests: Sequence[bytes]) -> str | None:
-        """The session of the deepest conversation that a request goes on with.
+        """Returns the session of the deepest conversation that a request continues.
 
         Args:
-            client: what else clients are told apart by, such as their API key.
+            client: what else clients are distinguished by, such as their API key.
             digests: of the request's messages, see ``context_digests``.
         """
         for digest in reversed(digests):

@@ -36,7 +36,7 @@ _FREE_BYTES = 2**20
 
 
 class Service:
-    """What the routes work with.
+    """The parts that the routes work with.
 
     Args:
         turns: takes turns.
@@ -76,7 +76,7 @@ class Service:
         self.refusals = Refusals(self._record_refused)
         self.connect_timeout = connect_timeout
         self.is_stopping = False
-        """Whether the server is being stopped."""
+        """True if the server is being stopped."""
         self.recognition = Recognition()
         self.shared_policy = SharedPolicy(turns.policy, turns.store)
         self.tracing: Tracing | None = None
@@ -107,7 +107,7 @@ class Service:
 
     @property
     def info(self) -> EngineInfo:
-        """What the engines have in common.
+        """Returns what the engines have in common.
 
         Raises:
             NoEngineYet: none has answered yet.

@@ -56,7 +56,7 @@ class LiveResponse(Response):
                     await asyncio.wait((call.task,))
                 return
             await self._send_end(scope, receive, send)
-        except asyncio.CancelledError:  # the server is stopping, which is what the client is told
+        except asyncio.CancelledError:  # the server is stopping, which is what the client hears
             call.waiters.stop()
             await asyncio.wait((call.task,))
             await self._send_end(scope, receive, send)

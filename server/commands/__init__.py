@@ -1,1 +1,1 @@
-"""What a person can type: the command line."""
+"""The commands that a person can type: the command line."""

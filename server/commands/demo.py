@@ -35,7 +35,7 @@ _PATIENCE = 300.0
 
 
 class DemoFailed(ValueError):
-    """What the demo is there to show did not hold, or the proxy did not answer."""
+    """The demo did not hold what it is there to show, or the proxy did not answer."""
 
 
 def run_demo(db: Path | None, gguf: Path | None, color: bool) -> None:
@@ -88,7 +88,7 @@ def _tape(db: Path | None) -> Iterator[Path]:
 
 
 def _export(tape: Path) -> str:
-    """What ``tickertape export`` makes of the tape, as a trainer's script may read it."""
+    """Returns what ``tickertape export`` makes of the tape, as a trainer's script may read it."""
     with TemporaryDirectory(prefix="tickertape-demo-") as folder:
         target = Path(folder) / "samples.parquet"
         run_export(str(tape), target, ["group_id=demo"], {}, part_tokens=PAGE_TOKENS, quiet=True)

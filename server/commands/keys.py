@@ -1,4 +1,4 @@
-"""``tickertape keys``: works on the tape itself, so that the first key can be made while nobody can ask for one."""
+"""``tickertape keys``: works on the tape itself, so that the first key can be made while no caller can ask for one."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""What every command shares: how a failure is reported, exit codes, colour."""
+"""The things that every command shares: how a failure is reported, exit codes, colour."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -43,7 +43,8 @@ def reported(exit_code: int = 1) -> Callable[[Callable[P, None]], Callable[P, No
 
 
 def _expected() -> tuple[type[Exception], ...]:
-    """What can be wrong with settings and surroundings. ``ValueError``: settings, tokenizers, formats, files.
+    """Returns the errors that settings and surroundings can cause. ``ValueError``: settings, tokenizers, formats,
+    files.
 
     Imported when something is wrong: help is to be there at once."""
     from tickertape.clients.engines.embedded.model_file import ModelFileError
@@ -77,7 +78,8 @@ def asking(server: str) -> Iterator[None]:
 
 
 def is_color(wanted: bool | None) -> bool:
-    """Whether to print in colour: as it is asked for, else where standard output is a terminal that shows it.
+    """Returns True if output is to be in colour: as it is asked for, else where standard output is a terminal that
+    shows it.
 
     rich knows ``NO_COLOR``, ``FORCE_COLOR`` and ``TERM=dumb``.
     """

@@ -8,7 +8,7 @@ def replaced(page: str, name: str, made: str) -> str:
 
     Args:
         page: Markdown.
-        name: of the part: it begins behind ``<!-- name -->`` and ends before ``<!-- end -->``.
+        name: of the part: it begins after ``<!-- name -->`` and ends before ``<!-- end -->``.
         made: what is to stand there.
 
     Raises:

@@ -1,6 +1,6 @@
 """``tickertape export``: samples of finished sessions to a file, or to a folder of Parquet parts.
 
-The source is a running server's URL or a tape file. A folder can be gone on with, and keeps its place in a small state
+The source is a running server's URL or a tape file. A folder can be continued, and keeps its place in a small state
 file: a part is written under another name, moved to its own, and only then is the place advanced. What broke off is
 written again by the next run, under the same name, and nothing twice.
 """
@@ -41,7 +41,7 @@ class ExportError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What one run has written."""
+    """The files and counts that one run has written."""
 
     samples: int = 0
     tokens: int = 0
@@ -49,10 +49,10 @@ class Exported:
     open_sessions: int = 0
     """Sessions that are not finished, and so not exported."""
     has_samples: bool = False
-    """Whether there are samples in the target now, from this run or an earlier one."""
+    """True if there are samples in the target now, from this run or an earlier one."""
 
 
-#: Of one session, whole, in order of ``seq``: by the server's JSON or from the tape file itself.
+#: Of one session, complete, in order of ``seq``: by the server's JSON or from the tape file itself.
 Turns: TypeAlias = Sequence[tape.Turn] | Sequence[Turn]
 
 #: Hears of samples and tokens as they are written, and how many samples there are in all.
@@ -60,16 +60,16 @@ Progress = Callable[[int, int, int], None]
 
 
 class Source(Protocol):
-    """Where samples come from."""
+    """A place that samples come from."""
 
     def summary(self, after: str) -> Summary:
-        """What there is after a place."""
+        """Returns the totals of what there is after a place."""
 
     def pages(self, after: str, max_tokens: int) -> Iterator[SamplePage]:
         """Samples from a place on."""
 
     def sessions(self, named: Sequence[str]) -> Iterator[tuple[str, Turns]]:
-        """Whole sessions in any state: those named, or those of the filter in order of creation.
+        """Complete sessions in any state: those named, or those of the filter in order of creation.
 
         Raises:
             ExportError, TrajectoryError: one that is named is not there.
@@ -227,7 +227,7 @@ def _to_file(source: Source, target: Path, format_: Format, page_tokens: int, pr
 
 @dataclass(slots=True)
 class State:
-    """How far a folder is."""
+    """The progress of a folder."""
 
     said: dict[str, Any]
     next: str = _START

@@ -1,4 +1,4 @@
-"""What a protocol is to the rest: its JSON ⇄ our requests, results and events. Each module beside this one is one."""
+"""The interface of a protocol: its JSON ⇄ our requests, results and events. Each module beside this one is one."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -14,10 +14,10 @@ class StreamWriter(Protocol):
     """Writes one answer as server-sent events."""
 
     def open(self, turns: Sequence[Turn]) -> bytes:
-        """What comes first, for the turns of each choice."""
+        """Returns what comes first, for the turns of each choice."""
 
     def write(self, news: Sequence[Sampled]) -> bytes:
-        """What the choices have grown by."""
+        """Returns events for what the choices have grown by."""
 
     def close(self, results: Sequence[TurnResult]) -> bytes:
         """The end. The turns are on tape."""
@@ -45,7 +45,7 @@ class Dialect(Protocol):
     def write_response(
         self, request: TurnRequest, results: Sequence[TurnResult], tokenizer: Tokenizer
     ) -> dict[str, Any]:
-        """The whole answer."""
+        """Returns the complete answer."""
 
     def stream_writer(self, request: TurnRequest, tokenizer: Tokenizer) -> StreamWriter:
         """A writer for an answer to ``request``, which asked for a stream."""

@@ -16,5 +16,5 @@ def event(data: dict[str, Any], name: str | None = None) -> bytes:
 
 
 def comment(text: str) -> bytes:
-    """What clients skip."""
+    """Returns a comment, which clients skip."""
     return f": {text}\n\n".encode()

@@ -1,4 +1,4 @@
-"""What protocols read requests with: JSON, held to types, faults named by their place.
+"""The reader of requests that protocols share: JSON, held to types, faults named by their place.
 
 Null means not sent. A field that a protocol lists is honoured, kept for the record or refused; any other one is outside
 it and is reported as ignored (NOTHING-SILENT).

@@ -1,4 +1,4 @@
-"""What is read of requests' bodies: so many bytes of one, so many of all that are under way, and nothing compressed.
+"""Limits of requests' bodies: so many bytes of one, so many of all that are under way, and nothing compressed.
 
 A compressed body is refused, not inflated: a thousandth of the limit could become a thousand times it.
 """
@@ -27,7 +27,7 @@ class TooManyBodyBytes(ProxyError):
 
 
 class Bodies:
-    """What bodies may take up.
+    """Limits of what bodies may take up.
 
     Args:
         most: bytes of the longest.

@@ -44,7 +44,7 @@ class RequestTooSlow(ProxyError):
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
-    """What clients may take."""
+    """Limits of what clients may take."""
 
     most: int = 16384
     """Connections at once."""

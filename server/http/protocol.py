@@ -132,7 +132,7 @@ class BoundedProtocol(HttpToolsProtocol):
             super().on_message_complete()
 
     def _refuse(self, why: str) -> None:
-        """What is wrong with the bytes, after which none are read."""
+        """Reports what is wrong with the bytes, after which none are read."""
         self.logger.warning("%s:%s: %s", *(self.client or ("", "")), why)
         self.end(MalformedRequest(why))
 

@@ -1,1 +1,1 @@
-"""What operators see: metrics, logs, traces. It watches the proxy and changes nothing that it does."""
+"""The operators' view: metrics, logs, traces. It watches the proxy and changes nothing that it does."""

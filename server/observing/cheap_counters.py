@@ -1,7 +1,7 @@
 """Counters and histograms that cost a turn next to nothing.
 
 prometheus-client's own take a lock for every label and every increment, which added up to 5% of a turn. These are
-counted on the event loop's thread alone, as plain numbers, and become prometheus-client's when somebody looks.
+counted on the event loop's thread alone, as plain numbers, and become prometheus-client's when they are read.
 """
 
 from bisect import bisect_left

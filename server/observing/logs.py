@@ -18,7 +18,7 @@ from tickertape.server.observing.request_context import current_call
 
 
 class LogFormat(StrEnum):
-    """How log lines are written."""
+    """The form in which log lines are written."""
 
     TEXT = "text"
     JSON = "json"

@@ -1,4 +1,4 @@
-"""What is counted, from each turn's own record when it is on tape, and from each HTTP request when it is answered.
+"""Counters, filled from each turn's own record when it is on tape, and from each HTTP request when it is answered.
 
 Every label has few values: there are no ids among them, nor anything that a client can make up.
 """

@@ -1,4 +1,4 @@
-"""Whether there are traces; OpenTelemetry itself is imported only if so."""
+"""The switch of traces; OpenTelemetry itself is imported only if so."""
 
 import asyncio
 import os

@@ -1,6 +1,6 @@
 """OpenTelemetry traces: a span for an agent's request, and below it prepare, the engine's part, and commit.
 
-The agent's ``traceparent`` is gone on with, and passed on to the engine. Attributes are those of OpenTelemetry's
+The agent's ``traceparent`` is continued, and passed on to the engine. Attributes are those of OpenTelemetry's
 semantic conventions for HTTP and for generative AI, and ``tickertape.*`` ids. Nothing that was said is in them: no
 messages, no tokens, no stop strings, no error texts, which may quote a request.
 
@@ -70,7 +70,7 @@ class RequestTrace:
     context: Context
 
     def answered(self, method: str, route: str, status: int) -> None:
-        """How it was answered."""
+        """Notes how it was answered."""
         self.span.update_name(f"{method} {route}" if route else method)
         self.span.set_attributes(
             {"http.request.method": method, "http.route": route, "http.response.status_code": status}

@@ -14,12 +14,12 @@ from tickertape.clients.engines.engine import PauseMode
 from tickertape.clients.engines.pool import EnginePool
 from tickertape.server.errors import Conflict
 
-#: Seconds that engines get to end requests that they were told to abort; what still runs then is left by us.
+#: Seconds that engines get to end requests that they were ordered to abort; what still runs then is left by us.
 _ABORT_SECONDS = 2.0
 
 
 class Pausing(StrEnum):
-    """What becomes of running generations in a pause."""
+    """Ways to treat running generations in a pause."""
 
     KEEP = "keep"
     """The engine holds them. On an engine that cannot, as with ``abort``."""
@@ -45,10 +45,10 @@ class PolicyRun:
     session_id: str
     turn_id: str
     can_resume: bool
-    """Whether it can be continued from its tokens so far with nothing changed."""
+    """True if it can be continued from its tokens so far with nothing changed."""
     task: "asyncio.Task[object]"
     cancelling: int
-    """How many cancellations the task had when the run began."""
+    """Number of cancellations that the task had when the run began."""
     member: str = ""
     """The engine that has it; empty while it waits."""
     is_stamped_late: bool = False
@@ -70,7 +70,8 @@ class PolicyRun:
             self.task.cancel()
 
     def absorb(self) -> bool:
-        """Whether a cancellation that has just arrived was an interruption, which is then over, and nothing else.
+        """Returns True if a cancellation that has just arrived was an interruption, which is then over, and nothing
+        else.
 
         Raises:
             BrokenOff: it was to end the generation.
@@ -98,7 +99,7 @@ class PolicyGate:
         self._open.set()
         self._changed = asyncio.Event()
         self.version = version
-        """What tokens are stamped with that come from an engine which reports no version."""
+        """The version that tokens are stamped with if they come from an engine which reports no version."""
         self.paused: Pausing | None = None
         self.paused_at: float | None = None
         self.runs: set[PolicyRun] = set()

@@ -1,7 +1,7 @@
 """One policy for all servers of a tape: what a trainer tells one of them, all do, and after a restart it still holds.
 
 Orders are on tape. The server that gets one does it and waits until every other one that is alive says that it has,
-too: only then are the weights nobody's to sample from.
+too: only then does no generation sample from the weights.
 """
 
 import asyncio
@@ -75,7 +75,7 @@ class SharedPolicy:
     ) -> Told:
         deadline = time.monotonic() + seconds + _HEARING
         mode = None if paused is None else paused.value
-        async with self._numbering:  # whoever follows orders must not take this one for somebody else's
+        async with self._numbering:  # whoever follows orders must not take this one for another server's
             number = await self._store.write(policies.put, version, mode, seconds, time.time())
             self._followed = number
         told = await self._follow(number, do)
@@ -188,7 +188,7 @@ class SharedPolicy:
 
 
 def _common(told: Told, standings: list[ReplicaProgress]) -> Told:
-    """What engines said; where servers were told different things, what does not sound like success."""
+    """Returns the engines' answers; where servers got different ones, what does not sound like success."""
     for standing in standings:
         for engine, said in standing.told.items():
             if told.get(engine) in (None, "paused", "resumed"):

@@ -1,4 +1,4 @@
-"""What agents call."""
+"""The routes that agents call."""
 
 import orjson
 from fastapi import APIRouter, Request, Response
@@ -49,7 +49,7 @@ async def anthropic_messages(request: Request) -> Response:
     shapes.CountedTokens, (400, 404, 500), body=CountRequest, headers=(SESSION_HEADER,), error=shapes.AnthropicError
 )
 async def count_tokens(request: Request) -> Response:
-    """How many tokens a prompt of Anthropic's Messages has."""
+    """Counts the tokens of a prompt of Anthropic's Messages."""
     return _with_request_id(request, await answer_count(messages, request))
 
 

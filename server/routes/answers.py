@@ -1,4 +1,4 @@
-"""What trainers' routes answer with."""
+"""The answers of trainers' routes."""
 
 import base64
 import binascii

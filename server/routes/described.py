@@ -1,4 +1,4 @@
-"""What a route takes and answers, said beside it for the OpenAPI document, where FastAPI cannot know it.
+"""The inputs and answers of a route, said beside it for the OpenAPI document, where FastAPI cannot know it.
 
 Agents' routes are plain ones, which read their bodies themselves; trainers' read their queries themselves and write
 their answers as JSON.
@@ -34,7 +34,7 @@ _OPERATION = "__tickertape_operation__"
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """What a route takes and answers, beside what FastAPI knows."""
+    """A route's inputs and answers, beside what FastAPI knows."""
 
     answer: shapes.Shape = None
     """As JSON; ``None``: nothing that is JSON."""
@@ -46,7 +46,7 @@ class Operation:
     body: type[BaseModel] | None = None
     """Of a plain route."""
     query: Sequence[type[Any]] = ()
-    """What ``read_query`` reads."""
+    """The dataclasses that ``read_query`` reads."""
     headers: Sequence[str] = ()
     error: shapes.Shape = shapes.OpenAIError
     special: Mapping[int, shapes.Shape] = field(default_factory=dict)
@@ -80,5 +80,5 @@ def described_call(
 
 
 def operation_of(endpoint: Callable[..., Any]) -> Operation | None:
-    """What was said of a route's function; ``None`` if nothing was."""
+    """Returns what was said of a route's function; ``None`` if nothing was."""
     return getattr(endpoint, _OPERATION, None)

@@ -1,4 +1,4 @@
-"""Google's Gemini API, whose methods stand behind a colon in the path."""
+"""Google's Gemini API, whose methods stand after a colon in the path."""
 
 from fastapi import APIRouter, Request, Response
 

@@ -1,4 +1,4 @@
-"""What orchestrators ask."""
+"""The routes that orchestrators ask."""
 
 import orjson
 from fastapi import APIRouter, Request, Response

@@ -23,7 +23,7 @@ class WantedKey(BaseModel):
 
     role: Role
     name: Annotated[str, Field(min_length=1, max_length=200)]
-    """For whom or what it is; told in lists."""
+    """For whom or what it is; shown in lists."""
     expires_in: Annotated[float, Field(gt=0, le=10 * 366 * 86400)] | None = None
     """Seconds; null: until it is revoked."""
 
@@ -32,7 +32,7 @@ class WantedKey(BaseModel):
 @allow(Access.ADMIN)
 @described(NewKey, (400, *TAPE), 201)
 async def create_key(request: Request, given: WantedKey) -> Response:
-    """Makes a key. This answer is the only place where it is ever told: the tape has its hash."""
+    """Makes a key. This answer is the only place where it is ever shown: the tape has its hash."""
     made = await service_of(request).keyring.make(given.role, given.name, given.expires_in)
     return json_answer(made, status=201)
 

@@ -33,7 +33,7 @@ _Seconds = Annotated[float, Field(gt=0, le=_LONGEST)]
 
 
 class LeaseRequest(BaseModel):
-    """What a consumer asks for. ``filter`` and ``options`` are the query parameters of ``GET /samples``."""
+    """A consumer's request. ``filter`` and ``options`` are the query parameters of ``GET /samples``."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -55,7 +55,7 @@ class Named(BaseModel):
 
 
 class Extension(BaseModel):
-    """How long from now."""
+    """The new time of expiry, in seconds from now."""
 
     model_config = ConfigDict(extra="forbid")
 

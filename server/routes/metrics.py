@@ -1,4 +1,4 @@
-"""What Prometheus reads."""
+"""The route that Prometheus reads."""
 
 from fastapi import APIRouter, Request, Response
 from prometheus_client.exposition import choose_encoder

@@ -28,7 +28,7 @@ class GivenVersion(_Given):
 
 
 class Pause(_Given):
-    """How to pause."""
+    """The way to pause."""
 
     mode: Pausing = Pausing.ABORT
     timeout: Annotated[float, Field(gt=0, le=86_400)] = 60.0
@@ -36,7 +36,7 @@ class Pause(_Given):
 
 
 class Resume(_Given):
-    """How to go on."""
+    """The way to resume."""
 
     version: _Version | None = None
     """Of the weights from now on; ``None``: as before."""

@@ -1,6 +1,6 @@
 """Query parameters and pieces of bodies as the dataclasses of the layers below.
 
-A parameter that nobody knows is refused: a filter that is misspelt must not match everything.
+A parameter that is not known is refused: a filter that is misspelt must not match everything.
 """
 
 from collections.abc import Mapping
@@ -81,7 +81,7 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 
 
 def json_or_text(value: str) -> Any:
-    """What a value means if it is JSON; else the value itself."""
+    """Returns what a value means if it is JSON; else the value itself."""
     try:
         return orjson.loads(value)
     except orjson.JSONDecodeError:

@@ -36,7 +36,7 @@ async def create(request: Request) -> Response:
 @allow(Access.AGENT)
 @described(shapes.CountedInput, (400, 404, 500), body=ResponsesRequest, headers=(SESSION_HEADER,))
 async def count_input(request: Request) -> Response:
-    """How many tokens a prompt of OpenAI's Responses has."""
+    """Counts the tokens of a prompt of OpenAI's Responses."""
     return await answer_count(responses, request)
 
 

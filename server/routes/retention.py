@@ -19,7 +19,7 @@ _Seconds = Annotated[float, Field(ge=0)] | None
 
 
 class RetentionRequest(BaseModel):
-    """What may stay."""
+    """Limits of what may stay."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -77,7 +77,7 @@ class After:
 @allow(Access.TRAINER)
 @described(Totals, (400, *TAPE), query=(SessionFilter, After))
 async def summarise_samples(request: Request) -> Response:
-    """What finished sessions hold together, and what the same turns would be as samples of one turn each."""
+    """Sums up finished sessions, and what the same turns would be as samples of one turn each."""
     wanted, place = read_query(request, SessionFilter, After)
     return json_answer(await service_of(request).turns.store.read(rollouts.totals, wanted, place.after))
 

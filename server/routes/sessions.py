@@ -33,7 +33,7 @@ _Name = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class Changes(BaseModel):
-    """What a trainer may say of a session, at any time."""
+    """The fields that a trainer may set on a session, at any time."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -199,7 +199,7 @@ async def get_turns(
     after: Annotated[int, Query(ge=-1)] = -1,
     limit: Annotated[int, Query(ge=-1)] = -1,
 ) -> Response:
-    """A session's turns in order of ``seq``, whole: all of them, or ``limit`` of those after ``after``."""
+    """A session's turns in order of ``seq``, complete: all of them, or ``limit`` of those after ``after``."""
     turns = await _store(request).turns(session_id, after=after, limit=limit)
     if turns is None:
         raise sessions.no_session(session_id)

@@ -1,4 +1,4 @@
-"""What routes answer with, for the OpenAPI document: types that no code here needs, since answers are written as dicts.
+"""The answers of routes, for the OpenAPI document: types that no code here needs, since answers are written as dicts.
 
 What is a dataclass already is taken from it (:func:`told`). An answer may have more fields than a shape lists.
 """
@@ -23,12 +23,12 @@ _Floats: TypeAlias = list[float | None]  # NaN is null
 
 
 def told(kind: Any, **changed: Any) -> type[BaseModel]:
-    """A dataclass as it is told in JSON.
+    """Makes a model of a dataclass as it is sent in JSON.
 
     Args:
         kind: the dataclass.
-        changed: fields that are told otherwise, arrays among them, or are told besides; ``None`` for those that are not
-            told.
+        changed: fields that are sent otherwise, arrays among them, or are sent besides; ``None`` for those that are not
+            sent.
     """
     own = {field.name for field in dataclasses.fields(kind)}
     types = {name: hint for name, hint in get_type_hints(kind).items() if name in own} | changed

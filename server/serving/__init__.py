@@ -1,1 +1,1 @@
-"""How a process is assembled, started and stopped."""
+"""The assembly, start and stop of a process."""

@@ -45,7 +45,7 @@ _EMBEDDED_CONTEXT = 8192
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What can be made before anything runs: engines by name (not started), tokenizer's renderer."""
+    """The parts that can be made before anything runs: engines by name (not started), tokenizer's renderer."""
 
     engines: Mapping[str, Engine]
     choice: Choice
@@ -184,7 +184,8 @@ def _keyring(settings: Settings, store: Store) -> Keyring:
 
 
 def _is_any_host(settings: Settings) -> bool:
-    """Who says that the network keeps others out may call the server what they like, unless they say what."""
+    """Returns True if the server may be called by any name: for those who say that the network keeps others out, unless
+    they say by which."""
     return settings.insecure_public and not settings.allowed_hosts
 
 

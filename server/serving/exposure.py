@@ -1,4 +1,4 @@
-"""Whether a server may listen where it is told to."""
+"""The check that a server may listen where it is set to."""
 
 import socket
 from ipaddress import ip_address
@@ -17,7 +17,7 @@ _ADVICE = (
 async def check_exposure(settings: Settings, keyring: Keyring) -> None:
     """
     Raises:
-        SettingsError: other machines would reach this server, and it asks nobody for a key.
+        SettingsError: other machines would reach this server, and it asks no caller for a key.
     """
     if settings.insecure_public or is_loopback(settings.host) or await keyring.is_on():
         return
@@ -29,7 +29,7 @@ async def check_exposure(settings: Settings, keyring: Keyring) -> None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether this machine alone reaches an address. A name that cannot be resolved is not."""
+    """Returns True if this machine alone reaches an address. A name that cannot be resolved is not such an address."""
     try:
         found = socket.getaddrinfo(host or None, None, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError):

@@ -1,4 +1,4 @@
-"""What happens to every request before a route sees it, in one place.
+"""The handling of every request before a route sees it, in one place.
 
 It is observed, its caller is admitted, and what is read of its body is bounded. Errors become answers here, whatever
 raised them.

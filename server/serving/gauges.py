@@ -1,4 +1,4 @@
-"""How things stand when somebody looks: engines, queue, policy, live memory. Nothing here is counted along the way."""
+"""The state of things when it is read: engines, queue, policy, live memory. Nothing here is counted along the way."""
 
 from collections.abc import Iterator
 from importlib.metadata import version

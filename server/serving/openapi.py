@@ -64,7 +64,7 @@ def describe(app: FastAPI, routes: Sequence[BaseRoute]) -> dict[str, Any]:
 
 
 def _operations(routes: Sequence[BaseRoute]) -> dict[Callable[..., Any], Operation]:
-    """What is said of the routes' functions."""
+    """Returns what is said of the routes' functions."""
     said = {}
     for route in routes:
         assert isinstance(route, Route)  # noqa: S101
@@ -76,7 +76,7 @@ def _operations(routes: Sequence[BaseRoute]) -> dict[Callable[..., Any], Operati
 
 
 def _plain(route: Route, method: str) -> dict[str, Any]:
-    """What FastAPI would say of a route."""
+    """Returns what FastAPI would say of a route."""
     return {
         "tags": ["agents"],
         "summary": route.endpoint.__name__.replace("_", " ").title(),

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def make_registry(turns: "Turns", recognition: Recognition, admission: Admission) -> CollectorRegistry:
-    """What ``/metrics`` shows."""
+    """Makes the registry that ``/metrics`` shows."""
     registry = CollectorRegistry()
     registry.register(turns.metrics)
     registry.register(Gauges(turns, recognition, admission))

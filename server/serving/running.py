@@ -27,7 +27,7 @@ from tickertape.server.settings import Settings
 
 #: uvicorn's ticks of a tenth of a second between two looks at connections.
 _TICKS = 5
-#: Seconds that calls get, after they were told to end, to put their turns on tape and to tell their clients.
+#: Seconds that calls get, after they were ordered to end, to put their turns on tape and to tell their clients.
 _LAST_WORDS = 0.8
 
 Say = Callable[[str], None]
@@ -81,7 +81,8 @@ def _url(host: str, port: int) -> str:
 
 
 def _seen_from_outside(host: str) -> str:
-    """Where all addresses are listened on, none of them is one that an agent elsewhere could call."""
+    """Returns the host by which an agent elsewhere can call: where all addresses are listened on, none of them is
+    one."""
     return socket.gethostname() if ip_address(host).is_unspecified else host
 
 
@@ -143,7 +144,7 @@ class _Server(uvicorn.Server):
         self._service = service
 
     def stop(self) -> None:
-        """Accepts nothing more, and lets calls end within the grace period; told again, ends them at once."""
+        """Accepts nothing more, and lets calls end within the grace period; called again, ends them at once."""
         self._service.is_stopping = True
         self.force_exit = self.should_exit
         self.should_exit = True
@@ -205,7 +206,7 @@ async def _cancelled(tasks: Collection[asyncio.Task[None]], waited_for: Collecti
 
 
 def _listen(settings: Settings) -> socket.socket:
-    """Binds before anything slow happens, so that a taken port is told at once."""
+    """Binds before anything slow happens, so that a taken port is reported at once."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listening = socket.socket(family)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,4 +1,4 @@
-"""What can be set, and where it is read from: flags, environment, files."""
+"""The settings, and where they are read from: flags, environment, files."""
 
 from tickertape.server.settings.model import AuthMode, Images, Settings, SettingsError, UnknownFields
 

@@ -50,7 +50,7 @@ def _option(name: str, field: FieldInfo, panel: str) -> Any:
 
 
 def _plain(annotation: Any) -> Any:
-    """What the command line reads; pydantic looks at limits, wherever a value comes from."""
+    """Returns the type that the command line reads; pydantic looks at limits, wherever a value comes from."""
     origin = get_origin(annotation)
     if origin is Annotated:
         return _plain(get_args(annotation)[0])

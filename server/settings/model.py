@@ -1,4 +1,4 @@
-"""What can be set: one model for flags, environment and file, see ``sources``.
+"""The settings: one model for flags, environment and file, see ``sources``.
 
 The text below a field is its help wherever it is shown.
 """
@@ -21,7 +21,7 @@ class SettingsError(ValueError):
 
 
 class AuthMode(StrEnum):
-    """Whether a key is asked for."""
+    """Rules of when a key is asked for."""
 
     AUTO = "auto"
     """As soon as there is a key, in the settings or on tape."""
@@ -32,7 +32,7 @@ class AuthMode(StrEnum):
 
 
 class UnknownFields(StrEnum):
-    """What becomes of request fields outside the protocol."""
+    """Ways to treat request fields outside the protocol."""
 
     REPORT = "report"
     """They are named in the answer's ``X-Tickertape-Ignored`` header and on the turn."""
@@ -41,7 +41,7 @@ class UnknownFields(StrEnum):
 
 
 class Images(StrEnum):
-    """What becomes of pictures and other parts of messages that the model cannot read."""
+    """Ways to treat pictures and other parts of messages that the model cannot read."""
 
     PLACEHOLDER = "placeholder"
     """A text stands in their place, and they are named as ignored."""

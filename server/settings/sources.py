@@ -1,4 +1,4 @@
-"""Where settings come from: flags, environment, files of secrets, a TOML file; each beats those after it."""
+"""The sources of settings: flags, environment, files of secrets, a TOML file; each beats those after it."""
 
 import os
 import tomllib

@@ -1,4 +1,4 @@
-"""How old something on tape is, in spite of a clock that is set.
+"""The age of what is on tape, in spite of a clock that is set.
 
 Times on tape are the wall clock's, which can be set forward by hours. What is finished or deleted for its age must be
 that old by a clock that cannot be set. So time that did not pass while this process looked does not count: not what the
@@ -42,7 +42,7 @@ class AgeClock:
         self._steady = steady
         self._seen = wall(), steady()
         self._jumps: list[tuple[float, float]] = []
-        """When they were noticed, by the steady clock, and how long they were."""
+        """The times when they were noticed, by the steady clock, and how long they were."""
 
     def start_after(self, away: float) -> None:
         """The last sign of life on tape is so many seconds old, by the wall clock."""

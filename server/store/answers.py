@@ -30,7 +30,7 @@ def path_to(connection: sa.Connection, turn_id: str) -> list[Turn]:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What a client was told in a turn, as a chat message."""
+    """The answer that a client got in a turn, as a chat message."""
 
     session_id: str
     response: dict[str, Any]
@@ -39,7 +39,7 @@ class Said:
 
 
 def said(connection: sa.Connection, turn_ids: Collection[str]) -> dict[str, Said]:
-    """What those turns said, by id, that are on tape and whose answer no client has deleted."""
+    """Returns what those turns said, by id, that are on tape and whose answer no client has deleted."""
     turns, hidden = schema.turns.c, schema.hidden_answers.c
     query = (
         sa.select(turns.id, turns.session_id, turns.rest)
@@ -55,7 +55,7 @@ def said(connection: sa.Connection, turn_ids: Collection[str]) -> dict[str, Said
 
 
 def is_hidden(connection: sa.Connection, turn_id: str) -> bool:
-    """Whether a client has deleted the turn's answer."""
+    """Returns True if a client has deleted the turn's answer."""
     hidden = schema.hidden_answers.c
     return connection.scalar(sa.select(hidden.turn_id).where(hidden.turn_id == turn_id)) is not None
 

@@ -16,7 +16,7 @@ from tickertape.server.trajectories.turn import Turn
 
 @dataclass(frozen=True, slots=True)
 class ArrayFacts:
-    """What an array is, without its data."""
+    """The facts about an array, without its data."""
 
     dtype: str
     """numpy's spelling, such as ``<i2``."""
@@ -24,7 +24,7 @@ class ArrayFacts:
 
     @property
     def header(self) -> bytes:
-        """What stands before the data in a ``.npy`` file (version 1.0)."""
+        """Returns what stands before the data in a ``.npy`` file (version 1.0)."""
         written = io.BytesIO()
         described = {"descr": self.dtype, "fortran_order": False, "shape": tuple(self.shape)}
         np.lib.format.write_array_header_1_0(written, described)

@@ -1,6 +1,6 @@
-"""Turns whose callers were told that the store failed: kept until it works again, oldest first.
+"""Turns whose callers got an error, since the store failed: kept until it works again, oldest first.
 
-None waits here for its parent: nobody has heard of a turn that is not on tape, so nobody can go on from it. What came
+None waits here for its parent: no client has heard of a turn that is not on tape, so none can go on from it. What came
 in earlier is written earlier all the same.
 """
 

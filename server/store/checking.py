@@ -1,4 +1,4 @@
-"""Whether trees on tape are whole: parents, places, lengths, spans. Finds, and repairs nothing."""
+"""A check that trees on tape are sound: parents, places, lengths, spans. Finds, and repairs nothing."""
 
 import time
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ _COLUMNS = (
 
 
 class Broken(NamedTuple):
-    """What is wrong with a session."""
+    """The fault of a session."""
 
     session_id: str
     finding: str

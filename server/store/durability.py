@@ -1,11 +1,11 @@
-"""How hard the tape tries: what a commit survives, and what becomes of turns while the store fails."""
+"""The durability of the tape: what a commit survives, and what becomes of turns while the store fails."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 
 class Sync(StrEnum):
-    """What a commit waits for."""
+    """The event that a commit waits for."""
 
     FULL = "full"
     """The disk has it: a power cut takes no acknowledged turn."""
@@ -16,11 +16,11 @@ class Sync(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Durability:
-    """What a store is opened with."""
+    """The settings that a store is opened with."""
 
     sync: Sync = Sync.FULL
     patience: float = 10.0
-    """Seconds for which a turn is tried again while the store fails, before its caller is told so."""
+    """Seconds for which a turn is tried again while the store fails, before its caller gets an error."""
     backlog_memory: int = 256 * 2**20
     """Bytes of turns that wait in memory for a store that works again."""
     batch: int = 256

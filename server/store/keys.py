@@ -16,7 +16,7 @@ _SESSION_KEYS = "session_keys"
 
 @dataclass(frozen=True, slots=True)
 class KeyRecord:
-    """A key, without what would let somebody use it. Times are seconds since the epoch."""
+    """A key, without what would let a reader use it. Times are seconds since the epoch."""
 
     id: str
     role: str
@@ -38,7 +38,7 @@ class Credentials:
 
 
 def load(connection: sa.Connection) -> Credentials:
-    """What is on tape now."""
+    """Returns what is on tape now."""
     rows = connection.execute(sa.select(schema.keys)).all()
     return Credentials({row.hash: _record(row) for row in rows}, _secret(connection))
 

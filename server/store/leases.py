@@ -1,8 +1,8 @@
 """Leases: finished sessions handed out to consumers, each to one at a time, until it is acked once.
 
 The unit is the session: all its samples go to one consumer and are acked together. A lease that expires loses its
-sessions when somebody next asks for samples; until then its holder may still ack, so that work that is done is not done
-again.
+sessions when a consumer next asks for samples; until then its holder may still ack, so that work that is done is not
+done again.
 """
 
 import logging
@@ -33,9 +33,9 @@ class LeaseRecord:
     created_at: float
     expires_at: float
     closed_at: float | None
-    """When the last of its sessions was acked, released or taken back."""
+    """Time at which the last of its sessions was acked, released or taken back."""
     sessions: int
-    """How many it was given."""
+    """Number of sessions that it was given."""
     acked: int
     released: int
     expired: int
@@ -44,21 +44,21 @@ class LeaseRecord:
 
 @dataclass(frozen=True, slots=True)
 class Remaining:
-    """What there is beside a lease, in sessions."""
+    """Counts of what there is beside a lease, in sessions."""
 
     available: int
     """Finished, of this filter, and not handed out."""
     stale: int
-    """As those, but without a turn that is fresh enough: nobody gets them by this filter."""
+    """As those, but without a turn that is fresh enough: no consumer gets them by this filter."""
     leased: int
-    """With somebody who has not acked them."""
+    """With a consumer that has not acked them."""
     open: int
     """Not finished."""
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What a consumer got."""
+    """The lease and the sessions that a consumer got."""
 
     lease: LeaseRecord | None
     """``None`` if there was nothing to get."""
@@ -153,7 +153,7 @@ def ack(connection: sa.Connection, lease_id: str, session_ids: Sequence[str] | N
 
 
 def release(connection: sa.Connection, lease_id: str, session_ids: Sequence[str] | None, now: float) -> LeaseRecord:
-    """The holder gives sessions back, all that it has not acked if none are named; somebody else may have them at once.
+    """Gives back the holder's sessions, all that it has not acked if none are named; others may have them at once.
 
     Raises:
         NotFound: there is no such lease.
@@ -238,7 +238,7 @@ def _update(
 
 
 def _settle(connection: sa.Connection, lease_id: str, what: str, number: int, now: float) -> LeaseRecord:
-    """Counts sessions that left the lease, and closes it behind the last one."""
+    """Counts sessions that left the lease, and closes it after the last one."""
     table = schema.leases.c
     update = schema.leases.update().where(table.id == lease_id)
     connection.execute(update.values({what: table[what] + number}))

@@ -1,4 +1,4 @@
-"""What the policy was set to, and which servers have done so. Every function works in the transaction it is given."""
+"""The policies that were set, and which servers have done so. Every function works in the transaction it is given."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,16 +24,16 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class ReplicaProgress:
-    """How far one server has come with an order."""
+    """The progress that one server has made with an order."""
 
     host: str
     pid: int
     number: int
     """Of the order that it has followed last."""
     error: str | None
-    """Why it could not."""
+    """The reason why it could not."""
     told: Mapping[str, str]
-    """What engines said, by name."""
+    """The engines' answers, by name."""
 
 
 def latest(connection: sa.Connection) -> Order | None:

@@ -1,4 +1,4 @@
-"""What a server finds on its tape when it starts: told in a few lines, and nothing of it is repaired silently."""
+"""A server's findings on its tape when it starts: reported in a few lines, and nothing of it is repaired silently."""
 
 import logging
 import time
@@ -22,7 +22,7 @@ _log = logging.getLogger("tickertape")
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What is on a tape, counted by its sessions' own counters."""
+    """The content of a tape, counted by its sessions' own counters."""
 
     schema_version: int
     sessions: dict[str, int]
@@ -33,7 +33,7 @@ class Found:
 
 @dataclass(slots=True)
 class StartupReport:
-    """What was found, and what was done."""
+    """Report of what was found, and what was done."""
 
     found: Found
     unclean: list[ServerRun] = field(default_factory=list)
@@ -106,7 +106,7 @@ def found(connection: sa.Connection) -> Found:
 
 
 async def end(store: Store) -> None:
-    """The run ends in good order, if the tape can be told so."""
+    """Notes that the run ends in good order, if the tape can be written."""
     run_id, store.run_id = store.run_id, None
     if run_id is None:
         return

@@ -21,7 +21,7 @@ AT_ONCE = 200
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the tape may hold; ``None``: any amount."""
+    """Limits of what the tape may hold; ``None``: any amount."""
 
     keep_seconds: float | None = None
     """Since a session's last activity or its finish."""
@@ -32,7 +32,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class RetentionReport:
-    """What went, and what stayed though it was due."""
+    """Report of what went, and what stayed though it was due."""
 
     dropped: dict[str, int] = field(default_factory=lambda: {"discarded": 0, "acked": 0, "unacked": 0})
     """Sessions: ``discarded``; finished and ``acked`` by a consumer; finished and ``unacked``."""
@@ -57,7 +57,7 @@ class RetentionReport:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """What is to go, and the report if all of it does."""
+    """The sessions that are to go, and the report if all of them do."""
 
     session_ids: list[str]
     report: RetentionReport

@@ -15,10 +15,10 @@ _log = logging.getLogger("tickertape")
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What was done."""
+    """Report of what was done."""
 
     finished_idle: int
-    """Sessions that were finished because nobody called any more."""
+    """Sessions that were finished because no agent called any more."""
     report: RetentionReport
     dry_run: bool
 

@@ -18,7 +18,7 @@ _FLOAT32 = np.dtype("<f4")
 
 @dataclass(frozen=True, slots=True)
 class Rewards:
-    """What is given, or is on tape, for one session."""
+    """Rewards that are given, or are on tape, for one session."""
 
     reward: float | None = None
     turns: dict[str, float | None] = field(default_factory=dict)
@@ -56,7 +56,7 @@ def set_rewards(connection: sa.Connection, session_id: str, given: Mapping[str, 
 
 
 def get_rewards(connection: sa.Connection, session_id: str, reward: float | None) -> Rewards:
-    """What is on tape. ``reward`` is the session's own."""
+    """Returns the rewards on tape. ``reward`` is the session's own."""
     table = schema.rewards.c
     turns: dict[str, float | None] = {}
     tokens: dict[str, Sequence[float] | None] = {}

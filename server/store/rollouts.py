@@ -38,7 +38,7 @@ class Selection:
 
     sessions: list[Sized]
     more: bool
-    """Whether there were more when this page was chosen."""
+    """True if there were more when this page was chosen."""
 
 
 def sizes(options: SampleOptions) -> tuple[sa.ColumnElement[int], sa.ColumnElement[int]]:
@@ -98,7 +98,7 @@ def fit(sessions: Sequence[Sized], max_samples: int, max_tokens: int) -> list[Si
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What finished sessions hold together."""
+    """Totals of finished sessions."""
 
     sessions: int
     samples: int
@@ -172,7 +172,7 @@ def read(connection: sa.Connection, session_ids: Sequence[str]) -> list[Rollout]
 
 
 def shapes(connection: sa.Connection, session_id: str) -> list[TurnShape]:
-    """What counting needs of a session's turns that were in time; their tokens are not read."""
+    """Returns what counting needs of a session's turns that were in time; their tokens are not read."""
     turns = schema.turns.c
     query = (
         sa.select(

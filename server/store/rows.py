@@ -22,8 +22,8 @@ _INT32, _FLOAT32 = np.dtype("<i4"), np.dtype("<f4")
 
 
 class Layout(NamedTuple):
-    """What the tokens of a turn are: all that samples need of it beside them. Kept by itself, since the words that the
-    rest of a turn is made of are larger than its tokens."""
+    """The structure of a turn's tokens: all that samples need of it beside them. Kept by itself, since the words that
+    the rest of a turn is made of are larger than its tokens."""
 
     versions: list[tuple[str | None, int]]
     prompt_spans: list[tuple[int, int, int]]

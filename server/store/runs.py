@@ -51,7 +51,7 @@ def begin(connection: sa.Connection, run_id: str, now: float) -> None:
 
 def note_seen(connection: sa.Connection, run_id: str | None, now: float) -> None:
     """It is alive; also what shows that the tape can be written."""
-    if run_id is None:  # nobody serves: the tape's own row is written as it is
+    if run_id is None:  # no server runs: the tape's own row is written as it is
         connection.execute(schema.tape.update().values(schema_version=schema.tape.c.schema_version))
         return
     connection.execute(schema.runs.update().where(schema.runs.c.id == run_id).values(seen_at=now))

@@ -1,8 +1,8 @@
-"""What is stored: a row for each session and each turn, each set of tools once, rewards, leases and token arrays beside
+"""The tables: a row for each session and each turn, each set of tools once, rewards, leases and token arrays beside
 them; and what the servers of one tape share: keys, secrets, who is running.
 
 Token ids are packed little-endian int32, logprobs and token rewards little-endian float32. JSON holds what is only ever
-read whole. Turns are never changed; rewards, which come later and may change, have a table of their own.
+read completely. Turns are never changed; rewards, which come later and may change, have a table of their own.
 """
 
 from enum import StrEnum
@@ -110,7 +110,7 @@ turns = Table(
     Column("logprobs", LargeBinary, nullable=False),
     Column("error", Text),
     Column("engine", Text, nullable=False),
-    # An engine's own word, which nobody bounds: SQLite does not hold it to the length, PostgreSQL has none.
+    # An engine's own word, which has no bound: SQLite does not hold it to the length, PostgreSQL has none.
     Column("finish_reason", String(32).with_variant(Text, "postgresql")),
     Column("fork_reason", Text),
     Column("context_digest", LargeBinary, nullable=False),
@@ -177,7 +177,7 @@ keys = Table(
     Column("revoked_at", Float),
 )
 
-#: What the servers of one tape must agree on and nobody has configured.
+#: What the servers of one tape must agree on and that is not configured.
 secrets = Table(
     "secrets",
     metadata,

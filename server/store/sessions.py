@@ -86,8 +86,8 @@ class Touched(NamedTuple):
 
 
 def touch(connection: sa.Connection, rows: Iterable[Mapping[str, Any]]) -> dict[str, Touched]:
-    """Makes sessions that are new and adds to the counts of the others. From here to the end of the transaction nobody
-    else changes them, so that the places of their turns (``seq``) are given out in the order of commits, each once.
+    """Makes sessions that are new and adds to the counts of the others. From here to the end of the transaction no
+    other changes them, so that the places of their turns (``seq``) are given out in the order of commits, each once.
 
     Args:
         connection: writes.
@@ -202,7 +202,7 @@ def delete_rows(connection: sa.Connection, session_ids: Sequence[str]) -> None:
 
 
 def is_leased() -> sa.ColumnElement[bool]:
-    """Somebody holds the session's samples and is not done with them."""
+    """Returns a condition: a consumer holds the session's samples and is not done with them."""
     return schema.sessions.c.lease_id.is_not(None) & schema.sessions.c.acked_at.is_(None)
 
 
@@ -217,7 +217,7 @@ def no_session(session_id: str) -> NotFound:
 
 
 def lock(connection: sa.Connection, session_id: str) -> Any:
-    """A session's row, which nobody else changes until the end of the transaction.
+    """Returns a session's row, which no other changes until the end of the transaction.
 
     Raises:
         NotFound: there is none of that id.

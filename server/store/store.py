@@ -44,7 +44,8 @@ T = TypeVar("T")
 
 @contextmanager
 def _holdable() -> Iterator[None]:
-    """What no tape can hold, and so can never be found on one either, is the client's to mend."""
+    """Turns what no tape can hold, and so can never be found on one either, into an error that is the client's to
+    mend."""
     try:
         yield
     except (OverflowError, UnicodeEncodeError, NotHoldable) as error:
@@ -80,7 +81,7 @@ class Store:
         check_place(place, make=make)
         self._database = Database(place, durability.sync)
         self.path = self._database.path
-        """Where it is, without a password."""
+        """The tape's place, without a password."""
         try:
             if serving:
                 self._database.serve()
@@ -94,7 +95,7 @@ class Store:
         self._known_toolsets: set[str] = set()
         self._closed: OrderedDict[str, None] = OrderedDict()
         self.standing = TapeHealth()
-        """Whether it can be written, as far as is known."""
+        """The store's health: it says whether the tape can be written, as far as is known."""
         self._most_waiting = durability.backlog_memory
         self.transactions = 0
         """That committed turns, each of them one or many."""
@@ -117,7 +118,7 @@ class Store:
 
     @property
     def is_shared(self) -> bool:
-        """Whether other servers may commit turns to the same tape."""
+        """Returns True if other servers may commit turns to the same tape."""
         return self._database.is_shared
 
     # Turns.
@@ -152,7 +153,7 @@ class Store:
 
     @property
     def backlog(self) -> int:
-        """How many calls' turns wait for a store that works again."""
+        """Returns how many calls' turns wait for a store that works again."""
         return self._writer.backlog
 
     def _known(self, turn_ids: Sequence[str]) -> set[str]:
@@ -207,8 +208,9 @@ class Store:
         return tree
 
     async def news(self, session_id: str, after: int) -> list[tuple[Turn, str]]:
-        """Turns of a session that were committed behind the place ``after``, here or by another server, each with its
-        options' digest, in order; and notes here whether the session is closed. Costs little where there is nothing.
+        """Returns turns of a session that were committed after the place ``after``, here or by another server, each
+        with its options' digest, in order; and notes here whether the session is closed. Costs little where there is
+        nothing.
 
         Raises:
             StoreError: the tape cannot be read.
@@ -254,8 +256,8 @@ class Store:
             return function(connection, *args, **kwargs)
 
     async def write(self, function: Callable[Concatenate[sa.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """``function(connection, …)`` in a transaction that nobody else writes beside, on a thread; all of it becomes
-        durable, or, if it raises, nothing.
+        """Calls ``function(connection, …)`` in a transaction beside which no other writes, on a thread; all of it
+        becomes durable, or, if it raises, nothing.
 
         Raises:
             StoreError: the tape cannot be written.
@@ -280,8 +282,8 @@ class Store:
     # Closed sessions: known here without a look at the tape, so that a call of an agent is refused before it costs.
 
     def is_closed(self, session_id: str) -> bool:
-        """Whether the session is known to be finished or discarded. A session that another process has closed is known
-        when its tree is loaded or its next turn is committed (as a late one)."""
+        """Returns True if the session is known to be finished or discarded. A session that another process has closed
+        is known when its tree is loaded or its next turn is committed (as a late one)."""
         return session_id in self._closed
 
     def note_closed(self, session_id: str) -> None:
@@ -310,7 +312,7 @@ def _why(error: StoreError) -> object:
 
 
 def _counted(rows: Sequence[dict[str, Any]], array_rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """What a batch of turns adds to each session."""
+    """Counts what a batch of turns adds to each session."""
     sessions: dict[str, dict[str, Any]] = {}
     for row in rows:
         at = row["created_at"]

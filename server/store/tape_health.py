@@ -1,4 +1,4 @@
-"""Whether the tape can be written, as far as is known: asked before anything is sampled for it."""
+"""The health of the tape, as far as is known: asked before anything is sampled for it."""
 
 import logging
 import time
@@ -9,11 +9,11 @@ _log = logging.getLogger("tickertape")
 
 
 class TapeHealth:
-    """What is known of a store. The writer's thread says so, everybody asks."""
+    """The health of a store, as far as is known. The writer's thread notes it, everybody asks."""
 
     def __init__(self) -> None:
         self.reason: str | None = None
-        """Why it cannot be written; ``None`` while it can."""
+        """The reason why it cannot be written; ``None`` while it can."""
         self.refused = 0
         """Calls that were refused for it since it fails."""
         self.refused_in_all = 0

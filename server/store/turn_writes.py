@@ -1,4 +1,4 @@
-"""What the group writer does with turns: commits them once, and changes and keeps those that their callers lost."""
+"""The group writer's operations on turns: commits them once, and changes and keeps those that their callers lost."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -39,7 +39,7 @@ class TurnWrites:
     Args:
         commit: commits turns that are not on tape.
         known: which of these ids are.
-        probe: writes something that nobody misses.
+        probe: writes something that is not missed.
     """
 
     commit: Callable[[CommitCall], None]
@@ -60,13 +60,13 @@ class TurnWrites:
         return [replace(write, turn=undelivered(write.turn, reason)) for write in item]
 
     def lost(self, item: CommitCall, error: Exception) -> None:
-        """To the log; there is nobody else."""
+        """Writes the turns to the log; no caller waits for them."""
         for write in item:
             log_lost(write.turn, error)
 
 
 def undelivered(turn: Turn, reason: str) -> Turn:
-    """A turn whose client was told that the tape failed."""
+    """Returns a turn whose client got an error, since the tape failed."""
     told = f"the client was told 503, since the tape failed: {reason}"
     if turn.outcome in _ANSWERED:
         text = f"{told}; it would have been {turn.outcome}"

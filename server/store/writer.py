@@ -3,8 +3,8 @@
 Each turn waits for one commit at most: while a transaction runs, those that arrive gather for the next.
 
 While the store fails, what waits is tried again, at first at once, then twice a second. An item that has waited for
-longer than the patience is given up: its caller is told, and it is kept in a backlog, which is written as soon as the
-store works again. The store is said to work again when nothing is left of the backlog.
+longer than the patience is given up: its caller gets an error, and it is kept in a backlog, which is written as soon as
+the store works again. The store is said to work again when nothing is left of the backlog.
 
 What waits is counted in bytes: :attr:`GroupWriter.waiting_bytes`. Nothing that was given is refused for its size, since
 it has cost its sampling already; whoever gives something looks before it costs anything.
@@ -29,25 +29,25 @@ ItemT = TypeVar("ItemT")
 
 #: Seconds between two tries while the store fails: the first pause, and the longest.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 0.5
-#: Seconds beyond the patience after which a caller is told that its write has not come back.
+#: Seconds beyond the patience after which a caller hears that its write has not come back.
 STALLED = 5.0
 
 
 class Writes(Protocol[ItemT]):
-    """What a writer works with. Every method is called on its thread."""
+    """The operations that a writer works with. Every method is called on its thread."""
 
     def write(self, items: Sequence[ItemT], *, again: bool) -> None:
         """Commits a batch durably, or raises: ``StoreUnavailable`` if it may be possible later. ``again``: it may be
         there already, since an earlier try failed at a point that is not known."""
 
     def probe(self) -> None:
-        """Writes something that nobody misses, or raises."""
+        """Writes something that is not missed, or raises."""
 
     def given_up(self, item: ItemT, reason: str) -> ItemT:
-        """What is to be committed in the place of an item whose caller was told that it is not."""
+        """Returns what is to be committed in the place of an item whose caller heard that it is not."""
 
     def lost(self, item: ItemT, error: Exception) -> None:
-        """It can never be committed, or there is no more time for it, and nobody waits to be told. Does not raise."""
+        """It can never be committed, or there is no more time for it, and no caller waits for it. Does not raise."""
 
 
 @dataclass(slots=True, eq=False)
@@ -72,7 +72,7 @@ class GroupWriter(Generic[ItemT]):
 
     Args:
         writes: see :class:`Writes`.
-        standing: is told how the store stands.
+        standing: learns how the store stands.
         patience: seconds for which an item is tried again.
         most: items of the largest batch.
         most_bytes: their bytes, unless one alone has more.
@@ -129,7 +129,7 @@ class GroupWriter(Generic[ItemT]):
 
     @property
     def backlog(self) -> int:
-        """How many items wait for a store that works again."""
+        """Returns how many items wait for a store that works again."""
         return len(self._backlog)
 
     @property
@@ -138,7 +138,7 @@ class GroupWriter(Generic[ItemT]):
         return self._given_bytes - self._settled_bytes
 
     def suspect(self) -> None:
-        """Somebody else's write has failed: probe the store now."""
+        """The write of another has failed: probe the store now."""
         self._queue.put(_Signal.PROBE)
 
     def close(self) -> None:
@@ -236,7 +236,7 @@ class GroupWriter(Generic[ItemT]):
     def _works(self) -> bool:
         try:
             self._writes.probe()
-        except Exception as error:  # noqa: BLE001  (whatever it is, the tape cannot be written; told by ``standing``)
+        except Exception as error:  # noqa: BLE001  (whatever it is, the tape cannot be written; ``standing`` reports it)
             self._failed(error)
             return False
         return True
@@ -280,7 +280,7 @@ class GroupWriter(Generic[ItemT]):
         except StoreUnavailable as error:
             self._failed(error)
             return False
-        except Exception as error:  # noqa: BLE001  (told by ``lost``)
+        except Exception as error:  # noqa: BLE001  (reported by ``lost``)
             if len(items) > 1:
                 return self._write_backlog_singly(len(items))
             self._writes.lost(items[0], error)
@@ -295,7 +295,7 @@ class GroupWriter(Generic[ItemT]):
             except StoreUnavailable as error:
                 self._failed(error)
                 return False
-            except Exception as error:  # noqa: BLE001  (told by ``lost``)
+            except Exception as error:  # noqa: BLE001  (reported by ``lost``)
                 self._writes.lost(item, error)
                 self._caught_up -= 1
             self._settled_bytes += self._backlog.drop(1)
@@ -303,7 +303,7 @@ class GroupWriter(Generic[ItemT]):
         return True
 
     def _end(self) -> None:
-        """The last try; nobody waits for another one."""
+        """The last try; no caller waits for another one."""
         while self._waiting and self._write_waiting():
             pass
         self._patience = 0.0

@@ -2,7 +2,7 @@
 
 Whoever gets a call with broken arguments, or of a tool that there is not, rarely repeats it as it was: it comes back as
 ``{}``, repaired, renamed, wrapped in an object of the client's own, or not at all. It is the same conversation, and the
-model goes on from what it really wrote. So such an answer is known by its place, behind the very conversation that it
+model goes on from what it really wrote. So such an answer is known by its place, after the very conversation that it
 answered, by its text, and by its other calls; anything may stand for those that could not be run.
 """
 
@@ -22,12 +22,12 @@ class BrokenAnswer:
     context_digest: bytes
     """Of the conversation up to and including it."""
     message: Message
-    """As the client was told."""
+    """As the client got it."""
     sound: frozenset[int]
     """Which of its calls are as they should be."""
 
     def is_echoed_by(self, sent: Message, policy: MatchPolicy, index: int) -> bool:
-        """Whether a message is this answer, as far as a client could be expected to repeat it."""
+        """Returns True if a message is this answer, as far as a client could be expected to repeat it."""
         told, kept = policy(self.message, index), policy(sent, index)
         if told is None or kept is None or told.text != kept.text:
             return False

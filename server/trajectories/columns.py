@@ -57,7 +57,7 @@ _SAMPLED = _KIND_PLACE[Kind.SAMPLED]
 
 @dataclass(frozen=True, slots=True)
 class SessionFacts:
-    """What a sample tells of its session."""
+    """The facts of its session that a sample carries."""
 
     id: str
     task_id: str | None = None

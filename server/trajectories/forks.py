@@ -1,4 +1,4 @@
-"""Why a turn does not simply extend the newest one: its ``fork_reason``.
+"""The reason why a turn does not simply extend the newest one: its ``fork_reason``.
 
 The reason is found before the turn is sampled, from digests alone; it labels the tape and decides nothing.
 """
@@ -26,11 +26,11 @@ RESAMPLED = "resampled"
 N = "n"
 """One of several choices of one request, but the first."""
 EDITED = "edited"
-"""The request holds an answer of this session where it stood, behind other messages than it was given to."""
+"""The request holds an answer of this session where it stood, after other messages than it was given to."""
 COMPACTED = "compacted"
 """An answer of this session stands nearer to the beginning than it did, or its longest line is quoted elsewhere."""
 MADE_UP_ANSWER = "made_up_answer"
-"""An assistant message stands where the model answered something else, or behind an extended turn."""
+"""An assistant message stands where the model answered something else, or after an extended turn."""
 OTHER_CONVERSATION = "other_conversation"
 """The messages share nothing with the session's turns: a sub-agent, another system prompt."""
 TOOLS_CHANGED = "tools_changed"
@@ -58,7 +58,7 @@ class Asked:
 
 
 def fork_reason(tree: SessionTree, asked: Asked, parent: Node | None, covered: int) -> str | None:
-    """Why the turn is a fork; ``None`` if it is none: the session's first one, or the first below its parent.
+    """Finds why the turn is a fork; ``None`` if it is none: the session's first one, or the first below its parent.
 
     Args:
         tree: the session's turns, this one not begun.
@@ -80,7 +80,7 @@ def fork_reason(tree: SessionTree, asked: Asked, parent: Node | None, covered: i
 
 
 def _rewritten(tree: SessionTree, asked: Asked, covered: int) -> str | None:
-    """What the assistant messages behind the parent tell."""
+    """Returns the reason that the assistant messages after the parent give."""
     found = []
     for index in range(covered, len(asked.messages)):
         if asked.messages[index].role == "assistant":
@@ -90,7 +90,7 @@ def _rewritten(tree: SessionTree, asked: Asked, covered: int) -> str | None:
 
 
 def _replaces(tree: SessionTree, asked: Asked) -> bool:
-    """Whether an assistant message answers what the model was asked."""
+    """Returns True if an assistant message answers what the model was asked."""
     pairs = zip(asked.digests, asked.messages[1:], strict=False)
     return any(message.role == "assistant" and tree.was_asked(digest) for digest, message in pairs)
 
@@ -101,8 +101,8 @@ def answer_digest(message: Message, policy: MatchPolicy, index: int) -> str:
 
 
 def told_digest(message: Message) -> str:
-    """Of an answer as it was told or sent back, but for its reasoning, its call ids and how arguments are written: what
-    ``default`` matching makes no difference of shows in it."""
+    """Returns the digest of an answer as the client got it or sent it back, but for its reasoning, its call ids and how
+    arguments are written: what ``default`` matching makes no difference of shows in it."""
     return answer_digest(arguments_by_value(without_call_ids(without_reasoning(message))), strict, 0)
 
 

@@ -14,7 +14,7 @@ from tickertape.server.trajectories.columns import SCHEMA
 
 
 class Format(StrEnum):
-    """What samples are written as."""
+    """The file format in which samples are written."""
 
     JSON = "json"
     """One object, whose ``samples`` is a list."""
@@ -121,7 +121,7 @@ class _Pipe:
         self.closed = True
 
     def taken(self) -> bytes:
-        """What was written since the last time."""
+        """Returns what was written since the last time."""
         parts, self._parts = self._parts, []
         return b"".join(parts)
 

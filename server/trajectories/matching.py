@@ -1,6 +1,6 @@
 """Which turn a request continues, found in message space.
 
-A request carries its whole history. A policy (:mod:`~tickertape.server.trajectories.normalising`) says what of each
+A request carries its complete history. A policy (:mod:`~tickertape.server.trajectories.normalising`) says what of each
 message counts, and a chain of digests runs over that: looking up the deepest known prefix costs one dictionary access
 for each message, however many turns a session has.
 """
@@ -52,7 +52,7 @@ def value_digest(value: Any) -> str:
 
 
 def canonical(message: Message, policy: MatchPolicy = default, index: int = 0) -> bytes | None:
-    """What of a message counts when histories are compared, as bytes; ``None`` where nothing does."""
+    """Returns what of a message counts when histories are compared, as bytes; ``None`` where nothing does."""
     kept = policy(message, index)
     if kept is None:
         return None
@@ -62,7 +62,7 @@ def canonical(message: Message, policy: MatchPolicy = default, index: int = 0) -
 
 def matches(tree: SessionTree, digests: Sequence[bytes]) -> Iterator[tuple[Node, int]]:
     """Turns that a request continues, with the number of its messages that they cover: the deepest first, the latest
-    first among equals. Messages that do not count are new ones behind a turn. Turns that cover everything are no
+    first among equals. Messages that do not count are new ones after a turn. Turns that cover everything are no
     candidates: there would be nothing to answer."""
     for covered in range(len(digests) - 1, 0, -1):
         if covered > 1 and digests[covered - 2] == digests[covered - 1]:

@@ -1,6 +1,6 @@
-"""What of a message counts when histories are compared.
+"""The parts of a message that count when histories are compared.
 
-Agents send their whole history with every request, and rarely as they got it. A *policy* brings each message to the
+Agents send their complete history with every request, and rarely as they got it. A *policy* brings each message to the
 form in which it is compared, by small pure steps; what a policy drops makes no difference, and a message of which
 nothing remains does not count. Policies only decide which turn a request continues: what the model reads is never
 normalised.
@@ -10,7 +10,7 @@ normalised.
 | ``strict`` | null or empty content and reasoning |
 | ``default`` | also reasoning, call ids, how arguments are written, names of results, what Claude Code adds; around |
 |             | the model's own words a name, white space, a thought before them, words for none |
-| ``loose`` | also system messages behind the first message, white space around anybody's content, anybody's names |
+| ``loose`` | also system messages after the first message, white space around anybody's content, anybody's names |
 """
 
 import importlib
@@ -44,7 +44,7 @@ def strict(message: Message, _index: int) -> Message | None:
 
 
 def default(message: Message, _index: int) -> Message | None:
-    """What clients and their libraries are known to change makes no difference; what they mean to change does."""
+    """Levels what clients and their libraries are known to change; what they mean to change makes a difference."""
     message = arguments_by_value(without_call_ids(without_reasoning(message)))
     if message.role == "assistant":
         return without_labels(message)
@@ -123,7 +123,7 @@ def without_billing_header(message: Message) -> Message | None:
 
 
 def without_system_reminders(message: Message) -> Message | None:
-    """What a user or a tool says without ``<system-reminder>`` blocks; nothing, if there was nothing else."""
+    """Returns what a user or a tool says without ``<system-reminder>`` blocks; nothing, if there was nothing else."""
     if message.role not in ("user", "tool") or _REMINDER_END not in message.text:
         return message
     pieces = list(filter(None, _around_reminders(message.text)))
@@ -140,8 +140,8 @@ def _around_reminders(text: str) -> Iterator[str]:
 
 
 def without_labels(message: Message) -> Message:
-    """What the model said, without what clients put around it: a name, white space, its thought in front of the text,
-    and words for none."""
+    """Returns what the model said, without what clients put around it: a name, white space, its thought in front of the
+    text, and words for none."""
     text = message.text.strip()
     if text.startswith(_THOUGHT):
         text = text.partition(_THOUGHT_END)[2].lstrip()
@@ -159,7 +159,7 @@ def trimmed(message: Message) -> Message:
 
 
 def without_names(message: Message) -> Message:
-    """Who of several users or tools speaks makes no difference."""
+    """Leaves out which of several users or tools speaks."""
     return message if message.name is None else replace(message, name=None)
 
 

@@ -1,4 +1,4 @@
-"""What a trainer may choose about its samples."""
+"""The options of samples that a trainer may choose."""
 
 import re
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ LARGEST = 10**18
 
 
 class Cut(StrEnum):
-    """Where a sample that is too long ends."""
+    """The place where a sample that is too long ends."""
 
     TURN = "turn"
-    """Behind the last turn that fits whole."""
+    """After the last turn that fits completely."""
     TOKEN = "token"  # noqa: S105
     """At the length itself, inside a turn if need be; the sample says so."""
 
@@ -33,7 +33,8 @@ class OptionError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class SampleOptions:
-    """How samples are made. A turn that an option leaves out is still read by the turns after it, with loss mask 0.
+    """Options of how samples are made. A turn that an option leaves out is still read by the turns after it, with loss
+    mask 0.
 
     Raises:
         OptionError: they cannot be meant.
@@ -74,7 +75,7 @@ class SampleOptions:
         return max((max(-LARGEST, min(LARGEST, bound)) for bound in bounds), default=None)
 
     def allows(self, outcome: str) -> bool:
-        """Whether turns with this outcome are trained."""
+        """Returns True if turns with this outcome are trained."""
         return (self.outcomes is None or outcome in self.outcomes) and outcome not in self.drop_outcomes
 
 

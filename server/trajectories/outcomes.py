@@ -1,10 +1,10 @@
-"""How a turn ended."""
+"""The ways in which a turn ends."""
 
 from enum import StrEnum
 
 
 class Outcome(StrEnum):
-    """How a turn ended."""
+    """The way in which a turn ended."""
 
     STOP = "stop"
     LENGTH = "length"

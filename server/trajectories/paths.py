@@ -15,7 +15,7 @@ from tickertape.server.trajectories.turn import Logprobs, TokenIds, Turn
 
 @dataclass(slots=True, kw_only=True)
 class TurnShape:
-    """What counting needs of a turn."""
+    """The parts of a turn that counting needs."""
 
     id: str
     parent_id: str | None
@@ -28,7 +28,7 @@ class TurnShape:
 
 @dataclass(slots=True, kw_only=True)
 class TurnTokens(TurnShape):
-    """What a sample needs of a turn."""
+    """The parts of a turn that a sample needs."""
 
     first_message: int
     roles: list[str]
@@ -43,7 +43,7 @@ class TurnTokens(TurnShape):
 
     @classmethod
     def of(cls, turn: Turn) -> "TurnTokens":
-        """Of a whole turn."""
+        """Of a complete turn."""
         return cls(
             id=turn.id,
             parent_id=turn.parent_id,
@@ -75,7 +75,7 @@ ShapeT = TypeVar("ShapeT", bound=TurnShape)
 
 
 class LeftOut(StrEnum):
-    """Why a turn that sampled tokens is not trained."""
+    """The reason why a turn that sampled tokens is not trained."""
 
     OUTCOME = "outcome"
     STALE = "stale"

@@ -43,17 +43,17 @@ class Prepared:
 
     parent: Node | None
     prompt_ids: TokenIds
-    """The whole prompt: the parent's stream, then ``prompt_delta``."""
+    """The complete prompt: the parent's stream, then ``prompt_delta``."""
     prompt_delta: TokenIds
     prompt_spans: Spans
     """Runs over ``prompt_delta``; message indices count the request's messages."""
     covered: int
-    """How many of the request's messages the parent's stream covers."""
+    """Number of the request's messages that the parent's stream covers."""
     fork_reason: str | None
     answered: TokenIds
-    """What was sampled of this answer before it was cut; empty unless the turn goes on with one."""
+    """The tokens that were sampled of this answer before it was cut; empty unless the turn continues one."""
     opening: TokenIds
-    """What was added before the answer's first token."""
+    """The tokens that were added before the answer's first token."""
 
 
 def prepare(tree: SessionTree, renderer: Renderer, asked: Asked, rules: Rules) -> Prepared:
@@ -95,7 +95,7 @@ def prepare(tree: SessionTree, renderer: Renderer, asked: Asked, rules: Rules) -
 
 
 def prepare_continuation(tree: SessionTree, renderer: Renderer, asked: Asked, rules: Rules) -> Prepared:
-    """A prompt that ends where an answer was cut, so that the model goes on with it: exactly the stream of its turn.
+    """A prompt that ends where an answer was cut, so that the model continues it: exactly the stream of its turn.
 
     Raises:
         NothingToContinue: the last message is no such answer.

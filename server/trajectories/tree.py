@@ -29,12 +29,12 @@ class Node:
     options_digest: str
     """Of the template's options: another one means that the stream was rendered by other rules."""
     length: int
-    """Tokens of the whole stream."""
+    """Tokens of the complete stream."""
     told: str = ""
     """Digest of the answer, by which it is seen that a client sends it back otherwise; empty where it is not known."""
     children: "list[Node]" = field(default_factory=list)
     extensions: int = 0
-    """How often it was extended, by turns that run, failed or became children."""
+    """Number of times it was extended, by turns that run, failed or became children."""
 
     def path(self) -> "list[Node]":
         """From the root to this node."""
@@ -85,7 +85,7 @@ class SessionTree:
         self.session_id = session_id
         self.roots: list[Node] = []
         self.root_extensions = 0
-        """How many turns began without a parent."""
+        """Number of turns that began without a parent."""
         self.complete_to = 0
         """All turns with a lower ``seq`` are known here; of later ones some may be, when several processes add."""
         self._ahead: set[int] = set()
@@ -163,7 +163,7 @@ class SessionTree:
         self._begun.pop(turn.id, None)
 
     def has_begun(self, turn_id: str) -> bool:
-        """Whether the turn is being sampled."""
+        """Returns True if the turn is being sampled."""
         return turn_id in self._begun
 
     def _count(self, parent: Node | None, asked: str, by: int) -> None:
@@ -180,20 +180,20 @@ class SessionTree:
         return self._by_context.get(context_digest, [])
 
     def was_asked(self, request_digest: bytes) -> bool:
-        """Whether a turn was sampled, or is, for a request with exactly these messages."""
+        """Returns True if a turn was sampled, or is being sampled, for a request with exactly these messages."""
         return self._asked[request_digest.hex()] > 0
 
     def was_sent(self, body_digest: str) -> bool:
-        """Whether a turn answered a request of exactly these bytes."""
+        """Returns True if a turn answered a request of exactly these bytes."""
         return body_digest in self._bodies
 
     def depth_of_answer(self, answer_digest: str) -> int | None:
-        """How many messages stood before an answer when it was last given, whatever they were; ``None`` for one that
-        no turn gave."""
+        """Returns how many messages stood before an answer when it was last given, whatever they were; ``None`` for one
+        that no turn gave."""
         return self._depths.get(answer_digest)
 
     def has_line(self, line_digest: str) -> bool:
-        """Whether it is the longest line of an answer."""
+        """Returns True if it is the longest line of an answer."""
         return line_digest in self._lines
 
     def deepest_prefix(self, token_ids: TokenIds) -> Node | None:

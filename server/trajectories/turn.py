@@ -49,7 +49,7 @@ class Turn:
     model: str
     """The model that the client asked for."""
     first_message: int = 0
-    """How many of the request's messages the parent's stream already covers."""
+    """Number of the request's messages that the parent's stream already covers."""
     messages: list[dict[str, Any]] = field(default_factory=list)
     """The other ones, in OpenAI's chat shape: what this turn adds to the conversation."""
     tools: list[dict[str, Any]] | None = None
@@ -74,14 +74,15 @@ class Turn:
     versions: list[tuple[str | None, int]] = field(default_factory=list)
     """``(policy_version, n_tokens)`` runs over the completion; ``None`` where no version is known."""
     logprob_kind: str = ""
-    """What the logprobs are of: ``raw``, the model's own distribution, or ``processed``, what was sampled from."""
+    """The kind of the logprobs: ``raw``, of the model's own distribution, or ``processed``, of what was sampled
+    from."""
     token_arrays: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
     """Per-token extras of the engine by name, such as ``routed_experts``; on tape beside the turn, in no JSON; empty
     in a turn that was read back. ``server/turns/token_arrays.py`` says which tokens the rows are of."""
 
     outcome: Outcome
     response: dict[str, Any] | None = None
-    """What the client was told, in OpenAI's chat shape whatever its protocol."""
+    """The answer as the client got it, in OpenAI's chat shape whatever its protocol."""
     calls: list[dict[str, Any]] = field(default_factory=list)
     """Status and raw text of every tool call that the model wrote."""
     error: str | None = None
@@ -92,18 +93,18 @@ class Turn:
     usage: dict[str, int] = field(default_factory=dict)
     timings: dict[str, float] = field(default_factory=dict)
     """Seconds: ``prepare``; ``engine``, of which ``queue`` until an engine had it and ``first_token`` until that was
-    there, both from the same start; ``parse`` behind it; ``total`` up to the commit."""
+    there, both from the same start; ``parse`` after it; ``total`` up to the commit."""
     fork_reason: str | None = None
-    """Why this turn does not simply extend the newest one; ``None`` where it does."""
+    """The reason why this turn does not simply extend the newest one; ``None`` where it does."""
     context_digest: bytes = b""
-    """Digest of the whole conversation up to and including the response; empty where there is no answer to extend."""
+    """Digest of the conversation up to and including the response; empty where there is no answer to extend."""
     digests: dict[str, str] = field(default_factory=dict)
-    """By which later requests are told apart: ``request`` of all the request's messages, ``answer`` of the response
+    """By which later requests are distinguished: ``request`` of all the request's messages, ``answer`` of the response
     alone, ``line`` of its longest line; ``body`` of the request's bytes, where its session was named."""
 
     @property
     def is_continuation(self) -> bool:
-        """Whether it goes on with an answer that was cut, so that nothing was added before it."""
+        """Returns True if it continues an answer that was cut, so that nothing was added before it."""
         return self.parent_id is not None and not len(self.prompt_delta)
 
     @property

@@ -1,1 +1,1 @@
-"""How one turn is taken: match, prepare, sample, parse, commit. No protocol and no HTTP."""
+"""The course of one turn: match, prepare, sample, parse, commit. No protocol and no HTTP."""

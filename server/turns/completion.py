@@ -1,4 +1,4 @@
-"""What engines have sampled so far in one turn, and how a generation is resumed from there."""
+"""The tokens that engines have sampled so far in one turn, and how a generation is resumed from there."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -15,7 +15,8 @@ _SEEDS = 2**63
 
 @dataclass(slots=True)
 class Completion:
-    """What engines have sampled in one turn: chunks, joined. It stays valid wherever an engine breaks off."""
+    """The tokens that engines have sampled in one turn: chunks, joined. It stays valid wherever an engine breaks
+    off."""
 
     n_prompt: int
     """Tokens of the prompt."""
@@ -104,14 +105,14 @@ def _front(runs: list[tuple[str | None, int]], n_tokens: int) -> Iterator[tuple[
 
 
 def can_resume(sampling: Sampling) -> bool:
-    """Whether a generation that is broken off can be continued by asking for the rest, with nothing changed. A grammar
-    would begin anew, and these penalties count completions only."""
+    """Returns True if a generation that is broken off can be continued by asking for the rest, with nothing changed. A
+    grammar would begin anew, and these penalties count completions only."""
     return sampling.structure is None and not sampling.presence_penalty and not sampling.frequency_penalty
 
 
 def rest_of(sampling: Sampling, n_sampled: int) -> Sampling:
-    """What to ask for after so many tokens: the rest of the budget. The seed moves on, as the same one would draw the
-    same numbers again."""
+    """Returns what to ask for after so many tokens: the rest of the budget. The seed moves on, as the same one would
+    draw the same numbers again."""
     if not n_sampled:
         return sampling
     return replace(

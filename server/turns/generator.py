@@ -19,7 +19,7 @@ from tickertape.renderers.tokenizer import Tokenizer
 from tickertape.server.policy.gate import PolicyGate, PolicyRun
 from tickertape.server.turns.completion import Completion, can_resume, rest_of
 
-#: How often in a row an engine may break off a generation on somebody else's order without having sampled a token.
+#: How often in a row an engine may break off a generation on an order that was not ours without having sampled a token.
 _MOST_ABORTS = 3
 #: Ids beyond the tokenizer's that an engine may give: embeddings are padded, gpt-oss's by 1,069 rows.
 _PADDING = 4096

@@ -1,11 +1,11 @@
-"""What a turn may take."""
+"""Limits of what a turn may take."""
 
 from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
 class SamplingLimits:
-    """What may be asked for, beside the engine's context. ``None``: no limit."""
+    """Limits of what may be asked for, beside the engine's context. ``None``: no limit."""
 
     prompt_tokens: int | None = None
     output_tokens: int | None = None
@@ -15,7 +15,7 @@ class SamplingLimits:
 
 @dataclass(frozen=True, slots=True)
 class TurnLimits:
-    """What a turn may take."""
+    """Limits of what a turn may take."""
 
     sampling: SamplingLimits = field(default_factory=SamplingLimits)
     seconds: float | None = None
@@ -23,6 +23,6 @@ class TurnLimits:
     session_turns: int | None = None
     """Of one session, however they ended; ``None``: any number."""
     chunk_tokens: int = 64
-    """How many tokens an engine sends at a time where no client reads along."""
+    """Number of tokens that an engine sends at a time where no client reads along."""
     stream_chunk_tokens: int = 1
-    """How many where one does."""
+    """The same where a client reads along."""

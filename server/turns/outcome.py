@@ -1,4 +1,4 @@
-"""How the turns of one request end: what each is called on tape, and what the caller hears."""
+"""The ends of the turns of one request: what each is called on tape, and what the caller hears."""
 
 import asyncio
 from collections.abc import Awaitable, Sequence
@@ -47,14 +47,14 @@ def settle(
             results.append(result)
             continue
         turn.outcome, turn.error, heard = _failure(result, sampled=len(turn.completion))
-        turn.context_digest = b""  # whatever was sampled, nobody has heard it
+        turn.context_digest = b""  # whatever was sampled, no client has received it
         if answer is None:
             answer, cause = heard, result
     return results, answer, cause
 
 
 def _failure(error: BaseException, *, sampled: int) -> tuple[Outcome, str, BaseException]:
-    """What a turn that failed is called on tape, why, and what its caller should hear."""
+    """Returns what a turn that failed is called on tape, why, and what its caller should hear."""
     if isinstance(error, ProxyError):
         return Outcome.REJECTED, error.message, error
     if isinstance(error, EngineAborted):

@@ -1,4 +1,4 @@
-"""What is sampled, read as it comes: deltas for a client that reads along, and in the end the message.
+"""The reading of what is sampled, as it comes: deltas for a client that reads along, and in the end the message.
 
 The message is the deltas taken together (STREAM), however they were cut, so there is one way to read an answer.
 """
@@ -21,11 +21,11 @@ class Read:
     """A completion, read."""
 
     told: Message
-    """What the client is told: of an answer that was cut before and goes on, only what is new."""
+    """The message that the client gets: of an answer that was cut before and goes on, only what is new."""
     repeated: Message
-    """The whole answer, as the client will repeat it in its next request."""
+    """The complete answer, as the client will repeat it in its next request."""
     parts: list[Delta]
-    """What the client is told, in the order in which it was said: a thought, a text or a call in one piece each."""
+    """The client's message in the order in which it was said: a thought, a text or a call in one piece each."""
 
 
 class AnswerReader:
@@ -34,9 +34,9 @@ class AnswerReader:
     Args:
         turn: the turn; its calls and outcome are set when it is read.
         renderer: of its template options.
-        request: the request; where it goes on with an answer, this answer is its last message.
+        request: the request; where it continues an answer, this answer is its last message.
         answered: what was sampled of that answer before.
-        prompt_end: the last tokens of the prompt that the answer began behind.
+        prompt_end: the last tokens of the prompt after which the answer began.
     """
 
     def __init__(
@@ -65,11 +65,11 @@ class AnswerReader:
         said = _read_whole(parser(), answered) if self._continues else Message("assistant")
         self._content = _Channel(request.sampling.stop, said.text)
         self._reasoning = _Channel(request.sampling.stop, said.reasoning or "")
-        # A call that was cut off, and so not told before, is told now.
+        # A call that was cut off, and so not sent before, is sent now.
         self._untold = self._tell(self._parser.feed(answered.tolist())) if self._continues else []
 
     def feed(self, token_ids: Sequence[int]) -> list[Delta]:
-        """More sampled ids: what the client can be told now."""
+        """Takes more sampled ids; returns what can be sent to the client now."""
         deltas = self._tell(self._parse(token_ids))
         if self._untold:
             deltas, self._untold = [*self._untold, *deltas], []
@@ -78,7 +78,7 @@ class AnswerReader:
 
     @property
     def has_thought_enough(self) -> bool:
-        """Whether the thought that is being read has come to its limit."""
+        """Returns True if the thought that is being read has come to its limit."""
         limit = self._request.thought_tokens
         return limit is not None and self._parser.in_thought and self.reasoning_tokens >= limit
 
@@ -131,7 +131,7 @@ class AnswerReader:
                 yield kind("".join(texts))
 
     def _tell(self, deltas: Sequence[Delta]) -> list[Delta]:
-        """Deltas as the client gets them: without what it was told before, nor the beginning of a stop string."""
+        """Returns deltas as the client gets them: without what it got before, nor the beginning of a stop string."""
         told: list[Delta] = []
         for delta in deltas:
             match delta:
@@ -171,7 +171,7 @@ class _Channel:
 
     Args:
         stop: stop strings, which OpenAI's answers leave out, while the tape keeps them.
-        said: what the client was told in the answer that this one goes on with.
+        said: what the client got of the answer that this one continues.
     """
 
     def __init__(self, stop: Sequence[str], said: str) -> None:
@@ -181,7 +181,7 @@ class _Channel:
         self._told: list[str] = []
 
     def push(self, text: str) -> str:
-        """More of it; gives what can be told now."""
+        """Takes more of it; returns what can be sent now."""
         if self._said:
             text = self._beyond_said(text)
         if not self._stop:
@@ -192,7 +192,7 @@ class _Channel:
         return self._split(text, at)
 
     def flush(self) -> str:
-        """Another kind of text follows: the beginning of a stop string is none, as it is not gone on with."""
+        """Another kind of text follows: the beginning of a stop string is none, as it is not continued."""
         whole = any(stop in self._held for stop in self._stop)
         return "" if whole else self._split(self._held, len(self._held))
 
@@ -204,7 +204,7 @@ class _Channel:
         return rest
 
     def told(self, *, or_none: bool) -> str | None:
-        """All that was told; an answer that goes on may have nothing new."""
+        """Returns all that was sent; an answer that goes on may have nothing new."""
         return "".join(self._told) or (None if or_none else "")
 
     def _split(self, text: str, at: int) -> str:
@@ -221,7 +221,7 @@ class _Channel:
         return text[common:]
 
     def _may_begin(self, text: str) -> int:
-        """How many characters at the end may be the beginning of a stop string."""
+        """Returns how many characters at the end may be the beginning of a stop string."""
         longest = max(map(len, self._stop)) - 1
         ends = range(min(longest, len(text)), 0, -1)
         return next((n for n in ends if any(stop.startswith(text[-n:]) for stop in self._stop)), 0)

@@ -12,7 +12,7 @@ from tickertape.server.trajectories.preparing import Prepared
 from tickertape.server.trajectories.turn import Outcome, Turn
 from tickertape.server.turns.request import TurnRequest
 
-#: The recorded field with the answer before as the client sent it back, where it differs from what it was told.
+#: The recorded field with the answer before as the client sent it back, where it differs from what it got.
 SENT_OTHERWISE = "sent_otherwise"
 
 
@@ -38,7 +38,7 @@ def opened(session_id: str, request: TurnRequest, asked: Asked) -> Turn:
 
 
 def sent_otherwise(request: TurnRequest, prepared: Prepared) -> Message | None:
-    """The answer that the turn goes on from, as the client sent it back, if it differs from what it was told."""
+    """The answer that the turn goes on from, as the client sent it back, if it differs from what it got."""
     parent = prepared.parent
     if parent is None or not parent.told or not 0 < prepared.covered <= len(request.messages) or request.continues:
         return None

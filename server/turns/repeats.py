@@ -10,7 +10,7 @@ from tickertape.server.turns.renderer_pool import RendererPool
 from tickertape.server.turns.replay import read_answer
 from tickertape.server.turns.request import TurnRequest, TurnResult
 
-#: Outcomes of turns whose answers were, or would have been, given whole.
+#: Outcomes of turns whose answers were, or would have been, given completely.
 _ANSWERED = (Outcome.STOP, Outcome.LENGTH, Outcome.TOOL_CALLS, Outcome.PARSE_FAILED)
 
 
@@ -39,7 +39,7 @@ def answered_before(
 
 
 def prompt_of(turn: Turn, turns: list[Turn]) -> TokenIds:
-    """int32[]: a turn's whole prompt.
+    """int32[]: a turn's complete prompt.
 
     Args:
         turn: the turn.

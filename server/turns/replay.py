@@ -31,11 +31,11 @@ class Recalled:
 
     turn: Turn
     standing: list[Message]
-    """What stood in front of its conversation: instructions."""
+    """The messages in front of its conversation: instructions."""
     before: list[Message]
     """The conversation that it answered."""
     prompt_ids: TokenIds
-    """int32[]: its whole prompt."""
+    """int32[]: its complete prompt."""
 
 
 async def recall(store: Store, turn_id: str, may_read: MayRead, dialect: str) -> Recalled | None:
@@ -108,7 +108,7 @@ async def go_on(store: Store, request: TurnRequest, follows: Follows, may_read: 
 
     Raises:
         NotFound: there is no such turn for this client.
-        InvalidRequest: its conversation cannot be gone on with.
+        InvalidRequest: its conversation cannot be continued.
     """
     recalled = await recall(store, follows.turn_id, may_read, request.dialect)
     if recalled is None:
@@ -119,7 +119,7 @@ async def go_on(store: Store, request: TurnRequest, follows: Follows, may_read: 
         )
     turn, answer = recalled.turn, as_messages([recalled.turn.response] if recalled.turn.response else [])
     whole = [*recalled.standing, *recalled.before, *answer]
-    # What was rebuilt is what the turn was known by, or it is not gone on with.
+    # What was rebuilt is what the turn was known by, or it is not continued.
     if not answer or context_digests(whole, matching)[-1] != turn.context_digest:
         raise InvalidRequest(
             f"{follows.param} {follows.name!r:.200} has no answer that can be gone on from: send the history",
@@ -132,7 +132,7 @@ async def go_on(store: Store, request: TurnRequest, follows: Follows, may_read: 
 
 
 def read_again(recalled: Recalled, renderers: RendererPool) -> TurnResult:
-    """What a turn said, read from its tokens as it was the first time."""
+    """Returns what a turn said, read from its tokens as it was the first time."""
     turn = recalled.turn
     request = TurnRequest(
         dialect=turn.dialect,
@@ -150,8 +150,8 @@ def read_answer(turn: Turn, prompt_ids: TokenIds, request: TurnRequest, renderer
     """A turn's answer from its tokens, as ``request`` has it read.
 
     Args:
-        turn: it did not go on with another turn's answer.
-        prompt_ids: int32[]: its whole prompt.
+        turn: it did not continue another turn's answer.
+        prompt_ids: int32[]: its complete prompt.
         request: what was asked.
         renderers: the model's.
     """

@@ -1,4 +1,4 @@
-"""What every protocol is translated into, and back from."""
+"""The request and result that every protocol is translated into, and back from."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
@@ -17,16 +17,16 @@ class ToolChoice:
     """Which tools the model may call, and whether it must."""
 
     reads_calls: bool = True
-    """Whether tool calls in the answer are returned as such; else they stay text."""
+    """True if tool calls in the answer are returned as such; else they stay text."""
     must_call: bool = False
     names: tuple[str, ...] = ()
     """The tools that may be called; empty: all that are offered."""
     parallel: bool = True
-    """Whether there may be several calls."""
+    """True if there may be several calls."""
 
     @property
     def is_free(self) -> bool:
-        """Whether the model writes what it likes."""
+        """Returns True if the model writes what it likes."""
         return not self.must_call and not self.names and self.parallel
 
 
@@ -48,15 +48,16 @@ class Follows:
 
 @dataclass(frozen=True, slots=True)
 class PartialAnswer:
-    """What of an answer the client left out and the tape has, by the id of its turn."""
+    """The parts of an answer that the client left out and the tape has, by the id of its turn."""
 
     turn_id: str
     content: bool
-    """Whether the text is missing."""
+    """True if the text is missing."""
     calls: bool
     reasoning: bool
     param: str | None
-    """Where the client refers to it; ``None`` where it only left it out, so that the turn may be unknown."""
+    """The field in which the client refers to it; ``None`` where it only left it out, so that the turn may be
+    unknown."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -71,7 +72,7 @@ class TurnRequest:
     """Of the request's bytes, by which a retry is known; empty where there are no retries of it."""
     messages: list[Message] = field(default_factory=list)
     prompt: str | list[int] | None = None
-    """In place of messages, what the model goes on with: text in which control tokens mean what they say, or ids."""
+    """In place of messages, what the model continues: text in which control tokens mean what they say, or ids."""
     prompt_ids: TokenIds | None = None
     """int32[]: the same as ids, once it was checked."""
     partial: dict[int, PartialAnswer] = field(default_factory=dict)
@@ -80,12 +81,12 @@ class TurnRequest:
     """The turn that the messages go on from, where the client leaves its conversation out."""
     tools: list[dict[str, Any]] | None = None
     n: int = 1
-    """How many choices are asked for."""
+    """Number of choices that are asked for."""
     continues: bool = False
-    """Whether the model is to go on with the last message, an answer of its own that was cut."""
+    """True if the model is to continue the last message, an answer of its own that was cut."""
     tool_choice: ToolChoice = field(default_factory=lambda: ToolChoice())
     response_format: Structure | None = None
-    """What the content must look like, where the client says so."""
+    """The form that the content must have, where the client says so."""
     format_param: str = "response_format"
     """The field that says so."""
     sampling: Sampling
@@ -96,7 +97,7 @@ class TurnRequest:
     thinking: Thinking | None = None
     """``None``: as the model's template and ``template_options`` have it."""
     effort: str | None = None
-    """How hard the model is to think, in the client's word for it: a wish, which models without such a word ignore."""
+    """The client's word for how hard the model is to think: a wish, which models without such a word ignore."""
     effort_param: str = ""
     """The field that says so."""
     thought_tokens: int | None = None
@@ -104,13 +105,13 @@ class TurnRequest:
     min_version: str | None = None
     """The oldest policy version that may sample it."""
     wants_tokens: bool = False
-    """Whether the answer tells tokens or logprobs."""
+    """True if the answer reports tokens or logprobs."""
     counts_reasoning: bool = False
-    """Whether the answer tells how many tokens were reasoning."""
+    """True if the answer reports how many tokens were reasoning."""
     stream: bool = False
-    """Whether the answer is sent while it is sampled."""
+    """True if the answer is sent while it is sampled."""
     options: dict[str, Any] = field(default_factory=dict)
-    """What only the protocol itself has a use for."""
+    """Options that only the protocol itself has a use for."""
     fields: dict[str, Any] = field(default_factory=dict)
     """Fields that are kept for the record."""
     unreadable: dict[str, str] = field(default_factory=dict)
@@ -125,11 +126,11 @@ class TurnResult:
 
     turn: Turn
     message: Message
-    """What the assistant said, with call ids; of an answer that goes on, only what is new."""
+    """The assistant's message, with call ids; of an answer that goes on, only what is new."""
     parts: list[Delta]
     """The same in the order in which it was said, each part in one piece."""
     prompt_ids: TokenIds
-    """int32[]: the whole prompt."""
+    """int32[]: the complete prompt."""
     reasoning_tokens: int = 0
     """Tokens of the completion that are reasoning, its tags included but the last; counted if the request says so."""
     top_logprobs: list[dict[int, float]] | None = None

@@ -30,7 +30,7 @@ _READ_AT_ONCE = 1024
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What the turns of one request have in common."""
+    """The things that the turns of one request have in common."""
 
     request: TurnRequest
     asked: Asked
@@ -40,7 +40,7 @@ class Task:
 
     @property
     def reads_along(self) -> bool:
-        """Whether the answer is read while it is sampled; else afterwards, which takes less time."""
+        """Returns True if the answer is read while it is sampled; else it is read afterwards, which takes less time."""
         return self.buffer is not None or self.request.thought_tokens is not None
 
 

@@ -21,7 +21,7 @@ def complete_sampling(
     structure: Structure | None = None,
     number: int = 0,
 ) -> Sampling:
-    """What the engine is asked for.
+    """Returns what the engine is asked for.
 
     Args:
         request: what the client asked for.
@@ -64,7 +64,7 @@ def complete_sampling(
 
 
 def missing_arrays(names: Iterable[str], info: EngineInfo) -> str | None:
-    """What engines lack of the token arrays that are asked for, in words; ``None`` if they report them all."""
+    """Returns what engines lack of the token arrays that are asked for, in words; ``None`` if they report them all."""
     missing = [name for name in names if name not in info.features]
     if not missing:
         return None

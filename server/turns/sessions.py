@@ -74,7 +74,7 @@ class Sessions:
         return list(self._alive.values())
 
     def is_running(self, turn_id: str) -> bool:
-        """Whether the turn is being sampled here."""
+        """Returns True if the turn is being sampled here."""
         return any(tree.has_begun(turn_id) for tree in self._alive.values())
 
     def forget(self, session_id: str) -> None:

@@ -17,7 +17,7 @@ from tickertape.server.turns.request import TurnResult
 
 @dataclass(slots=True)
 class Sampled:
-    """What one choice has grown by."""
+    """The growth of one choice."""
 
     choice: int
     deltas: list[Delta] = field(default_factory=list)
@@ -39,16 +39,16 @@ class StreamBuffer:
     """Between the generation, which puts, and one reader.
 
     Args:
-        with_tokens: whether the reader is told tokens and logprobs too.
+        with_tokens: whether the reader gets tokens and logprobs too.
     """
 
     def __init__(self, *, with_tokens: bool = False) -> None:
         self.turns: Sequence[Turn] = ()
         """The turns that are sampled, one for each choice; set before the first token."""
         self.results: Sequence[TurnResult] = ()
-        """What became of them, when they are on tape."""
+        """The turns' results, once they are on tape."""
         self.error: ProxyError | None = None
-        """Why there are no results."""
+        """The error because of which there are no results."""
         self._with_tokens = with_tokens
         self._pending: dict[int, Sampled] = {}
         self._is_woken = False
@@ -71,7 +71,7 @@ class StreamBuffer:
 
     @property
     def has_news(self) -> bool:
-        """Whether something was put that has not been read."""
+        """Returns True if something was put that has not been read."""
         return bool(self._pending)
 
     def wake(self) -> None:
@@ -81,7 +81,7 @@ class StreamBuffer:
             self._waiting.set_result(None)
 
     async def news(self) -> list[Sampled]:
-        """What has come since this was last asked; waits until there is something, or :meth:`wake`."""
+        """Returns what has come since this was last asked; waits until there is something, or :meth:`wake`."""
         if not self._is_woken:
             self._waiting = asyncio.get_running_loop().create_future()
             await self._waiting

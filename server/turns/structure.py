@@ -1,9 +1,9 @@
-"""What ``response_format``, ``tool_choice`` and ``parallel_tool_calls`` ask of a completion, as a structure.
+"""The structure that ``response_format``, ``tool_choice`` and ``parallel_tool_calls`` ask of a completion.
 
 Engines hold to it by guided decoding. What cannot be held to is refused by name.
 
 A model that thinks first may think first: its thought is part of the structure, and free. Where the prompt has closed
-the thought, or the model has none, the structure begins at once. It ends where the turn does, so that behind it nothing
+the thought, or the model has none, the structure begins at once. It ends where the turn does, so that after it nothing
 but a stop token can be sampled.
 """
 
@@ -26,7 +26,7 @@ _PLAIN_NAME = re.compile(r"[\w.:/-]{1,256}")
 def structure_of(
     request: TurnRequest, renderer: Renderer, prompt_end: Sequence[int], info: EngineInfo
 ) -> Structure | None:
-    """What the engine is to hold the completion to; ``None`` where the model writes what it likes.
+    """Returns what the engine is to hold the completion to; ``None`` where the model writes what it likes.
 
     Args:
         request: what the client asked for.
@@ -87,7 +87,7 @@ def _structure(request: TurnRequest, renderer: Renderer, prompt_end: Sequence[in
 
 
 def _asked(asked: Structure) -> Shape:
-    """What the content is to be; nothing where only the engine can say."""
+    """Returns what the content is to be; nothing where only the engine can say."""
     match asked.kind:
         case StructureKind.JSON_OBJECT:
             return (Json({"type": "object"}),)
@@ -102,7 +102,7 @@ def _asked(asked: Structure) -> Shape:
 
 
 def _calls(request: TurnRequest, format_: ResponseFormat, param: str) -> list[CallsShape]:
-    """How each tool that may be called is called."""
+    """Returns how each tool that may be called is called."""
     shapes = []
     for tool in request.tools or ():
         function = tool["function"]

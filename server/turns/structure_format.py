@@ -1,4 +1,4 @@
-"""Shapes as xgrammar's structural tags, the language in which vLLM and SGLang are told what a completion looks like.
+"""Shapes as xgrammar's structural tags, the language in which vLLM and SGLang are given what a completion looks like.
 
 Source: ``xgrammar/structural_tag.py`` of xgrammar 0.2.8 (0.2.7 has the same of what is used here). A grammar of text
 lets a model spell a control token in ordinary ones; what reads the answer goes by token ids, so control tokens are
@@ -15,7 +15,7 @@ Format = dict[str, Any]
 
 
 def structural_tag(shape: Shape, tokenizer: Tokenizer) -> Format:
-    """``{"type": "structural_tag", "format": …}`` for a whole completion, but for its stop token."""
+    """``{"type": "structural_tag", "format": …}`` for a complete completion, but for its stop token."""
     return {"type": "structural_tag", "format": _sequence(shape, tokenizer)}
 
 

@@ -1,4 +1,4 @@
-"""Whether a model thinks before it answers, where its format has a switch for it.
+"""The switch of whether a model thinks before it answers, where its format has a switch for it.
 
 Formats call the switch by different names. Which one a model has is not looked up but tried: it is the one that changes
 how a prompt ends.
@@ -41,7 +41,7 @@ class ThinkingSwitch:
 
     @property
     def is_there(self) -> bool:
-        """Whether the model has one."""
+        """Returns True if the model has one."""
         return bool(self._states)
 
     def options(self, wanted: Thinking) -> Mapping[str, Any]:

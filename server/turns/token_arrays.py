@@ -1,7 +1,7 @@
-"""Per-token extras of an engine, such as routed experts: what its requests told, as what a turn adds to its stream.
+"""Per-token extras of an engine, such as routed experts: what its requests reported, as what a turn adds to its stream.
 
 Engines tell each once, at the end of a request, from the first token on. A generation may have taken several requests,
-and a turn's stream begins with its parent's, whose turn has these tokens' rows already: neither is told twice on tape.
+and a turn's stream begins with its parent's, whose turn has these tokens' rows already: neither is kept twice on tape.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ OF_TOKENS_SAMPLED = frozenset({Feature.SAMPLING_MASK.value})
 #: All that can be asked for, by name.
 KNOWN = OF_TOKENS_READ | OF_TOKENS_SAMPLED
 
-#: In rows of tokens of which the engine told nothing.
+#: In rows of tokens of which the engine reported nothing.
 _UNKNOWN = -1
 
 
@@ -38,13 +38,14 @@ class TokenArrays:
         self._arrays: dict[str, Array] = {}
 
     def take(self, told: Mapping[str, Array], *, n_before: int, n_sampled: int, aborted: bool = False) -> None:
-        """Adds what a request told at its end.
+        """Adds what a request reported at its end.
 
         Args:
-            told: by name.
+            told: the arrays, by name.
             n_before: tokens that were sampled before this request, which were part of its prompt.
             n_sampled: tokens sampled by its end.
-            aborted: whether the engine broke the request off: an array that is not told to the end is then left out.
+            aborted: whether the engine broke the request off: an array that was not reported to the end is then left
+                out.
 
         Raises:
             EngineNonsense: an array has more or fewer rows than there are tokens, or is none that was ever asked for.
@@ -61,14 +62,14 @@ class TokenArrays:
             kept = self._arrays.get(name)
             if of_sampled:
                 self._arrays[name] = _follow(kept, array, n_before)
-            else:  # what was told first is what its tokens were sampled with; the weights may be others by now
+            else:  # what was reported first is what its tokens were sampled with; the weights may be others by now
                 self._arrays[name] = array if kept is None else np.concatenate([kept, array[len(kept) :]])
 
     def of_turn(self, *, n_delta: int, n_sampled: int) -> dict[str, Array]:
-        """What a turn keeps: arrays that are told to the end.
+        """Returns what a turn keeps: arrays that are reported to the end.
 
-        ``routed_experts`` begins with the last token of the parent's stream, of which the parent's turn could not tell,
-        so that those of a path's turns, one behind the other, are of all its tokens but the last.
+        ``routed_experts`` begins with the last token of the parent's stream, which the parent's turn could not report,
+        so that those of a path's turns, one after the other, are of all its tokens but the last.
 
         Args:
             n_delta: tokens that the turn adds to its parent's stream before its completion.
@@ -84,7 +85,7 @@ class TokenArrays:
 
 
 def _follow(kept: Array | None, array: Array, n_before: int) -> Array:
-    """Two arrays of sampled tokens one behind the other, as wide as the wider, the gap between them filled up."""
+    """Two arrays of sampled tokens one after the other, as wide as the wider, the gap between them filled up."""
     parts = [np.empty((0, *array.shape[1:]), array.dtype) if kept is None else kept, array]
     gap = n_before - len(parts[0])
     parts.insert(1, np.full((gap, *array.shape[1:]), _UNKNOWN, array.dtype))

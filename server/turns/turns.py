@@ -83,11 +83,11 @@ class Turns:
 
     @property
     def info(self) -> EngineInfo:
-        """What the engines have in common."""
+        """Returns what the engines have in common."""
         return self.pool.info
 
     def asked(self, request: TurnRequest) -> Asked:
-        """What a request asks, as it is looked for in the session's tree."""
+        """Returns what a request asks, as it is looked for in the session's tree."""
         if request.prompt_ids is not None:
             return Asked([], [token_digest(request.prompt_ids)], self.matching, request.prompt_ids)
         return Asked(request.messages, context_digests(request.messages, self.matching), self.matching)
@@ -110,7 +110,7 @@ class Turns:
             asked: its messages, see :meth:`asked`.
             is_new: whether the session was made for this very request.
             waiters: who waits for the answer.
-            buffer: gets it while it is sampled, if somebody reads along.
+            buffer: gets it while it is sampled, if a client reads along.
 
         Raises:
             ProxyError: a turn failed; all are on tape with their outcomes.
@@ -150,7 +150,7 @@ class Turns:
         raise answer from cause
 
     async def answered_before(self, session_id: str, request: TurnRequest, *, since: float) -> list[TurnResult] | None:
-        """What the session's turns answered the very same request with, if they did: see :mod:`repeats`.
+        """Returns what the session's turns answered the very same request with, if they did: see :mod:`repeats`.
 
         Raises:
             StoreError: the tape cannot be read.
@@ -191,7 +191,7 @@ class Turns:
         await self._commit(await self._tree(session_id, is_new=False), turn)
 
     def count_prompt(self, request: TurnRequest) -> int:
-        """How many tokens the request's messages are as a conversation of their own. No session is looked at.
+        """Counts the tokens of the request's messages as a conversation of their own. No session is looked at.
 
         Raises:
             InvalidRequest: the model's format cannot express them.

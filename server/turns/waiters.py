@@ -1,4 +1,4 @@
-"""Who waits for a generation. One that nobody waits for any more is broken off, and only then."""
+"""The clients that wait for a generation. One that no client waits for any more is broken off, and only then."""
 
 import asyncio
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 
 class ClientGone(Exception):
-    """Nobody waits for the answer any more; the turn is on tape as undelivered."""
+    """No client waits for the answer any more; the turn is on tape as undelivered."""
 
 
 class Stopped(Exception):
@@ -21,7 +21,7 @@ class Waiters:
         self._stopped = False
         self._generating: asyncio.Task[object] | None = None
         self.gone = False
-        """Whether all of them went away before the answer was there."""
+        """True if all of them went away before the answer was there."""
 
     def join(self) -> None:
         self._waiting += 1

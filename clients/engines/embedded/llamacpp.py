@@ -1,8 +1,8 @@
 """A llama.cpp server through ``/completion`` with token prompts, a few tokens a call.
 
 Streamed answers of llama.cpp lose tokens: while the text ends inside a character, tokens are neither sent nor given
-logprobs, and never made up for. Whole answers have every token, but cannot be cancelled and know no stop token ids.
-So a generation is a row of short whole ones, each continuing the exact tokens of the last in the same slot, whose
+logprobs, and never made up for. Complete answers have every token, but cannot be cancelled and know no stop token ids.
+So a generation is a row of short complete ones, each continuing the exact tokens of the last in the same slot, whose
 cache makes that cheap; stops are applied here, and logprobs that llama.cpp left out are asked for. Measured on
 ``xllamacpp`` 2026.10.
 """
@@ -23,7 +23,7 @@ from tickertape.clients.engines.stopping import StopWatch, cut
 
 #: Tokens a call: how far a generation goes on after it was cancelled.
 _STEP = 16
-#: Alternatives to look through for a logprob that was left out; the second time, the whole vocabulary.
+#: Alternatives to look through for a logprob that was left out; the second time, the complete vocabulary.
 _NEAR = 256
 
 
@@ -156,7 +156,7 @@ class _Slot:
         self.holds: TokenIds = np.empty(0, np.int32)
 
     def shares(self, prompt: TokenIds) -> int:
-        """How many leading tokens of ``prompt`` the cache has."""
+        """Returns how many leading tokens of ``prompt`` the cache has."""
         common = min(len(self.holds), len(prompt))
         differs = np.flatnonzero(self.holds[:common] != prompt[:common])
         return int(differs[0]) if len(differs) else common
@@ -215,8 +215,8 @@ def _best(top: dict[int, float], count: int) -> dict[int, float]:
 
 
 def _ends_inside_character(text: bytes) -> bool:
-    """Whether llama.cpp holds text back: it ends in the first bytes of a UTF-8 character (``validate_utf8`` in its
-    ``tools/server/server-common.cpp``)."""
+    """Returns True if llama.cpp holds text back: it ends in the first bytes of a UTF-8 character (``validate_utf8`` in
+    its ``tools/server/server-common.cpp``)."""
     for back in range(1, min(4, len(text)) + 1):
         byte = text[-back]
         needs = 2 if byte & 0xE0 == 0xC0 else 3 if byte & 0xF0 == 0xE0 else 4 if byte & 0xF8 == 0xF0 else 0

@@ -59,7 +59,7 @@ def model_file(path: str | Path | None = None, *, say: Callable[[str], None] = p
 
 
 def cache_directory() -> Path:
-    """Where fetched files are kept."""
+    """Returns the directory where fetched files are kept."""
     if own := os.environ.get("TICKERTAPE_CACHE"):
         return Path(own)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tickertape"

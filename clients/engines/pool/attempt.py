@@ -12,7 +12,7 @@ _GRACE = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """How long an engine may be silent, in seconds; ``None``: as long as it takes."""
+    """Limits of how long an engine may be silent, in seconds; ``None``: as long as it takes."""
 
     first_token: float | None = None
     """From the request to its first token."""
@@ -65,7 +65,8 @@ class Attempt:
         return self._task.cancelling() > self._cancelling
 
     def why_cancelled(self) -> EngineUnavailable | None:
-        """Why the wait was just cancelled; ``None`` if somebody else does not want the task to go on."""
+        """Returns the error for which the wait was just cancelled; ``None`` if the task was cancelled from
+        elsewhere."""
         if self._given_up is None or self._task.uncancel() > self._cancelling:
             return None
         return self._given_up

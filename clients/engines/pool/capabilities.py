@@ -1,4 +1,4 @@
-"""What the pool says of itself, and holds engines to that come later."""
+"""The description that the pool gives of itself, and holds engines to that come later."""
 
 from collections.abc import Collection
 from dataclasses import replace
@@ -36,8 +36,8 @@ class Promise:
         return bool(ready)
 
     def misfit(self, member: Member, info: EngineInfo) -> str | None:
-        """Why an engine that comes now, or comes back, cannot serve in this pool: prompts are made for one model, and
-        conversations go on that have filled the context which is promised.
+        """Finds why an engine that comes now, or comes back, cannot serve in this pool: prompts are made for one model,
+        and conversations go on that have filled the context which is promised.
 
         Less context than that is no misfit while no other engine serves, nor of an engine that comes for the first
         time and belonged to the pool from the start: what is promised then becomes less.

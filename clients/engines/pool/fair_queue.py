@@ -1,8 +1,8 @@
 """The line of requests that no engine takes yet.
 
 Fair over sessions: sessions that wait get places in turn, and a session's own requests in the order in which they came.
-So one session with hundreds of parallel calls keeps nobody else waiting for longer than its turn takes. A request that
-finds room when it comes passes nobody: those in the line could not use that room.
+So one session with hundreds of parallel calls keeps no other session waiting for longer than its turn takes. A request
+that finds room when it comes passes no other: those in the line could not use that room.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ class FairQueue:
     Args:
         claim: takes a place at an engine for a request, if there is one.
         has_room: whether any engine has a place at all.
-        why_stuck: why nobody could take the request even with room, ``None`` if somebody could; raises
+        why_stuck: why no engine could take the request even with room, ``None`` if one could; raises
             :class:`EngineUnavailable` if waiting is of no use.
         release: gives a place back.
         seconds: that a request waits here at most; ``None``: as long as it takes.
@@ -43,7 +43,7 @@ class FairQueue:
         self._release = release
         self._seconds = seconds
         self._sessions: OrderedDict[str, dict[_Waiter, None]] = OrderedDict()
-        """Who waits, by session; the session whose turn it is comes first."""
+        """The waiting requests by session; the session whose turn it is comes first."""
         self._length = 0
         self._pace = Pace()
 
@@ -51,7 +51,7 @@ class FairQueue:
         return self._length
 
     def seconds_for(self, requests: int) -> float:
-        """How long so many requests take to get places, at the pace of the last ones."""
+        """Returns how many seconds so many requests take to get places, at the pace of the last ones."""
         return self._pace.seconds_for(requests)
 
     async def wait(self, request: EngineRequest) -> Member:
@@ -89,7 +89,7 @@ class FairQueue:
             self._look_at(waiter)
 
     def end(self, reason: str) -> None:
-        """Nobody will be served any more."""
+        """No request will be served any more."""
         for waiter in [waiter for waiting in self._sessions.values() for waiter in waiting]:
             self._fail(waiter, EngineUnavailable(reason))
 
@@ -118,7 +118,7 @@ class FairQueue:
             waiter.stop_clock() if why is None else waiter.start_clock(why)
 
     def _serve(self, waiter: "_Waiter") -> bool:
-        """Whether it got a place."""
+        """Returns True if it got a place."""
         member = self._claim(waiter.request)
         if member is None:
             return False
@@ -149,7 +149,7 @@ class FairQueue:
 
 
 class _Waiter:
-    """A request in the line. Its clock runs, and takes from its patience, while nobody could take it."""
+    """A request in the line. Its clock runs, and takes from its patience, while no engine could take it."""
 
     def __init__(self, request: EngineRequest) -> None:
         self._loop = asyncio.get_running_loop()

@@ -1,6 +1,6 @@
-"""Who may serve: found out by probing, and by what becomes of requests.
+"""The members that may serve: found out by probing, and by what becomes of requests.
 
-Down at once: nobody listens where the engine was. Down the second time in a row: a request for which the engine was not
+Down at once: no process listens at its address. Down the second time in a row: a request for which the engine was not
 available (a timeout, a 5xx, an answer that broke off; a 429 does not count, and a token from it starts the count anew),
 or a probe that failed while no token came (a busy engine may be slow to say that it is well). The first failed request
 has it probed at once.
@@ -132,7 +132,7 @@ class Health:
         self._changed()
 
     async def confirm(self, member: Member, version: str) -> None:
-        """It has these weights, by somebody's word.
+        """Notes that it has these weights, by the caller's word.
 
         Raises:
             EngineRefused: it says otherwise, or does not serve.
@@ -258,7 +258,7 @@ class Health:
     async def _attempt(self, member: Member, attempt: Awaitable[None]) -> None:
         try:
             await attempt
-        except Exception as error:  # noqa: BLE001  (told in the log; the watch must go on)
+        except Exception as error:  # noqa: BLE001  (reported in the log; the watch must go on)
             _log.exception("probing engine %s failed", member.name)
             self.put(member, MemberState.DOWN, f"probing it failed: {type(error).__name__}: {error}")
 

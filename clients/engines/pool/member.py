@@ -11,7 +11,7 @@ from tickertape.clients.engines.pool.attempt import Attempt, Silence
 
 
 class MemberState(StrEnum):
-    """Whether a member gets requests."""
+    """The states of a member; they decide whether it gets requests."""
 
     STARTING = "starting"
     READY = "ready"
@@ -19,7 +19,7 @@ class MemberState(StrEnum):
     DOWN = "down"
     """It does not answer, or is not the engine that it was; it is asked again and again."""
     STALE = "stale"
-    """It answers, with weights of another version than is expected, or of one that nobody knows."""
+    """It answers, with weights of another version than is expected, or of an unknown one."""
     DRAINING = "draining"
     """It is being removed: what it runs may end."""
 
@@ -31,18 +31,18 @@ class Member:
     name: str
     engine: Engine
     limit: int | None = None
-    """How many requests it gets at once; ``None``: any number."""
+    """Number of requests that it gets at once; ``None``: any number."""
     was_added: bool = False
-    """Whether it came while the pool served, not with the pool itself."""
+    """True if it came while the pool served, not with the pool itself."""
     info: EngineInfo | None = None
-    """What it said of itself when it was last let in; ``None`` before it was for the first time."""
+    """The description that it gave of itself when it was last let in; ``None`` before it was for the first time."""
     state: MemberState = MemberState.STARTING
     reason: str = "it was not reached yet"
-    """Why it is not ready; empty if it is."""
+    """The reason why it is not ready; empty if it is."""
     version: str | None = None
-    """Of its weights: as it reported them last, else as it was confirmed or expected; ``None``: nobody knows."""
+    """Of its weights: as it reported them last, else as it was confirmed or expected; ``None``: not known."""
     reports_version: bool = False
-    """Whether the engine itself says its version when it is asked."""
+    """True if the engine itself says its version when it is asked."""
     running: int = 0
     running_tokens: int = 0
     """Prompts, and completions as long as they are expected to become, of what it runs."""
@@ -56,17 +56,17 @@ class Member:
     failed_probes: int = 0
     """In a row."""
     heard_at: float = 0.0
-    """When it last gave a token: seconds of ``time.monotonic``."""
+    """Time at which it last gave a token: seconds of ``time.monotonic``."""
     down_at: float = 0.0
-    """When it went down; seconds of ``time.monotonic``."""
+    """Time at which it went down; seconds of ``time.monotonic``."""
     turn: int = 0
     """The number of the pool's last request that went to it."""
     attempts: set[Attempt] = field(default_factory=set, repr=False)
-    """What it runs."""
+    """The attempts that it runs."""
     suspected: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
     """Set to have it probed at once."""
     idle: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
-    """Set while it runs nothing, as far as somebody waits for that."""
+    """Set while it runs nothing, as far as a caller waits for that."""
 
     @property
     def kind(self) -> str:

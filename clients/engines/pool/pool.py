@@ -111,7 +111,7 @@ class EnginePool:
         return sum(known) if len(known) == len(limits) else None
 
     def seconds_for(self, requests: int) -> float:
-        """How long so many requests that wait will take to get places, at the pace of the last ones."""
+        """Returns how many seconds so many requests that wait will take to get places, at the pace of the last ones."""
         return self._line.seconds_for(requests)
 
     # Engines come and go.
@@ -322,7 +322,7 @@ class EnginePool:
         self._usual_tokens += (tokens - self._usual_tokens) / 32
 
     def _serving(self, request: EngineRequest) -> list[Member]:
-        """Who may serve it, with room or without."""
+        """Returns the members that may serve it, with room or without."""
         least, versions = request.min_version, self._health.versions
         return [
             member

@@ -37,8 +37,8 @@ class EngineRequest:
     patience: float = 0.0
     """Seconds left to wait while no engine could take it, however much room it had."""
     timeouts: int = 0
-    """How often an engine gave no token in time."""
+    """Number of times that an engine gave no token in time."""
     tried: set[Member] = field(default_factory=set)
     """Engines that could not serve it since the last time that none was there."""
     cause: EngineUnavailable | None = None
-    """Why the last of them could not."""
+    """The error for which the last of them could not."""

@@ -6,7 +6,7 @@
 3. The engine with the fewest tokens running; among equals, the one whose last request is longest ago.
 
 The first two hold only while that engine is not *overloaded*: its running tokens are not above 1.5 times the least
-loaded one's plus 8,192. Prefilling a prompt anew costs less than waiting behind others there.
+loaded one's plus 8,192. Prefilling a prompt anew costs less than waiting after others there.
 """
 
 from collections import OrderedDict

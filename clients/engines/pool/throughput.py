@@ -1,4 +1,4 @@
-"""How fast a pool gets through its requests, as far as one can tell from the last of them."""
+"""The pace at which a pool gets through its requests, judged by the last of them."""
 
 import time
 from collections import deque
@@ -18,7 +18,7 @@ class Pace:
         self._ends.append(time.monotonic())
 
     def seconds_for(self, requests: int) -> float:
-        """How long so many requests will take at this pace; one second each while nothing is known."""
+        """Returns how many seconds so many requests will take at this pace; one second each while nothing is known."""
         if not self._ends:
             return float(requests)
         return requests * max(time.monotonic() - self._ends[0], 1e-3) / len(self._ends)

@@ -12,7 +12,8 @@ class VersionOrder:
         self._noted.setdefault(version, len(self._noted))
 
     def at_least(self, version: str | None, least: str) -> bool:
-        """Whether ``version`` is known to be ``least`` or newer. Of names that were never noted nothing is known."""
+        """Returns True if ``version`` is known to be ``least`` or newer. Of names that were never noted nothing is
+        known."""
         if version is None or version == least:
             return version == least
         ours, theirs = _number(version), _number(least)

@@ -1,7 +1,7 @@
-"""What SGLang's ``/generate`` answers, read into chunks. Shapes were recorded from SGLang 0.5.23.
+"""Answers of SGLang's ``/generate``, read into chunks. Shapes were recorded from SGLang 0.5.23.
 
 Streamed ``output_ids`` are cumulative, unless the server runs with ``--incremental-streaming-output``; logprobs are of
-the same tokens in both. Which of the two a server does is told (``/server_info``), never guessed. A stop token is among
+the same tokens in both. Which of the two a server does is read (``/server_info``), never guessed. A stop token is among
 the sampled ones and has its logprob; on a stop string all tokens are there, whatever becomes of the text.
 """
 
@@ -33,16 +33,16 @@ class AnswerReader:
         self._url = url
         self._n_prompt = n_prompt
         self.asked = sampling
-        """What was asked."""
+        """The sampling that was asked for."""
         self._incremental = incremental
         self._n_tokens = 0
         self._masks: list[list[int]] = []
         self.finished = False
-        """Whether it has said how the generation ended: then there is nothing left to abort."""
+        """True if it has said how the generation ended: then there is nothing left to abort."""
         self.n_events = 0
         """Events that have come."""
         self.features: set[Feature] = set()
-        """What the answer has proven the server to have."""
+        """Features that the answer has proven the server to have."""
 
     def read(self, payloads: Sequence[bytes]) -> Iterator[Chunk]:
         """A chunk for each event, if it has new tokens or ends the generation.
@@ -59,7 +59,7 @@ class AnswerReader:
                 yield chunk
 
     def check_ended(self) -> None:
-        """Raises unless the whole answer has come."""
+        """Raises unless the complete answer has come."""
         if not self.finished:
             raise EngineUnavailable(f"{self._url} ended its answer after {self._n_tokens} tokens without finishing it")
 
@@ -163,7 +163,7 @@ def scored(answer: Any) -> Scored:
 
 
 def _last_tokens(payloads: Sequence[bytes]) -> Sequence[bytes]:
-    """Of cumulative events the last one with tokens, which repeats those before it, and what is behind it."""
+    """Of cumulative events the last one with tokens, which repeats those before it, and what comes after it."""
     with_tokens = [
         number for number, payload in enumerate(payloads) if not payload.startswith((b"[DONE]", b'{"error"'))
     ]

@@ -56,7 +56,7 @@ _PROBE_PROMPT = (0, 1)
 
 @dataclass(frozen=True, slots=True)
 class _Server:
-    """What ``/server_info`` says."""
+    """The fields of ``/server_info``."""
 
     version: str
     model: str | None
@@ -66,9 +66,9 @@ class _Server:
     max_context: int
     """Prompt and completion together, which is a little less than its ``--context-length``."""
     incremental: bool
-    """Whether events have new tokens only."""
+    """True if events have new tokens only."""
     seeds: bool
-    """Whether a seed decides what is sampled."""
+    """True if a seed decides what is sampled."""
     features: frozenset[Feature]
 
 
@@ -125,7 +125,7 @@ class SglangEngine(Engine):
             max_context=self._server.max_context,
             version=self._server.version,
             endpoint=GENERATE,
-            logprobs=logprobs or LogprobKind.PROCESSED,  # as SGLang's are unless it is told otherwise
+            logprobs=logprobs or LogprobKind.PROCESSED,  # as SGLang's are unless it is ordered otherwise
             adapters=adapters,
             features=self._server.features | features,
             missing=trial.missing,
@@ -133,8 +133,9 @@ class SglangEngine(Engine):
         return self._info
 
     async def check(self) -> None:
-        """Whether its HTTP server answers, which ends together with the scheduler's process. ``/health`` would sample a
-        token, and ``/server_info`` waits for the scheduler, so that a long prefill would look like a dead engine."""
+        """Checks that its HTTP server answers, which ends together with the scheduler's process. ``/health`` would
+        sample a token, and ``/server_info`` waits for the scheduler, so that a long prefill would look like a dead
+        engine."""
         await self._connection.check("/model_info" if self._says_version else "/v1/models")
 
     async def close(self) -> None:
@@ -283,7 +284,7 @@ class SglangEngine(Engine):
         told = await self._connection.get_json("/server_info")
         features = {Feature.ABORT, Feature.PAUSE, Feature.MIN_TOKENS, Feature.SAMPLING_MASK}
         try:
-            longest = int(told["max_req_input_len"])  # refuses prompts of that length, and stops 4 tokens behind it
+            longest = int(told["max_req_input_len"])  # refuses prompts of that length, and stops 4 tokens after it
             if told.get("grammar_backend") not in (None, "none"):
                 features.add(Feature.STRUCTURE)
             else:

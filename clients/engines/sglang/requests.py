@@ -1,4 +1,4 @@
-"""What SGLang's ``/generate`` is asked.
+"""Requests to SGLang's ``/generate``.
 
 Unknown sampling parameters are refused by it, unknown fields beside them are ignored. Its defaults come from the
 model's ``generation_config.json``, so every parameter is sent.

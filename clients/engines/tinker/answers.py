@@ -1,4 +1,4 @@
-"""What Tinker's SDK answers, and how it fails.
+"""The answers of Tinker's SDK, and its failures.
 
 Shapes are those of ``tinker`` 0.38: ``types/sample_response.py``, ``types/sampled_sequence.py``, ``_exceptions.py``.
 """
@@ -16,7 +16,7 @@ _REFUSALS = (400, 413, 422)
 
 
 def chunk_of(answer: Any, asked: Sampling, policy_version: str | None) -> Chunk:
-    """The whole completion.
+    """Returns the complete completion.
 
     Args:
         answer: a ``SampleResponse``.
@@ -59,7 +59,7 @@ def _alternatives(told: Sequence[Any] | None, asked: Sampling, n_tokens: int) ->
 
 
 def _stop_reason(finish_reason: str, token_ids: list[int], asked: Sampling) -> int | str | None:
-    """What ended it: Tinker itself does not say. ``None`` for the tokenizer's own end of sequence."""
+    """Returns what ended it: Tinker itself does not say. ``None`` for the tokenizer's own end of sequence."""
     if finish_reason != "stop":
         return None
     if asked.stop:

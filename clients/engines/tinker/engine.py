@@ -91,7 +91,7 @@ class TinkerEngine(Engine):
 
     async def check(self) -> None:
         """Asks for the list of models, unless the service answered just now: sampling may take minutes, and nothing is
-        told of it meanwhile."""
+        reported of it meanwhile."""
         self._started()
         if time.monotonic() - self._checked_at > _CHECKED_FOR:
             await self._answer(self._models.get_server_capabilities)
@@ -112,7 +112,7 @@ class TinkerEngine(Engine):
         sampling: Sampling,
         *,
         request_id: str,  # noqa: ARG002  (Tinker numbers its requests itself)
-        chunk_tokens: int = 1,  # noqa: ARG002  (its answers come whole)
+        chunk_tokens: int = 1,  # noqa: ARG002  (its answers come complete)
     ) -> AsyncGenerator[Chunk, None]:
         tinker, sampler = _sdk(), self._started()
         asked = parameters(sampling, room=self._room(len(prompt_ids)))
@@ -133,7 +133,7 @@ class TinkerEngine(Engine):
         if adapter is not None:
             raise EngineRefused(f"Tinker knows no adapter {adapter!r} beside the weights", param="adapter")
         tinker, sampler = _sdk(), self._started()
-        self._room(len(token_ids))  # it samples a token behind them, which nobody reads
+        self._room(len(token_ids))  # it samples a token after them, which is not read
         prompt = tinker.ModelInput.from_ints([int(token) for token in token_ids])
         return scored(await self._answer(lambda: sampler.compute_logprobs(prompt)), token_ids)
 
@@ -154,7 +154,7 @@ class TinkerEngine(Engine):
         return room
 
     async def _answer(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """What the service answers, its failures named. Cancelling the wait cancels the request there."""
+        """Returns what the service answers, its failures named. Cancelling the wait cancels the request there."""
         try:
             answer = await ask()
         except Exception as error:  # the SDK raises what it likes, builtins too
@@ -218,7 +218,7 @@ def _sdk() -> Any:
 def _in_thread(work: Callable[[], T]) -> Future[T]:
     """Does blocking work in a thread of its own, which does not keep the process from ending."""
     future: Future[T] = Future()
-    future.set_running_or_notify_cancel()  # so that nobody who waits for it can cancel it
+    future.set_running_or_notify_cancel()  # so that no task that waits for it can cancel it
 
     def run() -> None:
         try:

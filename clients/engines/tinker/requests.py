@@ -1,4 +1,4 @@
-"""What Tinker is asked, and what it has no word for.
+"""Requests to Tinker, and what it has no word for.
 
 Fields are those of ``tinker`` 0.38: ``types/_pydantic_types/sampling_params.py`` and ``SamplingClient.sample``.
 """

@@ -1,4 +1,4 @@
-"""What vLLM answers, read into chunks. Shapes were recorded from vLLM 0.32, streamed, on both endpoints.
+"""Answers of vLLM, read into chunks. Shapes were recorded from vLLM 0.32, streamed, on both endpoints.
 
 A stop token is among the sampled ones and has its logprob. ``-9999.0`` is how vLLM spells minus infinity and, on the
 lean endpoint, NaN and a logprob that is missing altogether: for a sampled token it is read as NaN, for an alternative
@@ -35,7 +35,7 @@ class PromptTokensDetails(msgspec.Struct):
 
 
 class Usage(msgspec.Struct):
-    """What was read and sampled, in the last event but ``[DONE]``."""
+    """Counts of what was read and sampled, in the last event but ``[DONE]``."""
 
     prompt_tokens_details: PromptTokensDetails | None = None
 
@@ -146,9 +146,9 @@ class AnswerReader:
         self.n_events = 0
         """Events with tokens."""
         self.features: set[Feature] = set()
-        """What the answer has proven the server to have."""
+        """Features that the answer has proven the server to have."""
         self.ended = False
-        """Whether all of it has come."""
+        """True if all of it has come."""
 
     def read(self, payloads: Sequence[bytes]) -> Iterator[Chunk]:
         """One chunk for what came together, or none.
@@ -173,7 +173,7 @@ class AnswerReader:
             raise error
 
     def check_ended(self) -> None:
-        """Raises unless the whole answer has come."""
+        """Raises unless the complete answer has come."""
         if not self._has_begun:
             raise EngineNonsense(f"{self._url} answered without a single event")
         if not self.ended:

@@ -1,4 +1,4 @@
-"""What vLLM is asked: every sampling parameter, spelled for either of its endpoints that take token ids.
+"""Requests to vLLM: every sampling parameter, spelled for either of its endpoints that take token ids.
 
 Fields are those of vLLM 0.32: ``CompletionRequest`` in ``entrypoints/openai/completion/protocol.py``,
 ``GenerateRequest`` in ``entrypoints/scale_out/token_in_token_out/protocol.py``, ``SamplingParams`` in
@@ -96,7 +96,7 @@ def _completions(prompt_ids: TokenIds | Sequence[int], sampling: Sampling, chunk
 
 
 def _parameters(sampling: Sampling, chunk_tokens: int) -> dict[str, Any]:
-    """What both endpoints call by the same names."""
+    """Returns the parameters that both endpoints call by the same names."""
     return {
         "stream_interval": chunk_tokens if chunk_tokens > 1 else None,
         "n": 1,

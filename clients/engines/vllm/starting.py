@@ -1,4 +1,4 @@
-"""What a server that speaks vLLM's protocol has: tried out, not believed.
+"""The abilities of a server that speaks vLLM's protocol: tried out, not believed.
 
 Needed is what a turn needs: a model of a known context, and tokens sampled from a prompt of token ids, each with its id
 and its logprob. All else is optional. What does not answer as it should is not there: :attr:`EngineInfo.missing` names
@@ -54,9 +54,9 @@ class Found:
 
     info: EngineInfo
     health_path: str
-    """What answers 2xx while it is well."""
+    """The path that answers 2xx while it is well."""
     says_version: bool
-    """Whether it has ``/weight_info``."""
+    """True if it has ``/weight_info``."""
 
 
 class VllmStart:
@@ -146,7 +146,8 @@ class VllmStart:
         )
 
     async def _find_health(self) -> str:
-        """Where it says that it is well: a server without ``/health`` lists its models while it is."""
+        """Finds the path at which it says that it is well: a server without ``/health`` lists its models while it
+        is."""
         status, body = await self._connection.status("/health")
         if status >= 500:
             raise refusal(status, body, f"{self._url}/health")

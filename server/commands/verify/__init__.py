@@ -1,1 +1,1 @@
-"""What is on tape against what an engine computes."""
+"""The comparison of what is on tape with what an engine computes."""

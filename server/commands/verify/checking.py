@@ -1,6 +1,6 @@
 """Turns from a tape against an engine that computes them anew.
 
-Three checks. A whole stream is read in one prefill: what the engine echoes is what is on tape (*echo*), and sampled
+Three checks. A complete stream is read in one prefill: what the engine echoes is what is on tape (*echo*), and sampled
 tokens have the logprobs that were recorded turn by turn, up to a tolerance (*logprob*). A turn that was sampled with
 temperature 0 is sampled again from its prompt and gives the same tokens (*greedy*).
 
@@ -109,7 +109,7 @@ class Verifier:
         return read
 
     async def _score(self, stream: TokenIds, adapter: str | None, turns: Sequence[RecordedTurn]) -> Scored | str:
-        """What the engine makes of a stream, or why it is not asked or does not say."""
+        """Returns what the engine makes of a stream, or why it is not asked or does not say."""
         version = self.rules.version
         if adapter is not None and adapter not in self.info.adapters:
             return f"the engine has no adapter {adapter!r}"
@@ -184,7 +184,7 @@ class Verifier:
 
 
 def why_not_comparable(turn: RecordedTurn) -> str | None:
-    """Why a prefill cannot give a turn's logprobs again; ``None`` if it can.
+    """Finds why a prefill cannot give a turn's logprobs again; ``None`` if it can.
 
     Raw ones it can always give; processed ones, and those of a kind that the tape does not tell, only where nothing was
     processed.
@@ -272,7 +272,7 @@ def _under(turn: RecordedTurn, version: str) -> npt.NDArray[np.bool_]:
 
 
 def _difference(left: Sequence[int], right: Sequence[int]) -> int | None:
-    """Where two sequences begin to differ; ``None`` if they are equal."""
+    """Finds where two sequences begin to differ; ``None`` if they are equal."""
     for place, (one, other) in enumerate(zip(left, right, strict=False)):
         if one != other:
             return place

@@ -1,4 +1,4 @@
-"""What is checked of a tape, and what is found: see ``verify``."""
+"""The checks of a tape, and their findings: see ``verify``."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -8,7 +8,7 @@ from tickertape.server.trajectories.turn import Logprobs, TokenIds
 
 
 class RecordedTurn(Protocol):
-    """What is checked of a turn: the store's and the trainer's client's both have it."""
+    """The fields of a turn that are checked: the store's and the trainer's client's both have them."""
 
     @property
     def id(self) -> str: ...
@@ -36,7 +36,7 @@ class RecordedTurn(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Tolerances:
-    """What counts as the same."""
+    """The limits of what counts as the same."""
 
     tolerance: float = 1e-3
     """Of |Δ| between two logprobs."""
@@ -45,7 +45,7 @@ class Tolerances:
 
 
 class Check(StrEnum):
-    """What a turn was checked for."""
+    """The checks that a turn goes through."""
 
     ECHO = "echo"
     LOGPROB = "logprob"
@@ -74,7 +74,7 @@ class Deviation:
 
 @dataclass(slots=True)
 class TurnCheck:
-    """What became of one turn."""
+    """Findings about one turn."""
 
     session_id: str
     turn_id: str
@@ -91,23 +91,23 @@ class TurnCheck:
     mean_difference: float = 0.0
     """|Δ|, over the tokens compared."""
     not_comparable: str | None = None
-    """Why logprobs were not compared."""
+    """The reason why logprobs were not compared."""
     greedy: bool | None = None
-    """Whether sampling it again gave the same tokens; ``None``: it was not sampled again."""
+    """True if sampling it again gave the same tokens; ``None``: it was not sampled again."""
     not_sampled_again: str | None = None
-    """Why it was not, though it was sampled greedily."""
+    """The reason why it was not, though it was sampled greedily."""
     deviations: list[Deviation] = field(default_factory=list)
     """At most one of each check: the first token that differs, or the one whose logprobs are farthest apart."""
 
 
 @dataclass(frozen=True, slots=True)
 class SessionCheck:
-    """What became of one session."""
+    """Findings about one session."""
 
     turns: list[TurnCheck]
     """Those that sampled anything, in order of ``seq``."""
     streams: int
-    """How many were read by the engine."""
+    """Number of streams that were read by the engine."""
     tokens_read: int
     """In them."""
     sampled_under: dict[str | None, int]

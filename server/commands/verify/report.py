@@ -1,4 +1,4 @@
-"""What ``tickertape verify`` found on a tape, summed up and told."""
+"""The findings of ``tickertape verify`` on a tape, summed up and printed."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -20,7 +20,7 @@ Spell: TypeAlias = Callable[[int], str]
 
 @dataclass(slots=True)
 class VerifyReport:
-    """What was found on a tape."""
+    """Findings about a tape."""
 
     engine: EngineInfo
     engine_version: str | None
@@ -81,7 +81,7 @@ class VerifyReport:
 
 
 def as_dict(report: VerifyReport) -> dict[str, Any]:
-    """What ``--json`` prints; NaN and infinity are null."""
+    """Returns what ``--json`` prints; NaN and infinity are null."""
     info = report.engine
     return {
         "engine": {

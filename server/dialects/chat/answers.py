@@ -1,4 +1,4 @@
-"""Turns → OpenAI chat completions: whole, and as a stream of chunks."""
+"""Turns → OpenAI chat completions: complete, and as a stream of chunks."""
 
 import math
 from collections.abc import Iterable, Sequence

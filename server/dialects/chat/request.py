@@ -175,7 +175,7 @@ def _structured(asked: StructuredOutputs) -> Structure:
 
 
 def _continues(chat: ChatRequest) -> bool:
-    """vLLM's way to have an answer that was cut gone on with."""
+    """Returns True if an answer that was cut is to be continued, in vLLM's way."""
     continues, opens = chat.continue_final_message or False, chat.add_generation_prompt
     if continues is (opens is None or opens):
         raise InvalidRequest(
@@ -265,5 +265,5 @@ def _outside_protocol(chat: ChatRequest) -> Iterator[str]:
             yield from extras(call, f"messages[{k}].tool_calls[{j}].")
             yield from extras(call.function, f"messages[{k}].tool_calls[{j}].function.")
     for k, tool in enumerate(chat.tools or ()):
-        # The whole tool is shown to the model; what is asked of the server beyond that is not done.
+        # The complete tool is shown to the model; what is asked of the server beyond that is not done.
         yield from extras(tool.function, f"tools[{k}].function.")

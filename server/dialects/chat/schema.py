@@ -57,7 +57,7 @@ class ChatMessage(Fields):
     reasoning: str | None = None
     parsed: Any = None
     provider_specific_fields: Any = None
-    """LiteLLM's copies of what it was told beyond OpenAI's fields, which it sends back beside the fields themselves."""
+    """LiteLLM's copies of what it got beyond OpenAI's fields, which it sends back beside the fields themselves."""
 
 
 class FunctionDefinition(Fields):

@@ -1,4 +1,4 @@
-"""Turns → Gemini's ``GenerateContentResponse``: whole, and as a stream of them.
+"""Turns → Gemini's ``GenerateContentResponse``: complete, and as a stream of them.
 
 Source: ``google/genai/types.py`` of google-genai 3.x.
 """
@@ -81,7 +81,7 @@ def write_error(error: ProxyError) -> dict[str, Any]:
 
 
 def _words(error: ProxyError) -> str:
-    """What clients know an overflow by is Google's wording."""
+    """Returns the error's text, in which clients know an overflow by Google's wording."""
     if not isinstance(error, ContextLengthExceeded) or error.prompt_tokens is None or error.most is None:
         return error.message
     most = min(error.most, error.prompt_tokens - 1)  # at least one token of the context is the answer's
@@ -89,7 +89,7 @@ def _words(error: ProxyError) -> str:
 
 
 class GeminiStream:
-    """What each candidate has grown by, and in the end why it ended and the usage."""
+    """Writes what each candidate has grown by, and in the end why it ended and the usage."""
 
     def __init__(self, request: TurnRequest, tokenizer: Tokenizer) -> None:
         self._request = request
@@ -130,11 +130,11 @@ class GeminiStream:
 
 
 class _Parts:
-    """An answer's deltas as parts. A call is told when it is whole.
+    """An answer's deltas as parts. A call is sent when it is complete.
 
     Args:
         turn: whose id signs the calls.
-        tells_thoughts: whether thoughts are told.
+        tells_thoughts: whether thoughts are sent.
     """
 
     def __init__(self, turn: Turn, *, tells_thoughts: bool) -> None:
@@ -160,7 +160,7 @@ class _Parts:
                     self._arguments.append(delta.arguments)
 
     def finish(self) -> list[dict[str, Any]]:
-        """The call that is open, whole."""
+        """Returns the call that is open, complete."""
         call, text = self._call, "".join(self._arguments)
         self._call, self._arguments = None, []
         if call is None:

@@ -14,13 +14,13 @@ write_model = answers.write_model
 
 
 def is_spoken(path: str, headers: Mapping[str, str]) -> bool:
-    """Whether a call that may be of any protocol is of this one: Google's clients say who they are."""
+    """Returns True if a call that may be of any protocol is of this one: Google's clients say who they are."""
     return "/v1beta/" in path or "x-goog-api-key" in headers or "x-goog-api-client" in headers
 
 
 @dataclass(frozen=True, slots=True)
 class Gemini:
-    """What one URL asks for.
+    """The protocol as one URL asks for it.
 
     Args:
         model: the model's name, without ``models/``.

@@ -36,7 +36,7 @@ class History:
 
 
 def read_history(system: Content | None, contents: Sequence[Content]) -> History:
-    """The whole conversation.
+    """Reads the complete conversation.
 
     Raises:
         InvalidRequest: a part is of a kind that cannot be read here.
@@ -106,7 +106,8 @@ def _said(parts: Sequence[Placed], history: History) -> Iterator[Message]:
 
 
 def _result(given: FunctionResponse, place: str, history: History) -> Message:
-    """What a function returned: the text itself where it is wrapped as Google's own clients wrap it, else JSON."""
+    """Returns what a function returned: the text itself where it is wrapped as Google's own clients wrap it, else
+    JSON."""
     response = given.response or {}
     name, value = next(iter(response.items()), (None, None))
     text = json.dumps(response, ensure_ascii=False)

@@ -102,7 +102,7 @@ def read_count_request(body: bytes, model: str) -> TurnRequest:
 
 
 def _prompt(model: str, system: Content | None, contents: Sequence[Content], tools: Sequence[Tool]) -> TurnRequest:
-    """What a prompt is made of."""
+    """Returns the request that a prompt makes."""
     history: History = read_history(system, contents)
     ignored: list[str] = []
     functions = [function for k, tool in enumerate(tools) for function in _functions(tool, f"tools[{k}]", ignored)]

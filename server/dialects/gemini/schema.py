@@ -120,7 +120,7 @@ class GenerateRequest(GeminiFields):
 
 
 class CountRequest(GeminiFields):
-    """Contents alone, or a whole request."""
+    """Contents alone, or a complete request."""
 
     contents: list[Content] | None = Field(None, min_length=1)
     generate_content_request: GenerateRequest | None = None

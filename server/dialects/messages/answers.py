@@ -1,4 +1,4 @@
-"""Turns → Anthropic's Messages: as a stream of events, and whole, which is the stream folded.
+"""Turns → Anthropic's Messages: as a stream of events, and complete, which is the stream folded.
 
 Source: anthropic-sdk-python 2.x, ``types/raw_message_stream_event.py`` and ``types/message.py``.
 """
@@ -53,7 +53,7 @@ def write_error(error: ProxyError) -> dict[str, Any]:
 
 
 def _words(error: ProxyError) -> str:
-    """What clients know an overflow by is Anthropic's wording."""
+    """Returns the error's text, in which clients know an overflow by Anthropic's wording."""
     if not isinstance(error, ContextLengthExceeded):
         return error.message
     if error.prompt_tokens is None or error.most is None:
@@ -97,12 +97,12 @@ class MessageStream:
 class _Blocks:
     """An answer's deltas as events of content blocks. A block ends where another kind of text begins.
 
-    A tool's input is told when it is whole, so that clients never get what is no JSON object, unless the tool was
+    A tool's input is sent when it is complete, so that clients never get what is no JSON object, unless the tool was
     offered with ``eager_input_streaming``: this is Anthropic's own rule.
 
     Args:
         turn: whose id signs the thoughts.
-        eager_tools: tools whose input is told as it comes.
+        eager_tools: tools whose input is sent as it comes.
         omits_thoughts: whether thinking blocks stay empty.
     """
 

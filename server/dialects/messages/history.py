@@ -42,7 +42,7 @@ class History:
 
 
 def read_history(system: Content | None, messages: Sequence[AnthropicMessage]) -> History:
-    """The whole conversation.
+    """Reads the complete conversation.
 
     Raises:
         InvalidRequest: a block is of a type that text models cannot read or that its place cannot hold, or has faults.
@@ -143,7 +143,7 @@ def _blocks(content: Content, place: str, known: dict[str, type[Fields]], histor
 
 
 def _in_words(block: MediaBlock, place: str, history: History) -> str:
-    """A document of plain text is that; of all else the model is told that it was there."""
+    """A document of plain text is that; of all else the model learns that it was there."""
     source = block.source or {}
     text = source.get("data") if source.get("type") == "text" else None
     return text if isinstance(text, str) else left_out(block.type, place, history.unreadable)

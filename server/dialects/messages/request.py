@@ -114,7 +114,7 @@ def read_count_request(body: bytes) -> TurnRequest:
 
 
 def _prompt(asked: CountRequest) -> TurnRequest:
-    """What a prompt is made of."""
+    """Returns the request that a prompt makes."""
     history = read_history(asked.system, asked.messages)
     tools = [_tool(given, f"tools[{k}]") for k, given in enumerate(asked.tools or ())]
     return TurnRequest(

@@ -21,7 +21,7 @@ class TextBlock(Fields):
 
 
 class MediaBlock(Fields):
-    """What is no text, or a text in a file's place."""
+    """A block that is no text, or a text in a file's place."""
 
     type: Literal["image", "document"]
     source: dict[str, Any] | None = None
@@ -96,7 +96,7 @@ class OutputConfig(Fields):
 
 
 class CountRequest(Fields):
-    """What a prompt is made of."""
+    """The fields that a prompt is made of."""
 
     model: str
     messages: list[AnthropicMessage] = Field(min_length=1)

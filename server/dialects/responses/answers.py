@@ -1,4 +1,4 @@
-"""Turns → OpenAI's ``response`` objects: whole, as a stream of events, and again from the tape."""
+"""Turns → OpenAI's ``response`` objects: complete, as a stream of events, and again from the tape."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -71,7 +71,7 @@ def write_result(
     Args:
         result: the turn, and what it says.
         instructions: the message that stands in front of the conversation.
-        include: what else of the answer is told.
+        include: what else of the answer is sent.
         tokenizer: the model's.
     """
     include = [*include]
@@ -168,7 +168,7 @@ def _instructions(request: TurnRequest) -> str | None:
 
 
 def _frame(turn: Turn, instructions: str | None) -> dict[str, Any]:
-    """What is known before the first token."""
+    """Returns what is known before the first token."""
     fields = turn.request_fields
     return {
         "id": response_id(turn.id),

@@ -47,7 +47,7 @@ def item_id(kind: str, turn_id: str, index: int) -> str:
 
 @dataclass(slots=True)
 class Input:
-    """What a request says."""
+    """The content of a request's input."""
 
     messages: list[Message] = field(default_factory=list)
     partial: dict[int, PartialAnswer] = field(default_factory=dict)
@@ -121,7 +121,8 @@ class _Answer:
     """Kinds of items that are sent by their ids alone, and where each is."""
 
     def partial(self) -> PartialAnswer | None:
-        """What the tape is to complete the message with: what is referred to, and the text that was left out."""
+        """Returns what the tape is to complete the message with: what is referred to, and the text that was left
+        out."""
         has_gap = len(self.indices) < max(self.indices, default=-1) + 1
         if self.turn_id is None or not (self.references or (has_gap and not self.content)):
             return None
@@ -158,7 +159,7 @@ class _Conversation:
     def _answer(self, item: _AnswerItem, turn_id: str | None) -> _Answer:
         behind = next((e for e in reversed(self.entries) if isinstance(e, _Answer) or e.role != "tool"), None)
         if isinstance(behind, _Answer):
-            if turn_id is not None and behind.turn_id == turn_id:  # calls may be told with their results in between
+            if turn_id is not None and behind.turn_id == turn_id:  # calls may be sent with their results in between
                 return behind
             follows_on = behind is self.entries[-1] and not (behind.ends_in_text and isinstance(item, MessageItem))
             if follows_on and None in (turn_id, behind.turn_id):
@@ -185,7 +186,7 @@ def _add(answer: _Answer, item: _AnswerItem, place: str) -> None:
 
 
 def _reasoning(item: ReasoningItem, place: str) -> str | None:
-    """The whole of it where it is told; else its summary."""
+    """Returns the complete text where it is given; else its summary."""
     sealed = None
     if item.encrypted_content is not None:
         try:

@@ -1,7 +1,7 @@
 """An answer as output items, and the events that tell of them as they grow.
 
-There is one way to write an answer: a whole one is what its events add up to (STREAM). An item is closed before the
-next one opens; a model that goes on speaking behind a call does so in a new item.
+There is one way to write an answer: a complete one is what its events add up to (STREAM). An item is closed before the
+next one opens; a model that goes on speaking after a call does so in a new item.
 """
 
 from collections.abc import Iterator, Sequence
@@ -37,7 +37,7 @@ class Output:
     _texts: list[str] = field(default_factory=list)
     """Its text so far."""
     _logprobs: list[dict[str, Any]] = field(default_factory=list)
-    """Of tokens that are not told yet."""
+    """Of tokens that are not sent yet."""
 
     def add_logprobs(self, logprobs: Sequence[dict[str, Any]]) -> None:
         """Of tokens that were sampled. The first message tells them all, those of thoughts and calls too."""
@@ -135,7 +135,7 @@ class Output:
             item["arguments"] = arguments
             told = {"name": item["name"], "arguments": arguments}
             yield {"type": "response.function_call_arguments.done", **self._place, **told}
-        else:  # its text is inside the arguments' JSON, and known when that is whole
+        else:  # its text is inside the arguments' JSON, and known when that is complete
             item["input"] = custom_input(arguments)
             if item["input"]:
                 yield {"type": "response.custom_tool_call_input.delta", **self._place, "delta": item["input"]}

@@ -43,7 +43,7 @@ __all__ = [
 
 DIALECT = "responses"
 
-#: Fields that are kept on the turn, and told again with the answer where it has a place for them.
+#: Fields that are kept on the turn, and sent again with the answer where it has a place for them.
 _RECORDED = (
     "client_metadata", "include", "max_output_tokens", "max_tool_calls", "metadata", "parallel_tool_calls",
     "previous_response_id", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention", "safety_identifier",
@@ -54,7 +54,7 @@ _WISHES: Wishes = {
     "service_tier": ("auto", "default"),
     "truncation": ("disabled",),
 }
-#: Reasoning is told whole, as ``reasoning_text``: nothing sums it up.
+#: Reasoning is sent completely, as ``reasoning_text``: nothing sums it up.
 _WISHES_OF_REASONING: Wishes = {"summary": ("auto",), "generate_summary": ("auto",), "mode": ("standard",)}
 _WISHES_OF_TEXT: Wishes = {"verbosity": ("medium",)}
 _REFUSED: Refused = {

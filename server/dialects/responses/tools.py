@@ -1,7 +1,7 @@
 """Tools of the Responses protocol ⇄ functions, which is all that models know.
 
 A function in a namespace gets a name of both, ``namespace__name``. A custom tool, whose input is free text, becomes a
-function of one string. What a tool was besides is its *form*, kept on the turn, by which calls are told in the client's
+function of one string. What a tool was besides is its *form*, kept on the turn, by which calls are sent in the client's
 own terms.
 """
 
@@ -38,7 +38,7 @@ class Toolbox:
     """In OpenAI's chat shape, as models are shown them."""
     forms: dict[str, dict[str, Any]] = field(default_factory=dict)
     ignored: list[str] = field(default_factory=list)
-    """What is not done, by its place."""
+    """Settings that are not done, by their place."""
 
     @property
     def names(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""What differs between databases, in one place: connecting, transactions, upserts, JSON. Everything else under
+"""The differences between databases, in one place: connecting, transactions, upserts, JSON. Everything else under
 ``store`` is SQLAlchemy Core that SQLite and PostgreSQL both understand."""
 
 from tickertape.server.store.database.address import address, check_place, is_postgres, shown, shown_place

@@ -1,4 +1,4 @@
-"""Where a tape is: a path or URL, read; and as it may be shown."""
+"""The address of a tape: a path or URL, read; and as it may be shown."""
 
 from pathlib import Path
 
@@ -60,7 +60,7 @@ def check_place(place: str | Path, *, make: bool = True) -> None:
 
 
 def is_postgres(place: str | Path) -> bool:
-    """Whether it names a database of a PostgreSQL server."""
+    """Returns True if it names a database of a PostgreSQL server."""
     return isinstance(place, str) and place.partition("://")[0] in _POSTGRES and "://" in place
 
 

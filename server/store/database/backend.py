@@ -1,4 +1,4 @@
-"""What a database must say of itself."""
+"""The interface of a database."""
 
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
@@ -22,7 +22,7 @@ def dumped(value: object) -> str:
         raise NotHoldable(str(error)) from error
 
 
-#: For every engine: errors are logged, and what a statement holds is nobody's business.
+#: For every engine: errors are logged, and what a statement holds is no reader's business.
 ENGINE_OPTIONS: dict[str, Any] = {
     "json_serializer": dumped,
     "json_deserializer": orjson.loads,
@@ -34,7 +34,7 @@ class Backend(ABC):
     """One database, of one kind."""
 
     is_shared: ClassVar[bool]
-    """Whether several servers may write it."""
+    """True if several servers may write it."""
     reader: sa.Engine
     """Its transactions see one state throughout."""
     writer: sa.Engine
@@ -59,14 +59,14 @@ class Backend(ABC):
         """Keeps others from opening the tape until the end of the transaction."""
 
     def check(self) -> None:  # noqa: B027  (a server answers for itself)
-        """Whether the tape is where it was.
+        """Checks that the tape is where it was.
 
         Raises:
             StoreUnavailable: it is not.
         """
 
     def tidy(self) -> None:  # noqa: B027  (a server tidies itself)
-        """What is to be done now and then."""
+        """Does what is to be done now and then."""
 
     def close(self) -> None:
         """Closes every connection."""

@@ -42,7 +42,7 @@ class Database:
 
     @property
     def is_shared(self) -> bool:
-        """Whether several servers may write it."""
+        """Returns True if several servers may write it."""
         return self._backend.is_shared
 
     def serve(self) -> None:
@@ -69,7 +69,7 @@ class Database:
 
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
-        """A transaction that nobody else changes the same beside; committed at the end of the block, undone if it
+        """Opens a transaction beside which no other changes the same; committed at the end of the block, undone if it
         raises.
 
         Raises:
@@ -109,7 +109,7 @@ class Database:
         return StoreUnavailable(text) if is_unavailable(error) else StoreError(text)
 
     def tidy(self) -> None:
-        """What is to be done now and then.
+        """Does what is to be done now and then.
 
         Raises:
             StoreError: the tape cannot be written.

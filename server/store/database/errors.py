@@ -1,4 +1,4 @@
-"""What can go wrong with a tape."""
+"""Errors of a tape."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""Whose fault an error is: the store's own, or that of what it was to hold."""
+"""The attribution of errors: the store's own, or that of what it was to hold."""
 
 import sqlite3
 
@@ -24,7 +24,7 @@ _POSTGRES = ("08", "25006", "40", "53", "55", "57", "58", "XX")
 
 
 def is_unavailable(error: BaseException) -> bool:
-    """Whether an error of SQLAlchemy's or of a driver's is the store's own."""
+    """Returns True if an error of SQLAlchemy's or of a driver's is the store's own."""
     if isinstance(error, sa.exc.DBAPIError):
         return error.connection_invalidated or (error.orig is not None and is_unavailable(error.orig))
     if isinstance(error, sqlite3.Error):

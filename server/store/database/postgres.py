@@ -18,7 +18,7 @@ from tickertape.server.store.database.backend import ENGINE_OPTIONS, Backend, du
 from tickertape.server.store.database.errors import StoreError
 from tickertape.server.store.durability import Sync
 
-#: Of libpq, where the URL says nothing else; seconds, but for the last: milliseconds until data that nobody confirms is
+#: Of libpq, where the URL says nothing else; seconds, but for the last: milliseconds until unconfirmed data is
 #: given up.
 _CONNECTING = {"connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10, "tcp_user_timeout": 30_000}
 _SETTINGS = "SET statement_timeout = '60s'; SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '120s'"

@@ -1,4 +1,4 @@
-"""What must be said differently to each database."""
+"""Statements that must be written differently for each database."""
 
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -46,13 +46,13 @@ def _insert_in_psycopg(table: str, names: tuple[str, ...]) -> str:
 
 
 def json_equals(column: sa.ColumnElement[Any], key: str, value: str | int | float | bool | None) -> Any:
-    """Whether a JSON object has ``value`` at ``key``, in type too; ``None``: null, or no such key. The key must not
-    hold a quotation mark or a backslash."""
+    """Returns a condition: a JSON object has ``value`` at ``key``, in type too; ``None``: null, or no such key. The key
+    must not hold a quotation mark or a backslash."""
     return _ByDatabase(sqlite.json_equals(column, key, value), postgres.json_equals(column, key, value))
 
 
 class _ByDatabase(sa.ColumnElement[bool]):
-    """A condition that each database is told in its own words."""
+    """A condition that each database gets in its own words."""
 
     inherit_cache = False
     type = sa.Boolean()
