@@ -56,7 +56,7 @@ def question(thing: str, price: int, count: int) -> str:
     return f"A {thing} costs {price} dollars. How much are {count} {thing}s?"
 
 
-def worked_examples(number: int) -> Iterator[dict[str, Any]]:
+def worked_examples(number: int = 4) -> Iterator[dict[str, Any]]:
     """A tiny model learns from what it sees: questions with their calls and answers."""
     for thing, price, count in EXAMPLES[:number]:
         arguments = json.dumps({"expression": f"{price} * {count}"})
