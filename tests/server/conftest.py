@@ -64,7 +64,7 @@ def running(
         url = stack.enter_context(serving(settings, parts=Parts(named, choice)))
         http = stack.enter_context(httpx.Client(base_url=url, timeout=60, headers=shown))
         tape = stack.enter_context(TrajectoryClient(url, api_key=api_key))
-        # FastAPI builds its routes at the first request that reaches it, which two servers' threads must not do at once.
+        # FastAPI builds its routes at the first request that reaches it, which two threads must not do at once.
         http.get("/health")
         yield Proxy(url, http, tape, _first_model(http))
 
