@@ -260,7 +260,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="soak-") as made:
         soak = play(Plan(**given), Path(made))
     plan, done = soak.plan, soak.done
-    titles = ["minute", "", "resident\nMB", "open\nfiles", "tasks", "live\nsessions", "live\nturns", "kept\nanswers"]
+    titles = ["minute", "", "resident\nMB", "open\nfiles", "tasks", "live\nsessions", "live\nturns"]
     notes = [machine(), f"{plan.sessions} sessions at once; {done['sessions']:,} ended, {done['turns']:,} turns, "]
     notes[-1] += f"{done['samples']:,} samples leased; memory {100 * soak.growth(MEMORY):+.1f} % after the warm-up"
     show_table(titles, [soak.rows()], [*notes, *(f"GREW: {each}" for each in soak.findings())], markdown=markdown)
