@@ -116,6 +116,8 @@ async def test_start_finds_out_what_the_server_has(vllm: RealServer) -> None:
         Feature.SCORE,
         Feature.STRUCTURE,
         Feature.MIN_TOKENS,
+        Feature.CHUNKS,
+        Feature.ABORT,
     }
 
 
