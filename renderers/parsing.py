@@ -141,9 +141,12 @@ def _think(
     marks = source.marks(reasoning.close, *(calls.opens if calls else ()))
     if label:
         yield from source.head(re.compile(re.escape(label)), viable_beginnings(map(re.escape, label)), close)
+    closes_later: bool | None = None  # looked up once: what does not come after one tag comes after none behind it
     tries = 0
     while (tag := (yield from source.copy_until(marks, draft.think))) is not None and tag != reasoning.close:
-        if (yield from source.comes(close)):
+        if closes_later is None:
+            closes_later = yield from source.comes(close)
+        if closes_later:
             marks = close
         elif calls and source.stopped and tries < _MOST_TRIES and _begins_call(tag, source, offered, calls):
             draft.close_thought()

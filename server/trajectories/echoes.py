@@ -3,10 +3,8 @@
 :mod:`~tickertape.server.trajectories.broken_answers` says what they are.
 """
 
-from collections.abc import Iterator
 from dataclasses import replace
 
-from tickertape.server.trajectories.broken_answers import BrokenAnswer
 from tickertape.server.trajectories.forks import Asked
 from tickertape.server.trajectories.matching import context_digests
 from tickertape.server.trajectories.normalising import MatchPolicy, default, loose
@@ -21,19 +19,14 @@ def with_echoes(tree: SessionTree, asked: Asked) -> Asked:
     if not tree.broken_answers or asked.policy not in _FORGIVING:
         return asked
     digests = list(asked.digests)
+    has_echo = False
     for index, message in enumerate(asked.messages):
+        if has_echo:  # it stands after another conversation than the client's words are
+            (digests[index],) = context_digests([message], asked.policy, after=digests[index - 1], first=index)
         if index == 0 or message.role != "assistant" or tree.ending_with(digests[index]):
             continue
-        for answer in _answers_to(tree, digests[index - 1]):
-            if answer.is_echoed_by(message, asked.policy, index):
-                rest = asked.messages[index + 1 :]
-                after = answer.context_digest
-                digests[index:] = [after, *context_digests(rest, asked.policy, after=after, first=index + 1)]
-                break
-    return replace(asked, digests=digests)
-
-
-def _answers_to(tree: SessionTree, request_digest: bytes) -> Iterator[BrokenAnswer]:
-    """The latest first."""
-    known = tree.broken_answers.get(request_digest.hex(), ())
-    return reversed(known)
+        latest_first = reversed(tree.broken_answers.get(digests[index - 1].hex(), ()))
+        answer = next((each for each in latest_first if each.is_echoed_by(message, asked.policy, index)), None)
+        if answer is not None:
+            digests[index], has_echo = answer.context_digest, True
+    return replace(asked, digests=digests) if has_echo else asked

@@ -122,11 +122,11 @@ class Turns:
         turns = [opened(session_id, request, asked) for _ in range(request.n)]
         note_opened(*turns)
         tree = await self._tree(session_id, is_new=is_new)
-        asked = with_echoes(tree, asked)
-        for turn in turns:
-            turn.digests["request"] = asked.digests[-1].hex()
         settled: Sequence[Settled]
         try:
+            asked = await off_loop(request.n_bytes, with_echoes, tree, asked)
+            for turn in turns:
+                turn.digests["request"] = asked.digests[-1].hex()
             self._refuse_closed(session_id)
             self._refuse_full(tree)
             task, samplings = await self._prepare(tree, turns, request, asked, buffer)

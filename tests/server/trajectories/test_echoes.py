@@ -1,6 +1,7 @@
 """What clients make of answers whose calls they could not run: it is the same conversation, and one sample."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,14 @@ from tests.engines import Call, ScriptedEngine
 from tests.renderers.answers import TOOLS
 from tests.server.conftest import Proxy, StartProxy, qwen3_tokenizer, scripted
 from tests.server.invariants import check_all
+from tickertape.renderers.messages import Message, ToolCall
+from tickertape.server.trajectories import echoes
+from tickertape.server.trajectories.broken_answers import BrokenAnswer
+from tickertape.server.trajectories.echoes import with_echoes
+from tickertape.server.trajectories.forks import Asked
+from tickertape.server.trajectories.matching import context_digests
+from tickertape.server.trajectories.normalising import default
+from tickertape.server.trajectories.tree import SessionTree
 
 HELLO = {"role": "user", "content": "Hello."}
 GO_ON = {"role": "user", "content": "That was no call. Go on."}
@@ -149,3 +158,24 @@ def test_labels_on_the_models_own_messages_make_no_difference_and_are_on_tape(
         None,
         *(message["content"] for message in history[1:-2:2]),
     ]
+
+
+def test_of_many_such_answers_each_message_is_hashed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    tree, sent, real = SessionTree("s"), list[Message](), list[Message]()
+    for turn in range(50):
+        question = Message("user", f"Question {turn}.")
+        answer = Message("assistant", f"Answer {turn}.", None, (ToolCall("no_such_tool", "{"),))
+        *_, before, after = context_digests([*real, question, answer])
+        tree.broken_answers[before.hex()] = [BrokenAnswer(after, answer, frozenset())]
+        real += [question, answer]
+        sent += [question, replace(answer, tool_calls=(ToolCall("no_such_tool", "{}"),))]
+    hashed = []
+
+    def counted(messages: list[Message], *args: Any, **options: Any) -> list[bytes]:
+        hashed.extend(messages)
+        return context_digests(messages, *args, **options)
+
+    monkeypatch.setattr(echoes, "context_digests", counted)
+    found = with_echoes(tree, Asked(sent, context_digests(sent), default))
+    assert found.digests == context_digests(real)
+    assert len(hashed) < len(sent)
