@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from tests.engines import Call, ScriptedEngine
@@ -54,6 +55,18 @@ def weather_answers() -> list[str]:
     answers[3] = f"I look it up. 🦫\n{answers[3].split('</think>')[1].strip()}"
     answers[5] += "\n" + call("weather", town="Bonn")
     return [*answers, f"<think>\nAll known.\n</think>\n\n{FINAL}"]
+
+
+def reading_notes(folder: Path) -> list[str]:
+    """Writes notes into a folder. The answers read one after the other by `read_file`, and say what the last holds."""
+    answers = []
+    for number in range(N_CALLS):
+        path = folder / f"notes{number}.txt"
+        path.write_text(f"the answer is {number}\n")
+        answers.append(
+            f"<think>\nI read file {number}.\n</think>\n\nLet me see.\n{call('read_file', file_path=str(path))}"
+        )
+    return [*answers, f"<think>\nI know.\n</think>\n\nThe answer is {N_CALLS - 1}."]
 
 
 def check_one_sample(proxy: Proxy, session: str, calls: list[Call], n_turns: int = N_CALLS + 1) -> list[Turn]:

@@ -8,12 +8,11 @@ import pytest
 
 from tests.agents.environment import closed_environ, run
 from tests.agents.matrix.results import Ran, note
-from tests.agents.playing import answers_of, call, check_one_sample, playing
+from tests.agents.playing import N_CALLS, answers_of, check_one_sample, playing, reading_notes
 from tests.npm import npm_package
 from tests.server.conftest import StartProxy
 
 VERSION = "0.24.4"
-N_READS = 20
 
 
 @pytest.mark.slow
@@ -23,16 +22,7 @@ def test_20_tool_turns_are_one_sample(start_proxy: StartProxy, session: str, tmp
     cli = npm_package("@qwen-code/qwen-code", VERSION) / "@qwen-code" / "qwen-code" / "cli.js"
     work, home = tmp_path / "work", tmp_path / "home"
     work.mkdir()
-    for number in range(N_READS):
-        (work / f"notes{number}.txt").write_text(f"the answer is {number}\n")
-    answers = [
-        f"<think>\nI read file {n}.\n</think>\n\nLet me see.\n"
-        + call("read_file", file_path=str(work / f"notes{n}.txt"))
-        for n in range(N_READS)
-    ]
-    proxy = start_proxy(
-        engine := playing([*answers, "<think>\nI know.\n</think>\n\nThe answer is 19."]), served_model_names=("*",)
-    )
+    proxy = start_proxy(engine := playing(reading_notes(work)), served_model_names=("*",))
     environ = closed_environ(home) | {
         "OPENAI_BASE_URL": proxy.tape.agent_base_url(session),
         "OPENAI_MODEL": model,
@@ -59,7 +49,7 @@ def test_20_tool_turns_are_one_sample(start_proxy: StartProxy, session: str, tmp
     ]
     events = json.loads(run(command, environ, work))
     assert (events[-1]["is_error"], events[-1]["result"]) == (False, "The answer is 19.")
-    turns = check_one_sample(proxy, session, engine.calls, N_READS + 1)
+    turns = check_one_sample(proxy, session, engine.calls, N_CALLS + 1)
     assert {turn.model for turn in turns} == {model}
     note(Ran("Qwen Code", VERSION, "chat", "streamed", "run", len(turns), 1))
     for number, turn in enumerate(turns[1:]):
