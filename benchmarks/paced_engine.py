@@ -110,7 +110,7 @@ class Clock:
         return paced_chat.answer(self._from(0, beyond, finish_reason), self._prompt)
 
     def start(self, transport: asyncio.Transport, n_tokens: int, interval: int) -> None:
-        """Streams a raw completion of so many tokens, the first of them at once."""
+        """Streams a raw completion of `n_tokens` tokens; the first is sent at once."""
         transport.write(HEAD + self._events(0, 1, None))
         self._streams[transport] = Stream(self._events, n_tokens, interval, self._end)
 

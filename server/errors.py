@@ -69,8 +69,10 @@ class ContextLengthExceeded(InvalidRequest):
             asked = "too many" if prompt_tokens is None else prompt_tokens
             text += f"{most} tokens. However, your messages resulted in {asked} tokens: {why}"
         super().__init__(text)
-        self.prompt_tokens = prompt_tokens
-        self.most = most
+        self.prompt: tuple[int, int] | None = None
+        """The prompt's tokens, and the most that it may have: at least one of the context is the answer's."""
+        if prompt_tokens is not None and most is not None:
+            self.prompt = prompt_tokens, min(most, prompt_tokens - 1)
 
 
 class ModelNotFound(InvalidRequest):

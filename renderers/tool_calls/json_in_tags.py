@@ -15,7 +15,7 @@ from tickertape.renderers.prompt import CallStatus
 from tickertape.renderers.shape import CallsShape, Json
 from tickertape.renderers.source import Reading, Source
 from tickertape.renderers.tool_calls.offered import Offered
-from tickertape.renderers.tool_calls.syntax import CallSyntax, read_verbatim
+from tickertape.renderers.tool_calls.syntax import CallSyntax, read_verbatim, say_call
 
 _VIABLE = re.compile(r"\s*(?:\{|\Z)")
 
@@ -93,13 +93,7 @@ class JsonInTags(CallSyntax):
             source.take_tag(tag)
         else:
             status = CallStatus.UNCLOSED
-        if call is None:
-            draft.say_verbatim(opening + source.recorded())
-            draft.note_unreadable(status, opening + source.recorded())
-        else:
-            draft.open_call(call.name)
-            draft.argue(call.arguments_json)
-            draft.close_call(status, opening + source.recorded())
+        say_call(draft, call, status, opening + source.recorded())
 
     def _read_body(self, body: str) -> tuple[CallStatus, ToolCall | None]:
         try:

@@ -19,7 +19,7 @@ from tickertape.renderers.shape import CallsShape, Json, Matching
 from tickertape.renderers.source import Marks, Reading, Source, viable_beginnings
 from tickertape.renderers.tool_calls.json_in_tags import call_of
 from tickertape.renderers.tool_calls.offered import Offered
-from tickertape.renderers.tool_calls.syntax import CallSyntax, read_verbatim
+from tickertape.renderers.tool_calls.syntax import CallSyntax, read_verbatim, say_call
 
 #: The ids that Mistral's templates accept.
 CALL_ID = Matching("[a-zA-Z0-9]{9}")
@@ -106,15 +106,7 @@ class JsonList(CallSyntax):
     def _tell(self, written: str, raw: str, draft: Draft, *, closed: bool) -> None:
         """Passes on one call of the list."""
         status, call = self._call_of(written)
-        if not closed:
-            status = CallStatus.UNCLOSED
-        if call is None:
-            draft.say_verbatim(raw)
-            draft.note_unreadable(status, raw)
-        else:
-            draft.open_call(call.name, call.id)
-            draft.argue(call.arguments_json)
-            draft.close_call(status, raw)
+        say_call(draft, call, status if closed else CallStatus.UNCLOSED, raw)
 
     def _call_of(self, written: str) -> tuple[CallStatus, ToolCall | None]:
         try:

@@ -18,7 +18,7 @@ from tickertape.renderers.pieces import Piece, output_markup, output_value
 from tickertape.renderers.prompt import CallStatus
 from tickertape.renderers.source import Marks, Reading, Source, viable_beginnings
 from tickertape.renderers.tool_calls.offered import Offered
-from tickertape.renderers.tool_calls.syntax import CallSyntax, read_verbatim
+from tickertape.renderers.tool_calls.syntax import CallSyntax, read_verbatim, say_call
 
 _CALL = (r"[^\W\d]", r"[\w.-]*", r"\(")
 _FIRST = re.compile(r"\s*\[\s*([^\W\d][\w.-]*)\(")
@@ -140,15 +140,8 @@ def _take_close(source: Source, close: str) -> Reading[bool]:
 def _tell(name: str, written: str, raw: str, draft: Draft, *, closed: bool) -> None:
     """Passes on one call."""
     status, arguments = _arguments(written)
-    if not closed:
-        status = CallStatus.UNCLOSED
-    if arguments is None:
-        draft.say_verbatim(raw)
-        draft.note_unreadable(status, raw)
-    else:
-        draft.open_call(name)
-        draft.argue(arguments)
-        draft.close_call(status, raw)
+    call = None if arguments is None else ToolCall(name, arguments)
+    say_call(draft, call, status if closed else CallStatus.UNCLOSED, raw)
 
 
 class _JsonWords(ast.NodeTransformer):

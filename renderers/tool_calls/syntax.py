@@ -77,3 +77,21 @@ def read_verbatim(
         draft.say_verbatim(source.take_tag(tag))
     closed = not close or tag == close
     draft.note_unreadable(status if closed else CallStatus.UNCLOSED, opening + source.recorded())
+
+
+def say_call(draft: Draft, call: ToolCall | None, status: CallStatus, raw: str) -> None:
+    """Passes on a call that was read when it was all there; ``None``, which cannot be read, stays in the content.
+
+    Args:
+        draft: gets it.
+        call: the call.
+        status: whether it is well formed, or why it cannot be read.
+        raw: its text, opening tag included.
+    """
+    if call is None:
+        draft.say_verbatim(raw)
+        draft.note_unreadable(status, raw)
+    else:
+        draft.open_call(call.name, call.id)
+        draft.argue(call.arguments_json)
+        draft.close_call(status, raw)

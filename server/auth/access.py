@@ -12,8 +12,6 @@ from starlette.requests import Request
 
 EndpointT = TypeVar("EndpointT", bound=Callable[..., Any])
 
-#: Where an ASGI scope has its route's rule.
-ACCESS = "tickertape.access"
 _RULE = "__tickertape_access__"
 _PRINCIPAL = "tickertape.principal"
 

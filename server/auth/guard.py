@@ -36,9 +36,6 @@ class RouteRules:
     def __init__(self, routes: Iterable[BaseRoute]) -> None:
         self._rules = [Rule(route, access_of(route.endpoint)) for route in routes if isinstance(route, Route)]
 
-    def __iter__(self) -> Iterator[Rule]:
-        return iter(self._rules)
-
     def find(self, method: str, path: str) -> tuple[Rule, Mapping[str, Any]]:
         """The rule of a request, and what its path names.
 

@@ -20,7 +20,7 @@ CODES: dict[str, tuple[str, str]] = {
     "unsupported_value": ("400", "`param` has a value that the protocol knows and this model or server cannot honour"),
     "unknown_field": ("400", "`param` is a field that changes nothing here, and `unknown_fields` is `reject`"),
     "invalid_request": ("400", "fields contradict each other, or something else is wrong; the text says what"),
-    "thread_unsupported_request": ("400", "threads are not here; Anthropic's SDK goes on without one by itself"),
+    "thread_unsupported_request": ("400", "threads are not supported; Anthropic's SDK retries without one"),
     "invalid_encrypted_content": ("400", "an item's `encrypted_content` is not one that this server gave out"),
     "context_length_exceeded": ("400", "the prompt leaves no room for a completion"),
     "cannot_render": ("400", "the model's template refuses these messages; the text is the template's"),

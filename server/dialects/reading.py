@@ -5,6 +5,7 @@ it and is reported as ignored (NOTHING-SILENT).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 import orjson
@@ -12,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tickertape.clients.engines.engine import Sampling
 from tickertape.renderers.json_text import levels
+from tickertape.renderers.messages import Message
 from tickertape.server.errors import InvalidRequest
 from tickertape.server.turns.request import ToolChoice
 
@@ -103,6 +105,17 @@ def refuse(fields: BaseModel, refused: Refused, prefix: str = "") -> None:
         value = getattr(fields, name)
         if value is not None and value not in harmless:
             raise InvalidRequest(reason, param=prefix + _sent_as(fields, name), code="unsupported_value")
+
+
+@dataclass(slots=True)
+class History:
+    """A conversation as a request has it."""
+
+    messages: list[Message] = field(default_factory=list)
+    ignored: list[str] = field(default_factory=list)
+    """Fields and parts that are not used, by their path."""
+    unreadable: dict[str, str] = field(default_factory=dict)
+    """Parts that text models cannot read, by their path."""
 
 
 def left_out(kind: str, place: str, unreadable: dict[str, str]) -> str:

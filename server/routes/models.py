@@ -7,7 +7,8 @@ from fastapi import APIRouter, Request, Response
 
 from tickertape.server.auth.access import Access, allow
 from tickertape.server.calls.service import Service, service_of
-from tickertape.server.dialects.gemini.dialect import is_spoken, write_model
+from tickertape.server.dialects.gemini.answers import write_model
+from tickertape.server.dialects.gemini.dialect import is_spoken
 from tickertape.server.routes import shapes
 from tickertape.server.routes.described import described
 

@@ -92,7 +92,7 @@ def respond(request: Request, error: ProxyError) -> Response:
     Google's; else in OpenAI's."""
     note_error(error.code, error.param)
     if gemini.is_spoken(request.url.path, request.headers):
-        shape = gemini.write_error(error)
+        shape = gemini.Gemini.write_error(error)
     elif "anthropic-version" in request.headers or "/v1/messages" in request.url.path:
         shape = messages.write_error(error)
     else:

@@ -51,7 +51,7 @@ class FairQueue:
         return self._length
 
     def seconds_for(self, requests: int) -> float:
-        """Returns how many seconds so many requests take to get places, at the pace of the last ones."""
+        """Estimates the seconds until this many waiting requests have places, from the recent pace."""
         return self._pace.seconds_for(requests)
 
     async def wait(self, request: EngineRequest) -> Member:

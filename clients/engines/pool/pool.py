@@ -111,7 +111,7 @@ class EnginePool:
         return sum(known) if len(known) == len(limits) else None
 
     def seconds_for(self, requests: int) -> float:
-        """Returns how many seconds so many requests that wait will take to get places, at the pace of the last ones."""
+        """Estimates the seconds until this many waiting requests have places, from the recent pace."""
         return self._line.seconds_for(requests)
 
     # Engines come and go.

@@ -18,7 +18,7 @@ class Pace:
         self._ends.append(time.monotonic())
 
     def seconds_for(self, requests: int) -> float:
-        """Returns how many seconds so many requests will take at this pace; one second each while nothing is known."""
+        """Estimates the seconds that this many requests take at this pace; one second each while none has ended."""
         if not self._ends:
             return float(requests)
         return requests * max(time.monotonic() - self._ends[0], 1e-3) / len(self._ends)

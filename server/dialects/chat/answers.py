@@ -157,14 +157,18 @@ def _logprobs(
 def token_logprobs(
     token_ids: Sequence[int], logprobs: Sequence[float], tops: Sequence[dict[int, float]] | None, tokenizer: Tokenizer
 ) -> list[dict[str, Any]]:
-    """OpenAI's logprobs, a token each; -9999.0 where the engine gave none, as OpenAI's documentation has it."""
+    """OpenAI's logprobs, a token each."""
 
     def entry(token_id: int, logprob: float) -> dict[str, Any]:
         text = tokenizer.token_bytes(token_id)
-        number = -9999.0 if math.isnan(logprob) else float(logprob)
-        return {"token": text.decode(errors="replace"), "logprob": number, "bytes": list(text)}
+        return {"token": text.decode(errors="replace"), "logprob": logprob_number(logprob), "bytes": list(text)}
 
     return [
         {**entry(token_id, logprob), "top_logprobs": [entry(i, value) for i, value in top.items()]}
         for token_id, logprob, top in zip(token_ids, logprobs, tops or [{}] * len(token_ids), strict=True)
     ]
+
+
+def logprob_number(logprob: float) -> float:
+    """Returns a logprob as JSON can hold it: -9999.0 where the engine gave none, as OpenAI's documentation has it."""
+    return -9999.0 if math.isnan(logprob) else float(logprob)

@@ -4,16 +4,16 @@ Source: ``google/genai/types.py`` of google-genai 3.x.
 """
 
 import base64
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import orjson
 
 from tickertape.renderers.draft import CallDelta, ContentDelta, Delta, ReasoningDelta
 from tickertape.renderers.tokenizer import Tokenizer
+from tickertape.server.dialects.chat.answers import logprob_number
 from tickertape.server.dialects.events import comment, event
-from tickertape.server.dialects.gemini.history import INVALID_JSON
+from tickertape.server.dialects.invalid_json import object_text
 from tickertape.server.errors import ContextLengthExceeded, ProxyError
 from tickertape.server.trajectories.turn import Turn
 from tickertape.server.turns.request import TurnRequest, TurnResult
@@ -82,10 +82,10 @@ def write_error(error: ProxyError) -> dict[str, Any]:
 
 def _words(error: ProxyError) -> str:
     """Returns the error's text, in which clients know an overflow by Google's wording."""
-    if not isinstance(error, ContextLengthExceeded) or error.prompt_tokens is None or error.most is None:
+    if not isinstance(error, ContextLengthExceeded) or error.prompt is None:
         return error.message
-    most = min(error.most, error.prompt_tokens - 1)  # at least one token of the context is the answer's
-    return f"The input token count ({error.prompt_tokens}) exceeds the maximum number of tokens allowed ({most})."
+    n_tokens, most = error.prompt
+    return f"The input token count ({n_tokens}) exceeds the maximum number of tokens allowed ({most})."
 
 
 class GeminiStream:
@@ -165,17 +165,8 @@ class _Parts:
         self._call, self._arguments = None, []
         if call is None:
             return []
-        called = {"id": call.id, "name": call.name, "args": _object(text)}
+        called = {"id": call.id, "name": call.name, "args": orjson.loads(object_text(text or "{}"))}
         return [{"functionCall": called, "thoughtSignature": self._signature}]
-
-
-def _object(text: str) -> Mapping[str, Any]:
-    """A call's arguments; what is no JSON object is the value of its only key."""
-    try:
-        value = orjson.loads(text or "{}")
-    except orjson.JSONDecodeError:
-        value = None
-    return value if isinstance(value, dict) else {INVALID_JSON: text}
 
 
 def _candidate(index: int, parts: Sequence[dict[str, Any]], finish: str | None = None) -> dict[str, Any]:
@@ -208,8 +199,7 @@ def _usage(results: Sequence[TurnResult]) -> dict[str, Any]:
 def _logprobs(sampled: Sampled, tokenizer: Tokenizer) -> dict[str, Any]:
     def entry(token_id: int, logprob: float) -> dict[str, Any]:
         text = tokenizer.token_bytes(token_id).decode(errors="replace")
-        number = -9999.0 if math.isnan(logprob) else float(logprob)
-        return {"token": text, "tokenId": token_id, "logProbability": number}
+        return {"token": text, "tokenId": token_id, "logProbability": logprob_number(logprob)}
 
     chosen = [entry(token, value) for token, value in zip(sampled.token_ids, sampled.logprobs, strict=True)]
     tops = [{"candidates": [entry(token, value) for token, value in top.items()]} for top in sampled.tops]

@@ -1,16 +1,11 @@
 """Gemini as a dialect: its URL says what other protocols' bodies do, the model and whether the answer is streamed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
-from tickertape.renderers.tokenizer import Tokenizer
 from tickertape.server.dialects.gemini import answers, request
-from tickertape.server.errors import ProxyError
-from tickertape.server.turns.request import TurnRequest, TurnResult
-
-write_error = answers.write_error
-write_model = answers.write_model
+from tickertape.server.turns.request import TurnRequest
 
 
 def is_spoken(path: str, headers: Mapping[str, str]) -> bool:
@@ -30,24 +25,14 @@ class Gemini:
     model: str
     streams: bool = False
 
-    @property
-    def DIALECT(self) -> str:  # noqa: N802  (as other dialects' constant)
-        return request.DIALECT
+    DIALECT: ClassVar[str] = request.DIALECT
+    write_response = staticmethod(answers.write_response)
+    write_count = staticmethod(answers.write_count)
+    write_error = staticmethod(answers.write_error)
+    stream_writer = staticmethod(answers.GeminiStream)
 
     def read_request(self, body: bytes) -> TurnRequest:
         return request.read_request(body, self.model, streams=self.streams)
 
     def read_count_request(self, body: bytes) -> TurnRequest:
         return request.read_count_request(body, self.model)
-
-    def write_response(self, asked: TurnRequest, results: Sequence[TurnResult], tokenizer: Tokenizer) -> dict[str, Any]:
-        return answers.write_response(asked, results, tokenizer)
-
-    def write_count(self, count: int) -> dict[str, Any]:
-        return answers.write_count(count)
-
-    def stream_writer(self, asked: TurnRequest, tokenizer: Tokenizer) -> answers.GeminiStream:
-        return answers.GeminiStream(asked, tokenizer)
-
-    def write_error(self, error: ProxyError) -> dict[str, Any]:
-        return write_error(error)

@@ -6,33 +6,19 @@ Results of functions come before what the user says in the same content.
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from tickertape.renderers.messages import Message, ToolCall
-from tickertape.server.dialects.gemini.schema import Blob, Content, FunctionCall, FunctionResponse, Part
-from tickertape.server.dialects.reading import extras, left_out
+from tickertape.server.dialects.gemini.schema import Blob, Content, FunctionResponse, Part
+from tickertape.server.dialects.invalid_json import as_written
+from tickertape.server.dialects.reading import History, extras, left_out
 from tickertape.server.errors import InvalidRequest
-
-#: The only key of a call's ``args`` that the model did not write as a JSON object; its value is what it wrote.
-INVALID_JSON = "INVALID_JSON"
 
 #: Keys under which the SDK and Google's CLI wrap what a function returned.
 _RETURNED = ("output", "result")
 
 Placed: TypeAlias = tuple[str, Part]
-
-
-@dataclass(slots=True)
-class History:
-    """A conversation."""
-
-    messages: list[Message] = field(default_factory=list)
-    ignored: list[str] = field(default_factory=list)
-    """Fields that are not used, by their path."""
-    unreadable: dict[str, str] = field(default_factory=dict)
-    """Parts that text models cannot read, by their path."""
 
 
 def read_history(system: Content | None, contents: Sequence[Content]) -> History:
@@ -82,14 +68,8 @@ def _answer(parts: Sequence[Placed]) -> Iterator[Message]:
         "assistant",
         "".join(texts),
         "".join(thoughts) if thoughts else None,
-        tuple(ToolCall(call.name, _arguments(call), call.id) for call in calls),
+        tuple(ToolCall(call.name, as_written(call.args or {}), call.id) for call in calls),
     )
-
-
-def _arguments(call: FunctionCall) -> str | dict[str, Any]:
-    given = call.args or {}
-    invalid = given.get(INVALID_JSON)
-    return invalid if len(given) == 1 and isinstance(invalid, str) else given
 
 
 def _said(parts: Sequence[Placed], history: History) -> Iterator[Message]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tickertape.clients.engines.engine import Structure, StructureKind
-from tickertape.server.dialects.gemini.history import History, read_history
+from tickertape.server.dialects.gemini.history import read_history
 from tickertape.server.dialects.gemini.json_schema import json_schema
 from tickertape.server.dialects.gemini.schema import (
     Content,
@@ -103,7 +103,7 @@ def read_count_request(body: bytes, model: str) -> TurnRequest:
 
 def _prompt(model: str, system: Content | None, contents: Sequence[Content], tools: Sequence[Tool]) -> TurnRequest:
     """Returns the request that a prompt makes."""
-    history: History = read_history(system, contents)
+    history = read_history(system, contents)
     ignored: list[str] = []
     functions = [function for k, tool in enumerate(tools) for function in _functions(tool, f"tools[{k}]", ignored)]
     return TurnRequest(

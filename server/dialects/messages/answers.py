@@ -11,7 +11,7 @@ import orjson
 from tickertape.renderers.draft import CallDelta, ContentDelta, Delta, ReasoningDelta
 from tickertape.renderers.tokenizer import Tokenizer
 from tickertape.server.dialects.events import event
-from tickertape.server.dialects.messages.history import INVALID_JSON
+from tickertape.server.dialects.invalid_json import object_text
 from tickertape.server.errors import ContextLengthExceeded, ProxyError
 from tickertape.server.trajectories.turn import Turn
 from tickertape.server.turns.request import TurnRequest, TurnResult
@@ -56,11 +56,10 @@ def _words(error: ProxyError) -> str:
     """Returns the error's text, in which clients know an overflow by Anthropic's wording."""
     if not isinstance(error, ContextLengthExceeded):
         return error.message
-    if error.prompt_tokens is None or error.most is None:
+    if error.prompt is None:
         return f"prompt is too long: {error.message}"
-    # At least one token of the context is the answer's.
-    most = min(error.most, error.prompt_tokens - 1)
-    return f"prompt is too long: {error.prompt_tokens} tokens > {most} maximum"
+    n_tokens, most = error.prompt
+    return f"prompt is too long: {n_tokens} tokens > {most} maximum"
 
 
 def stream_writer(request: TurnRequest, _tokenizer: Tokenizer) -> "MessageStream":
@@ -145,7 +144,7 @@ class _Blocks:
         if self._kind == "thinking":
             yield self._delta("signature_delta", "signature", self._signature)
         if self._held and (text := "".join(self._held)):
-            yield self._delta("input_json_delta", "partial_json", _object_text(text))
+            yield self._delta("input_json_delta", "partial_json", object_text(text))
         yield {"type": "content_block_stop", "index": self._index}
         self._kind, self._held = None, []
 
@@ -232,17 +231,8 @@ def _folded(events: Iterable[Event]) -> dict[str, Any]:
             case {"type": "message_delta", "delta": ended, "usage": usage}:
                 message |= {**ended, "usage": {**message["usage"], **usage}}
     for index, text in inputs.items():
-        message["content"][index]["input"] = orjson.loads(_object_text(text))
+        message["content"][index]["input"] = orjson.loads(object_text(text))
     return message
-
-
-def _object_text(text: str) -> str:
-    """A tool's input as the text of a JSON object: what is none is the value of its only key."""
-    try:
-        is_object = isinstance(orjson.loads(text), dict)
-    except orjson.JSONDecodeError:
-        is_object = False
-    return text if is_object else orjson.dumps({INVALID_JSON: text}).decode()
 
 
 def _written(events: Iterable[Event]) -> bytes:

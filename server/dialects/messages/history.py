@@ -5,11 +5,11 @@ same message. An assistant's text blocks are pieces of one text; other texts are
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, TypeAlias
 
 from tickertape.renderers.messages import Message, ToolCall
+from tickertape.server.dialects.invalid_json import as_written
 from tickertape.server.dialects.messages.schema import (
     AnthropicMessage,
     MediaBlock,
@@ -19,26 +19,11 @@ from tickertape.server.dialects.messages.schema import (
     ToolResultBlock,
     ToolUseBlock,
 )
-from tickertape.server.dialects.reading import Fields, extras, left_out, read_fields
+from tickertape.server.dialects.reading import Fields, History, extras, left_out, read_fields
 from tickertape.server.errors import InvalidRequest
-
-#: The only key of a tool's input that is no JSON object; its value is the text that the model wrote. Anthropic's
-#: documentation of fine-grained tool streaming has it so.
-INVALID_JSON = "INVALID_JSON"
 
 Content: TypeAlias = str | list[dict[str, Any]]
 Placed: TypeAlias = tuple[str, Fields]
-
-
-@dataclass(slots=True)
-class History:
-    """A conversation."""
-
-    messages: list[Message] = field(default_factory=list)
-    ignored: list[str] = field(default_factory=list)
-    """Fields and blocks that are not used, by their path."""
-    unreadable: dict[str, str] = field(default_factory=dict)
-    """Blocks that text models cannot read, by their path."""
 
 
 def read_history(system: Content | None, messages: Sequence[AnthropicMessage]) -> History:
@@ -87,13 +72,8 @@ def _assistant(blocks: list[Placed], _history: History) -> Iterator[Message]:
         "assistant",
         _text(blocks, ""),
         reasoning="".join(thoughts) if thoughts else None,
-        tool_calls=tuple(ToolCall(call.name, _arguments(call.input), call.id) for call in calls),
+        tool_calls=tuple(ToolCall(call.name, as_written(call.input), call.id) for call in calls),
     )
-
-
-def _arguments(given: dict[str, Any]) -> str | dict[str, Any]:
-    invalid = given.get(INVALID_JSON)
-    return invalid if len(given) == 1 and isinstance(invalid, str) else given
 
 
 _IN_TEXT: dict[str, type[Fields]] = {"text": TextBlock}

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from tickertape.renderers.messages import Message, ToolCall
-from tickertape.server.dialects.reading import Fields, extras, left_out, read_fields
+from tickertape.server.dialects.reading import Fields, History, extras, left_out, read_fields
 from tickertape.server.dialects.responses.opaque_reasoning import decode
 from tickertape.server.dialects.responses.schema import (
     CallOutputItem,
@@ -46,16 +46,11 @@ def item_id(kind: str, turn_id: str, index: int) -> str:
 
 
 @dataclass(slots=True)
-class Input:
+class Input(History):
     """The content of a request's input."""
 
-    messages: list[Message] = field(default_factory=list)
     partial: dict[int, PartialAnswer] = field(default_factory=dict)
     """Answers that the client sent in part, by their index in ``messages``."""
-    ignored: list[str] = field(default_factory=list)
-    """Fields outside the protocol, by their path."""
-    unreadable: dict[str, str] = field(default_factory=dict)
-    """Parts that text models cannot read, by their path."""
 
 
 def read_input(given: str | Sequence[Mapping[str, Any]]) -> Input:
